@@ -1,0 +1,292 @@
+//! One policy file, as typed values.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::model::{Effect, RuleName, ServiceName, WorkloadName};
+
+/// A policy file: one workload and the services that are protected for it.
+#[derive(Clone, Debug)]
+pub struct PolicyDoc {
+    /// The file it came from, for messages.
+    pub path: PathBuf,
+    /// BLAKE3 of the file's bytes, lower-case hex; stands in every record made under it.
+    pub hash: String,
+    /// `[workload]`.
+    pub workload: Workload,
+    /// `[identity.oidc]`; `None`: no token is asked for.
+    pub identity: Option<IdentitySpec>,
+    /// `[[service]]`, in the order of the file.
+    pub services: Vec<ServiceDoc>,
+}
+
+/// `[workload]`.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// `name`.
+    pub name: WorkloadName,
+    /// `cgroup`: globs over cgroup paths (`*` stays within one level, `**` does not). Nested cgroups are included.
+    pub cgroups: Vec<String>,
+    /// `mode`, "enforce" if left out.
+    pub mode: Mode,
+    /// `egress`, "allow" if left out.
+    pub egress: Egress,
+}
+
+/// Whether refusals are carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Refuse what the rules refuse.
+    Enforce,
+    /// Record and report what would be refused; refuse nothing.
+    Observe,
+}
+
+/// What happens to connections to destinations that no service names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Egress {
+    /// Refused by the kernel side.
+    Deny,
+    /// Passed, untouched.
+    Allow,
+    /// Passed and reported.
+    Observe,
+}
+
+/// `[identity.oidc]`.
+#[derive(Clone, Debug)]
+pub struct IdentitySpec {
+    /// `issuer`: URL, exactly as the token's `iss`.
+    pub issuer: String,
+    /// `audience`: has to be in the token's `aud`.
+    pub audience: String,
+    /// `token`.
+    pub token: TokenSource,
+    /// `claims`: each has to be in the token with this value. Values may be globs (`acme/*`).
+    pub claims: BTreeMap<String, String>,
+    /// `ca`: PEM file that verifies the issuer's HTTPS, besides the system's roots.
+    pub ca: Option<PathBuf>,
+    /// `leeway`, 30 s if left out: clock difference to the issuer.
+    pub leeway: Duration,
+}
+
+/// Where a workload's token is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSource {
+    /// `{ env = "NAME" }` of the connecting process, else of its nearest ancestor in the same cgroup.
+    Env(String),
+    /// `{ file = "/path" }`, read as the process sees it (its root directory, its uid).
+    File(PathBuf),
+}
+
+/// `[[service]]`: a protected destination.
+#[derive(Clone, Debug)]
+pub struct ServiceDoc {
+    /// `name`.
+    pub name: ServiceName,
+    /// `protocol`.
+    pub protocol: Protocol,
+    /// `address`.
+    pub addresses: Vec<Endpoint>,
+    /// `tls`.
+    pub tls: TlsSpec,
+    /// `[service.credential]`; `None` for [`Protocol::Opaque`] alone.
+    pub credential: Option<CredentialSource>,
+    /// `[[service.mask]]`.
+    pub masks: Vec<MaskRule>,
+    /// `[[service.rule]]`.
+    pub rules: Vec<RuleDoc>,
+    /// `[service.limits]`.
+    pub limits: Limits,
+}
+
+/// Wire protocol of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// "postgres": PostgreSQL frontend/backend protocol 3.
+    Postgres,
+    /// "opaque": recorded and passed, not understood: no verdict, no credential, no mask. Named as such on purpose.
+    Opaque,
+}
+
+/// One entry of `address`: `db.acme.test:5432`, `10.0.4.0/24:5432`, `[2001:db8::/32]:5432`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name or network.
+    pub host: EndpointHost,
+    /// TCP port, 1 to 65535.
+    pub port: u16,
+}
+
+/// Host of an [`Endpoint`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EndpointHost {
+    /// A DNS name, lower case; resolved by the agent and followed.
+    Name(String),
+    /// A network; a single address is a /32 or /128.
+    Net(IpNet),
+}
+
+/// `tls`.
+#[derive(Clone, Debug)]
+pub struct TlsSpec {
+    /// `upstream`, "verify-full" if left out.
+    pub upstream: TlsMode,
+    /// `ca`: PEM file of the authorities that may vouch for the target; the system's if left out.
+    pub ca: Option<PathBuf>,
+    /// `server_name`: name to verify where the address is a network; the endpoint's name if left out.
+    pub server_name: Option<String>,
+}
+
+/// How the target is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// No TLS.
+    Disable,
+    /// TLS, the certificate is not checked. Protects from readers, not from impostors.
+    Require,
+    /// TLS, chain and name are checked.
+    VerifyFull,
+}
+
+/// `[service.credential]`: a login.
+#[derive(Clone, Debug)]
+pub struct CredentialSource {
+    /// Source of the user name. A name written into the policy is [`SourceSpec::Literal`].
+    pub user: SourceSpec,
+    /// Source of the password.
+    pub password: SourceSpec,
+    /// `database`: replaces the one that the client asks for; `None`: the client's stands.
+    pub database: Option<String>,
+}
+
+/// Where one secret comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceSpec {
+    /// Written in the policy; for user names alone.
+    Literal(String),
+    /// `{ file = "/path" }`: the file's bytes less one trailing newline. Must be readable by the agent's user alone.
+    File(PathBuf),
+    /// `{ env = "NAME" }` of the agent.
+    Env(String),
+    /// `{ systemd = "name" }`: file of that name in `$CREDENTIALS_DIRECTORY`.
+    Systemd(String),
+}
+
+/// `[[service.mask]]`.
+#[derive(Clone, Debug)]
+pub struct MaskRule {
+    /// What is masked.
+    pub target: MaskTarget,
+    /// `with`.
+    pub operator: MaskOperator,
+}
+
+/// What a mask applies to.
+#[derive(Clone, Debug)]
+pub enum MaskTarget {
+    /// `columns`: by origin.
+    Columns(Vec<ColumnPattern>),
+    /// `detect`: values found by what they look like.
+    Detect(Vec<Detector>),
+}
+
+/// `customers.email`, `crm.customers.email`, `*.card_number`: each part a glob, schema `*` if left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColumnPattern {
+    /// Glob over schemas.
+    pub schema: String,
+    /// Glob over tables.
+    pub table: String,
+    /// Glob over columns.
+    pub column: String,
+}
+
+/// `orders`, `public.orders`, `audit.*`: each part a glob, schema `public` if left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TablePattern {
+    /// Glob over schemas.
+    pub schema: String,
+    /// Glob over tables.
+    pub table: String,
+}
+
+/// A kind of value that is known by its looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Detector {
+    /// "card": payment card number, checked by Luhn.
+    Card,
+    /// "email".
+    Email,
+    /// "jwt".
+    Jwt,
+    /// "private-key": PEM private key.
+    PrivateKey,
+    /// "aws-access-key".
+    AwsAccessKey,
+}
+
+/// `with`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MaskOperator {
+    /// The value is replaced by a fixed text of its type.
+    Redact,
+    /// NULL.
+    Null,
+    /// First and last characters stay: `a***@***.com`, `************1234`.
+    Partial,
+    /// Keyed hash (BLAKE3, the host's mask key), as hex; equal values stay equal.
+    Hash,
+    /// `{ constant = "text" }`.
+    Constant(String),
+}
+
+/// `[[service.rule]]`.
+#[derive(Clone, Debug)]
+pub struct RuleDoc {
+    /// `name`.
+    pub name: RuleName,
+    /// `effects`; at least one.
+    pub effects: Vec<Effect>,
+    /// `tables`; empty: any object, or none.
+    pub tables: Vec<TablePattern>,
+    /// `functions`: names (`pg_catalog.pg_sleep`, `report_*`); empty: not asked. Rules with `procedural` or `unknown`.
+    pub functions: Vec<TablePattern>,
+    /// `without_where = true`: only commands with an UPDATE or DELETE without WHERE.
+    pub without_where: Option<bool>,
+    /// `verdict`.
+    pub verdict: RuleVerdict,
+}
+
+/// What a rule says of the commands that it matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleVerdict {
+    /// "allow".
+    Allow,
+    /// "deny".
+    Deny {
+        /// `hint`: what the author of the job should do instead.
+        hint: Option<String>,
+    },
+    /// "approve".
+    Approve {
+        /// `approvers`: names of groups or users of this host; at least one.
+        approvers: Vec<String>,
+        /// `timeout`, 10 minutes if left out.
+        timeout: Duration,
+    },
+}
+
+/// `[service.limits]`; each `None` is no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// `rows` to the client in one session.
+    pub rows: Option<u64>,
+    /// `bytes` to the client in one session.
+    pub bytes: Option<u64>,
+    /// `session`: longest duration of a session.
+    pub duration: Option<Duration>,
+}

@@ -1,0 +1,1 @@
+//! Listeners, original destination, prefix sniffing.

@@ -1,0 +1,1 @@
+//! Flow to identified flow: process, cgroup, validated token.

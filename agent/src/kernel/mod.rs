@@ -1,0 +1,1 @@
+//! Kernel side: load, attach, pin, maps, events. The only importer of aya; the only `unsafe`.

@@ -1,0 +1,20 @@
+//! The words that every stage speaks: ids, effects, commands, columns, frames, secrets.
+//!
+//! Plain values without behaviour of their own stage. Everybody may import this module; it imports nobody.
+
+mod column;
+mod command;
+mod effect;
+mod frame;
+mod ids;
+mod secret;
+
+pub use column::{ColumnName, ValueFormat, ValueType};
+pub use command::{Action, Command, Object, ObjectKind, Parameter, Schema};
+pub use effect::{Effect, Effects};
+pub use frame::{Direction, FrameKind};
+pub use ids::{
+    CgroupId, CgroupPath, ClientAddr, HoldId, NetnsCookie, OriginalDst, PolicyId, RuleName, ServiceName,
+    SessionId, WorkloadName,
+};
+pub use secret::Secret;

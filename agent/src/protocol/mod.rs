@@ -1,0 +1,94 @@
+//! Protocol adapters: bytes to commands, verdicts to bytes.
+//!
+//! One folder a protocol. The traits here are stated for what three shapes of protocol need (a pipelined one,
+//! a multiplexed one, one whose library drives the connection) and are not frozen before all three stand.
+
+pub mod postgres;
+pub mod sql;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::net::TcpStream;
+
+use crate::mask::Masks;
+use crate::model::{Command, Direction, FrameKind, Parameter, Secret};
+use crate::policy::{Authorized, Denied, Ruling};
+
+/// What a session may ask of the stages behind its protocol. Kept by `engine`.
+pub trait Stages: Send {
+    /// Records `parts`, joined, as one frame. Returns when they would survive SIGKILL of the agent; so call it
+    /// before the bytes are forwarded. Does not block for the disk; a full ring stalls it.
+    fn record(&mut self, kind: FrameKind, direction: Direction, parts: &[&[u8]]) -> Result<(), SessionEnd>;
+
+    /// Judges a command and records command and verdict. In observe mode a refusal is recorded and `Allow` returned.
+    fn judge(&mut self, command: &Arc<Command>, parameters: &[Parameter]) -> Result<Ruling, SessionEnd>;
+
+    /// Puts the command that was last judged [`Ruling::Hold`] before an approver. `binding` is what the approval is
+    /// bound to: the exact bytes that will run. Resolves with the decision or at the time-out; dropping it withdraws the hold.
+    fn hold(&mut self, hold: HoldRequest) -> impl Future<Output = Result<HoldOutcome, SessionEnd>> + Send;
+
+    /// The masks of the session's service.
+    fn masks(&self) -> Arc<Masks>;
+
+    /// A login for the target: the lease is the session's and ends with it.
+    fn login(&mut self) -> impl Future<Output = Result<Login, SessionEnd>> + Send;
+
+    /// A connection to the target, dialled outside every managed cgroup.
+    fn dial(&mut self) -> impl Future<Output = Result<TcpStream, SessionEnd>> + Send;
+}
+
+/// A command to be put before an approver.
+#[derive(Clone, Debug)]
+pub struct HoldRequest {
+    /// The command.
+    pub command: Arc<Command>,
+    /// Its bind parameters, masked for people.
+    pub parameters: Vec<Parameter>,
+    /// BLAKE3 of the exact bytes that will run if it is approved.
+    pub binding: [u8; 32],
+    /// On which terms, from the ruling.
+    pub terms: crate::policy::HoldTerms,
+    /// Since when the session's transaction has been open and has written; `None`: it has not.
+    pub writing_since: Option<std::time::SystemTime>,
+}
+
+/// How a hold ended.
+#[derive(Clone, Debug)]
+pub enum HoldOutcome {
+    /// Approved, bound to these bytes.
+    Approved(Authorized, [u8; 32]),
+    /// Refused by a person or by time.
+    Refused(Denied),
+}
+
+/// A login for the target.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// User name.
+    pub user: Secret,
+    /// Password.
+    pub password: Secret,
+    /// Database to ask for instead of the client's.
+    pub database: Option<String>,
+}
+
+/// Why a session cannot go on: whose fault it is decides who is told what.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionEnd {
+    /// The workload broke the protocol.
+    #[error("the client broke the protocol: {0}")]
+    Client(String),
+    /// The target broke the protocol, or went away.
+    #[error("the target failed: {0}")]
+    Target(String),
+    /// The record cannot be written: the session must not go on.
+    #[error("the session cannot be recorded: {0}")]
+    Record(String),
+    /// Something in the agent failed.
+    #[error("the agent failed: {0}")]
+    Agent(String),
+    /// Policy ends the session: an expired token, a limit, a revocation.
+    #[error("{}", .0.message)]
+    Policy(Denied),
+}

@@ -1,0 +1,3 @@
+//! PostgreSQL frontend/backend protocol, version 3.
+
+pub mod catalog;

@@ -1,0 +1,1 @@
+//! Frames, hash chain, signatures; reader and verifier.

@@ -1,0 +1,1 @@
+//! Sealed segments to object storage.

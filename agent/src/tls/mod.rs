@@ -1,0 +1,1 @@
+//! Local certificate authority, leaf certificates, upstream verification.
