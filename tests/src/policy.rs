@@ -1,0 +1,55 @@
+//! Policies of the tests and of the demo, made from the shipped ones.
+
+use anyhow::{Context, Result};
+
+/// A shipped policy with some lines replaced.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    text: String,
+}
+
+impl Policy {
+    /// The file `policies/NAME.toml`.
+    pub fn shipped(name: &str) -> Result<Self> {
+        let path = crate::agent::workspace()
+            .join("policies")
+            .join(format!("{name}.toml"));
+        let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(Self { text })
+    }
+
+    /// A policy as written here.
+    pub fn from_text(text: &str) -> Self {
+        Self {
+            text: text.to_owned(),
+        }
+    }
+
+    /// Replaces the value of the first line that sets `key`; fails when there is none, so that a shipped policy cannot
+    /// drift away from what is said of it.
+    pub fn with(mut self, key: &str, value: &str) -> Result<Self> {
+        let mut found = false;
+        let lines: Vec<String> = self
+            .text
+            .lines()
+            .map(|line| {
+                let sets = line.split_once('=').is_some_and(|(left, _)| left.trim() == key);
+                if sets && !found {
+                    found = true;
+                    format!("{key} = {value}")
+                } else {
+                    line.to_owned()
+                }
+            })
+            .collect();
+        anyhow::ensure!(found, "the policy has no line that sets `{key}`");
+        self.text = lines.join("\n");
+        self.text.push('\n');
+        Ok(self)
+    }
+
+    /// The file's text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
