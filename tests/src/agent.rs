@@ -36,9 +36,6 @@ impl Agent {
         for name in ["state", "run", "policies.d", "shipped"] {
             scratch.dir(name)?;
         }
-        for (name, policy) in policies {
-            fs::write(dir.join("policies.d").join(format!("{name}.toml")), policy.text())?;
-        }
         let pins = format!(
             "/sys/fs/bpf/{}",
             dir.file_name()
@@ -51,12 +48,30 @@ impl Agent {
             dir = dir.display()
         );
         fs::write(dir.join("tollgate.toml"), config)?;
-        Ok(Self {
+        let agent = Self {
             service: None,
             binary: binary(),
             scratch,
             starts: 0,
-        })
+        };
+        for (name, policy) in policies {
+            agent.policy(name, policy)?;
+        }
+        Ok(agent)
+    }
+
+    /// Writes or replaces a policy file.
+    pub fn policy(&self, name: &str, policy: &Policy) -> Result<()> {
+        fs::write(
+            self.dir().join("policies.d").join(format!("{name}.toml")),
+            policy.text(),
+        )?;
+        Ok(())
+    }
+
+    /// Writes a file that only the agent may read, outside its own folders.
+    pub fn secret(&self, name: &str, content: &str) -> Result<PathBuf> {
+        self.scratch.secret(name, content)
     }
 
     /// Starts it, or starts it again.
