@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::identity::Identity;
 use crate::model::{Command, HoldId, Parameter, ServiceName, SessionId, WorkloadName};
 use crate::policy::{Denied, HoldTerms};
 use crate::protocol::HoldOutcome;
@@ -19,6 +20,16 @@ pub struct Requester {
     pub uid: u32,
     /// Account that logged in to start it (`/proc/PID/loginuid`); `None` for services.
     pub login_uid: Option<u32>,
+}
+
+impl From<&Identity> for Requester {
+    fn from(identity: &Identity) -> Self {
+        Self {
+            summary: identity.summary(),
+            uid: identity.uid,
+            login_uid: identity.login_uid(),
+        }
+    }
 }
 
 /// What is put before an approver.
