@@ -3,6 +3,9 @@
 //! The value is looked at in blocks of fixed size whatever the pieces, each with some of the text before it. Of a block
 //! only what has [`AHEAD`] bytes behind it is decided; the rest waits for more.
 
+#[cfg(test)]
+mod tests;
+
 use super::detect::{AHEAD, BEFORE, Detectors, Scan, resume};
 use crate::config::Detector;
 

@@ -14,7 +14,7 @@ mod jwt;
 mod private_key;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use crate::config::{Detector, MaskOperator};
 

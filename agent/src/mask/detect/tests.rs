@@ -4,10 +4,10 @@ use super::*;
 use crate::config::{MaskRule, MaskTarget};
 use crate::mask::Masks;
 
-const PEM: &str = "-----BEGIN RSA PRIVATE KEY-----\nMIIBOgIBAAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf9Cnzj4p4WGeKLs1Pt8Qu\nKUpRKfFLfRYC9AIKjbJTWit+CqvjWYzvQwECAwEAAQ==\n-----END RSA PRIVATE KEY-----";
-const JWT: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U";
-const AWS_ID: &str = "AKIAIOSFODNN7EXAMPLE";
-const AWS_SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
+pub(in crate::mask) const PEM: &str = "-----BEGIN RSA PRIVATE KEY-----\nMIIBOgIBAAJBAKj34GkxFhD90vcNLYLInFEX6Ppy1tPf9Cnzj4p4WGeKLs1Pt8Qu\nKUpRKfFLfRYC9AIKjbJTWit+CqvjWYzvQwECAwEAAQ==\n-----END RSA PRIVATE KEY-----";
+pub(in crate::mask) const JWT: &str = "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U";
+pub(in crate::mask) const AWS_ID: &str = "AKIAIOSFODNN7EXAMPLE";
+pub(in crate::mask) const AWS_SECRET: &str = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY";
 
 fn masks(kinds: &[Detector], operator: MaskOperator) -> Masks {
     let rule = MaskRule {
@@ -26,7 +26,7 @@ fn hits(kind: Detector, text: &str) -> Vec<String> {
         .collect()
 }
 
-fn ranges(masks: &Masks, text: &[u8]) -> Vec<(usize, usize)> {
+pub(in crate::mask) fn ranges(masks: &Masks, text: &[u8]) -> Vec<(usize, usize)> {
     let mut scan = Scan::new(&masks.detectors, text);
     let mut found = Vec::new();
     let mut from = 0;
@@ -396,74 +396,9 @@ fn json_stays_json_also_where_a_bare_number_is_a_card() {
     assert!(out.is_empty());
 }
 
-/// What the stream has to make of `text`, by the hits that the whole value has.
-fn overwritten(masks: &Masks, text: &[u8]) -> (u32, Vec<u8>) {
-    let mut out = text.to_vec();
-    let ranges = ranges(masks, text);
-    for (start, end) in &ranges {
-        out[*start..*end].fill(b'*');
-    }
-    (u32::try_from(ranges.len()).unwrap(), out)
-}
-
-fn streamed(masks: &Masks, text: &[u8], mut cut: impl FnMut() -> usize) -> (u32, Vec<u8>) {
-    let mut stream = masks.stream();
-    let mut out = Vec::new();
-    let mut rest = text;
-    while !rest.is_empty() {
-        let (piece, later) = rest.split_at(cut().clamp(1, rest.len()));
-        stream.push(piece, &mut out);
-        rest = later;
-        assert!(
-            text.len() - rest.len() - out.len() <= 64 * 1024,
-            "holds back too much"
-        );
-    }
-    let hits = stream.finish(&mut out);
-    (hits, out)
-}
-
-fn everything() -> Masks {
+/// Masks with every detector.
+pub(in crate::mask) fn everything() -> Masks {
     masks(&ALL, MaskOperator::Redact)
-}
-
-#[test]
-fn a_stream_finds_a_hit_at_every_place_of_a_block() {
-    let masks = everything();
-    // Long hits and short ones, moved over the place where a block of the stream ends.
-    let long = PEM.replace("MII", &"MIIA".repeat(9_000));
-    let token = format!("{JWT}{}", "x".repeat(30_000));
-    for (value, step) in [
-        ("4111 1111 1111 1111", 3),
-        (AWS_ID, 5),
-        (&*long, 1_111),
-        (&*token, 1_111),
-    ] {
-        let ends = 48 * 1024 - AHEAD;
-        let mut at = ends.saturating_sub(value.len() + 30);
-        while at < ends + 30 {
-            let text = format!(
-                "{}{value} and {AWS_SECRET}\n{}",
-                ". ".repeat(at / 2),
-                "z ".repeat(30_000)
-            );
-            assert_eq!(
-                streamed(&masks, text.as_bytes(), || 10_000),
-                overwritten(&masks, text.as_bytes())
-            );
-            at += step;
-        }
-    }
-}
-
-#[test]
-fn a_stream_without_detectors_holds_nothing_back() {
-    let masks = Masks::compile(&[], [0; 32]);
-    let mut stream = masks.stream();
-    let mut out = Vec::new();
-    stream.push(b"4111111111111111", &mut out);
-    assert_eq!(out, b"4111111111111111");
-    assert_eq!(stream.finish(&mut out), 0);
 }
 
 fn fragment() -> impl Strategy<Value = Vec<u8>> {
@@ -488,7 +423,8 @@ fn fragment() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-fn assembled() -> impl Strategy<Value = Vec<u8>> {
+/// Texts made of filler, of values to be found, and of pieces of such values.
+pub(in crate::mask) fn assembled() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(fragment(), 0..12).prop_map(|parts| parts.concat())
 }
 
@@ -504,19 +440,6 @@ fn any_operator() -> impl Strategy<Value = MaskOperator> {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
-
-    #[test]
-    fn a_stream_gives_what_the_whole_value_gives_however_it_is_cut(
-        text in assembled(),
-        cuts in proptest::collection::vec(1usize..20_000, 1..8),
-    ) {
-        let masks = everything();
-        let mut cuts = cuts.iter().copied().cycle();
-        prop_assert_eq!(
-            streamed(&masks, &text, || cuts.next().unwrap()),
-            overwritten(&masks, &text)
-        );
-    }
 
     #[test]
     fn what_was_masked_has_nothing_left_to_mask(text in assembled(), operator in any_operator()) {
