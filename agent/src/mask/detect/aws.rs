@@ -5,10 +5,10 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, Input};
+use aho_corasick::packed::Searcher;
 
 use super::Hit;
-use super::bytes::{escape_ends, run_end, run_start, word_starts};
+use super::bytes::{anchors, escape_ends, run_end, run_start, starts, word_starts};
 use crate::config::Detector;
 
 const ID_LENGTH: usize = 20;
@@ -18,18 +18,17 @@ const NEAR: usize = 256;
 /// Farthest that a secret's start stands from its id's start.
 const REACH: usize = NEAR + SECRET_LENGTH;
 
-static ANCHORS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(["AKIA", "ASIA"]).ok());
+static ANCHORS: LazyLock<Option<Searcher>> = LazyLock::new(|| anchors(&["AKIA", "ASIA"]));
 
 pub(super) fn next(text: &[u8], from: usize) -> Option<Hit> {
     let Some(anchors) = ANCHORS.as_ref() else {
-        // Cannot be: but a detector that cannot look must not say that there is nothing.
+        // No vector instructions (SSSE3, NEON): a detector that cannot look must not say that there is nothing.
         return (from < text.len()).then(|| hit(from, text.len()));
     };
     let mut best: Option<Hit> = None;
     // An id that was passed already may have its secret still to come.
     let first = from.saturating_sub(REACH + ID_LENGTH);
-    for anchor in anchors.find_iter(Input::new(text).range(first..)) {
-        let id = anchor.start();
+    for id in starts(anchors, text, first) {
         if best.is_some_and(|best| id > best.start + REACH) {
             break;
         }

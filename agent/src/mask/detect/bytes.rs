@@ -1,5 +1,26 @@
 //! Looking around in a text.
 
+use aho_corasick::Span;
+use aho_corasick::packed::{Config, MatchKind, Searcher};
+
+/// A vectorised search for the places where a value could begin.
+pub(super) fn anchors(patterns: &[&str]) -> Option<Searcher> {
+    Config::new()
+        .match_kind(MatchKind::LeftmostFirst)
+        .builder()
+        .extend(patterns)
+        .build()
+}
+
+/// Where the patterns of `anchors` stand, from `from` on.
+pub(super) fn starts(anchors: &Searcher, text: &[u8], mut from: usize) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let found = anchors.find_in(text, Span::from(from..text.len()))?;
+        from = found.end();
+        Some(found.start())
+    })
+}
+
 /// The byte before `at`.
 pub(super) fn before(text: &[u8], at: usize) -> Option<u8> {
     text.get(at.checked_sub(1)?).copied()

@@ -10,18 +10,16 @@ use crate::config::Detector;
 
 const FEWEST: usize = 13;
 const MOST: usize = 19;
-/// Fewest digits of a group that another one follows. With single separators, so of two neighbouring bytes of a
-/// number one is a digit: what [`next_group`] skips by.
+/// Fewest digits of a group that another one follows. With single separators, so of four neighbouring bytes of a
+/// number three are digits.
 const SHORTEST_GROUP: usize = 3;
+/// How far a look at four bytes that are no part of a number leads.
+const STRIDE: usize = FEWEST - SHORTEST_GROUP;
 /// How far a word around the digits is looked at.
 const WORD: usize = 8;
 
 pub(super) fn next(text: &[u8], from: usize) -> Option<Hit> {
-    let mut at = if before(text, from).is_some_and(|byte| byte.is_ascii_digit()) {
-        digits_end(text, from)
-    } else {
-        from
-    };
+    let mut at = from;
     while let Some(start) = next_group(text, at) {
         if let Some(end) = card_at(text, start) {
             return Some(Hit {
@@ -36,27 +34,26 @@ pub(super) fn next(text: &[u8], from: usize) -> Option<Hit> {
     None
 }
 
-/// The first digit at `at` or later (no digit stands before `at`) that could begin a number.
+/// The first group of digits that begins at `at` or later and could begin a number.
 fn next_group(text: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        let window = text.get(at..at + FEWEST)?;
-        let [head @ .., last_but_one, last] = window else {
-            return None;
-        };
-        // Every number that begins in this window covers its last two bytes, or begins at the last.
-        if !last_but_one.is_ascii_digit() && !last.is_ascii_digit() {
-            at += FEWEST;
-            continue;
-        }
-        let first = head.iter().position(u8::is_ascii_digit);
-        return Some(
-            at + first.unwrap_or(if last_but_one.is_ascii_digit() {
-                FEWEST - 2
-            } else {
-                FEWEST - 1
-            }),
-        );
+    // Every number that begins before `at + STRIDE` covers the last bytes of this window.
+    while let probe = text.get(at..at + FEWEST)?.get(STRIDE - 1..)?
+        && !is_inside(probe)
+    {
+        at += STRIDE;
     }
+    if before(text, at).is_some_and(|byte| byte.is_ascii_digit()) {
+        at = digits_end(text, at);
+    }
+    let rest = text.get(at..)?;
+    Some(at + rest.iter().position(u8::is_ascii_digit)?)
+}
+
+/// Whether four neighbouring bytes could be part of a number: at most one of them is a separator.
+fn is_inside(probe: &[u8]) -> bool {
+    let digits = probe.iter().filter(|byte| byte.is_ascii_digit()).count();
+    let blanks = probe.iter().filter(|byte| matches!(byte, b' ' | b'-')).count();
+    blanks <= 1 && digits + blanks == probe.len()
 }
 
 fn digits_end(text: &[u8], at: usize) -> usize {

@@ -5,22 +5,24 @@
 
 use std::sync::LazyLock;
 
-use aho_corasick::{AhoCorasick, Input};
+use aho_corasick::packed::Searcher;
 use base64::Engine;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::bytes::{run_end, word_starts};
+use super::bytes::{anchors, run_end, starts, word_starts};
 use super::{Hit, LONGEST};
 use crate::config::Detector;
 
-/// What `{"`, `{ ` and `{` before a line break or tab are in base64.
-const BEGINNINGS: [&str; 5] = ["eyJ", "eyA", "ewo", "ew0", "ewk"];
+/// What a JSON object begins with, in base64: `{"`, and `{` before white space.
+const BEGINNINGS: [&str; 11] = [
+    "eyJ", "eyAi", "eyAg", "ewoi", "ewog", "ewoJ", "ewoK", "ew0K", "ewki", "ewkg", "ewkJ",
+];
 const LONGEST_HEADER: usize = 4 * 1024;
 /// Where no second dot comes for so long, a valid header is enough.
 const LONGEST_PAYLOAD: usize = 8 * 1024;
 
-static ANCHORS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(BEGINNINGS).ok());
+static ANCHORS: LazyLock<Option<Searcher>> = LazyLock::new(|| anchors(&BEGINNINGS));
 
 static BASE64URL: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
@@ -31,14 +33,13 @@ static BASE64URL: GeneralPurpose = GeneralPurpose::new(
 
 pub(super) fn next(text: &[u8], from: usize) -> Option<Hit> {
     let Some(anchors) = ANCHORS.as_ref() else {
-        // Cannot be: but a detector that cannot look must not say that there is nothing.
+        // No vector instructions (SSSE3, NEON): a detector that cannot look must not say that there is nothing.
         return (from < text.len()).then(|| hit(from, text.len(), false));
     };
     // A run of base64url is measured once, however many beginnings are in it: time stays linear.
     let mut run = 0;
     let mut shaped = false;
-    for anchor in anchors.find_iter(Input::new(text).range(from..)) {
-        let start = anchor.start();
+    for start in starts(anchors, text, from) {
         if !word_starts(text, start) {
             continue;
         }

@@ -42,9 +42,10 @@ const ALL: [Detector; 5] = [
 ];
 
 /// The detectors that a policy asks for, each with the operator for its hits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Detectors {
-    chosen: Vec<(Detector, MaskOperator)>,
+    operators: [(Detector, Option<MaskOperator>); ALL.len()],
+    empty: bool,
 }
 
 /// A value found in a text.
@@ -57,27 +58,36 @@ pub(super) struct Hit {
     pub(super) open: bool,
 }
 
+impl Default for Detectors {
+    fn default() -> Self {
+        Self {
+            operators: ALL.map(|detector| (detector, None)),
+            empty: true,
+        }
+    }
+}
+
 impl Detectors {
     /// Adds `detector`, unless an earlier rule has named it.
     pub(super) fn add(&mut self, detector: Detector, operator: &MaskOperator) {
-        if !self.contains(detector) {
-            self.chosen.push((detector, operator.clone()));
+        for (known, chosen) in &mut self.operators {
+            if *known == detector {
+                chosen.get_or_insert_with(|| operator.clone());
+            }
         }
+        self.empty = false;
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.chosen.is_empty()
-    }
-
-    fn contains(&self, detector: Detector) -> bool {
-        self.chosen.iter().any(|(chosen, _)| *chosen == detector)
+        self.empty
     }
 
     fn operator(&self, detector: Detector) -> &MaskOperator {
-        self.chosen
+        self.operators
             .iter()
-            .find(|(chosen, _)| *chosen == detector)
-            .map_or(&MaskOperator::Redact, |(_, operator)| operator)
+            .find(|(known, _)| *known == detector)
+            .and_then(|(_, operator)| operator.as_ref())
+            .unwrap_or(&MaskOperator::Redact)
     }
 }
 
@@ -101,9 +111,9 @@ impl<'t> Scan<'t> {
     pub(super) fn new(detectors: &Detectors, text: &'t [u8]) -> Self {
         Self {
             text,
-            next: ALL.map(|detector| {
-                let asked = detectors.contains(detector);
-                (detector, if asked { Next::Unknown } else { Next::Done })
+            next: detectors.operators.each_ref().map(|(detector, operator)| {
+                let possible = operator.is_some() && text.len() >= shortest(*detector);
+                (*detector, if possible { Next::Unknown } else { Next::Done })
             }),
         }
     }
@@ -138,6 +148,17 @@ impl<'t> Scan<'t> {
             hit.end = rest.end;
         }
         Some(hit)
+    }
+}
+
+/// Fewest bytes of a hit, roughly: most values of a result are shorter.
+fn shortest(detector: Detector) -> usize {
+    match detector {
+        Detector::Card => 13,
+        Detector::Email => 6,
+        Detector::AwsAccessKey => 20,
+        Detector::Jwt => 16,
+        Detector::PrivateKey => 40,
     }
 }
 
