@@ -1,1 +1,3 @@
 //! Frames, hash chain, signatures; reader and verifier.
+
+pub mod meta;
