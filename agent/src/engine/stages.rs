@@ -22,7 +22,7 @@ use crate::protocol::{
 };
 use crate::record::SessionRecord;
 use crate::record::meta::{
-    ApprovalMeta, ApprovalState, CommandMeta, LeaseMeta, MaskMeta, Verdict, VerdictMeta,
+    ApprovalMeta, ApprovalState, CommandMeta, LeaseMeta, LeaseState, MaskMeta, Verdict, VerdictMeta,
 };
 
 use super::account::Account;
@@ -39,6 +39,8 @@ pub(super) struct SessionStages {
     pub(super) mode: Mode,
     pub(super) masks: Arc<Masks>,
     pub(super) credentials: Option<Arc<Credentials>>,
+    /// Kind of source of the login, as policies name it.
+    pub(super) source: String,
     pub(super) holds: Arc<Holds>,
     pub(super) requester: Requester,
     pub(super) workload: crate::model::WorkloadName,
@@ -113,8 +115,8 @@ impl Stages for SessionStages {
         };
         let parameters: &[Parameter] = match (occasion, &ruling) {
             // It is judged, and recorded, when it runs.
-            (Occasion::Prepare, Ruling::Allow(_) | Ruling::Hold(_)) => return Ok(ruling),
-            (Occasion::Prepare, Ruling::Deny(_)) => &[],
+            (Occasion::Check, Ruling::Allow(_) | Ruling::Hold(_)) => return Ok(ruling),
+            (Occasion::Check, Ruling::Deny(_)) => &[],
             (Occasion::Run(parameters), _) => parameters,
         };
         self.number += 1;
@@ -238,7 +240,7 @@ impl Stages for SessionStages {
             .lease(self.id)
             .await
             .map_err(|error| SessionEnd::Agent(error.to_string()))?;
-        let meta = LeaseMeta::taken(&self.service);
+        let meta = LeaseMeta { state: LeaseState::Taken, source: self.source.clone(), expires: None, reason: None };
         self.note(FrameKind::Lease, &meta)?;
         Ok(login)
     }

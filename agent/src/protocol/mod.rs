@@ -3,6 +3,7 @@
 //! One folder a protocol. The traits here are stated for what three shapes of protocol need (a pipelined one,
 //! a multiplexed one, one whose library drives the connection) and are not frozen before all three stand.
 
+pub mod opaque;
 pub mod postgres;
 pub mod sql;
 
@@ -55,8 +56,8 @@ pub trait Stages: Send {
 /// On which occasion a command is judged.
 #[derive(Clone, Copy, Debug)]
 pub enum Occasion<'a> {
-    /// It is prepared and will be judged again when it runs. Recorded only when it does not pass.
-    Prepare,
+    /// It does not begin to run by this: it is prepared, or it goes on. Recorded only when it does not pass.
+    Check,
     /// It would run now, with these parameters.
     Run(&'a [Parameter]),
 }
@@ -117,6 +118,8 @@ pub enum HoldOutcome {
     Approved(Authorized, [u8; 32]),
     /// Refused by a person or by time.
     Refused(Denied),
+    /// Taken back by the client itself (a cancel request); the protocol's own words for that are the answer.
+    Cancelled,
 }
 
 /// A login for the target.

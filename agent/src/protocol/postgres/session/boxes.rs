@@ -19,10 +19,9 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) fn new(already: &[u8]) -> Self {
-        let mut bytes = BytesMut::with_capacity(CHUNK);
-        bytes.extend_from_slice(already);
-        Self { bytes, wanted: CHUNK, open: true }
+    /// Adds what was read before.
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
     }
 
     /// What is there.
@@ -63,6 +62,12 @@ impl Inbox {
             self.open = false;
         }
         Ok(())
+    }
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { bytes: BytesMut::with_capacity(CHUNK), wanted: CHUNK, open: true }
     }
 }
 
@@ -144,7 +149,8 @@ mod tests {
 
     #[tokio::test]
     async fn an_inbox_closes_at_the_end_and_keeps_what_it_has() {
-        let mut inbox = Inbox::new(b"ab");
+        let mut inbox = Inbox::default();
+        inbox.put(b"ab");
         inbox.fill(&mut &b"cd"[..]).await.unwrap();
         inbox.fill(&mut &b""[..]).await.unwrap();
         assert_eq!(inbox.bytes(), b"abcd");
