@@ -14,33 +14,21 @@ use crate::setup;
 /// `RUSTC_BOOTSTRAP`. The object contains nothing that depends on an unstable language feature.
 pub(crate) fn ebpf() -> Result<PathBuf> {
     let root = workspace();
-    let target = root.join("target/ebpf");
+    let source = root.join("agent-ebpf");
     let mut cargo = setup::ebpf_cargo();
     cargo
-        .current_dir(root.join("agent-ebpf"))
+        .current_dir(&source)
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_TARGET_DIR", &target)
+        // What the outer cargo was told for the host would replace what the crate's own configuration says.
         .env_remove("RUSTFLAGS")
-        .env(
-            "CARGO_ENCODED_RUSTFLAGS",
-            ["-Cdebuginfo=2", "-Clink-arg=--btf"].join("\u{1f}"),
-        )
-        .args([
-            "build",
-            "--release",
-            "--locked",
-            "--target",
-            "bpfel-unknown-none",
-            "-Z",
-            "build-std=core",
-        ]);
-    ensure!(
-        cargo.status().context("start cargo")?.success(),
-        "the eBPF object does not build"
-    );
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("CARGO_BUILD_TARGET")
+        .env_remove("CARGO_TARGET_DIR")
+        .args(["build", "--release", "--locked", "--target", "bpfel-unknown-none", "-Z", "build-std=core"]);
+    ensure!(cargo.status().context("start cargo")?.success(), "the eBPF object does not build");
     let object = root.join("target/bpf/tollgate-ebpf");
     std::fs::create_dir_all(root.join("target/bpf"))?;
-    let built = std::fs::read(target.join("bpfel-unknown-none/release/tollgate-ebpf"))?;
+    let built = std::fs::read(source.join("target/bpfel-unknown-none/release/tollgate-ebpf"))?;
     // Left alone when nothing changed, so that the agent is not linked again for nothing.
     if std::fs::read(&object).ok().as_ref() != Some(&built) {
         std::fs::write(&object, built)?;
