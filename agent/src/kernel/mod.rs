@@ -18,6 +18,7 @@ mod generation;
 mod host;
 mod keeper;
 pub mod local;
+pub mod mapping;
 mod lock;
 pub mod netns;
 mod pattern;
