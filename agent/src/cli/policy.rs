@@ -259,3 +259,6 @@ fn whole(path: &Path, severity: Severity, message: &str, help: &str) -> Problems
 fn mode(metadata: &Metadata) -> u32 {
     metadata.permissions().mode()
 }
+
+#[cfg(test)]
+mod tests;

@@ -52,7 +52,7 @@ enum Set {
     /// All but `/`.
     Level,
     In(Vec<(char, char)>),
-    /// All but these, and but `/` in paths.
+    /// All but these.
     NotIn(Vec<(char, char)>),
 }
 
@@ -192,7 +192,7 @@ impl Glob {
                 }
                 '*' => Token::Many(plain.clone()),
                 '?' => Token::One(plain.clone()),
-                '[' => Token::One(set_of(&mut rest)?),
+                '[' => Token::One(set_of(&mut rest, levels)?),
                 '{' | '}' | ']' => return Err(GlobError::Reserved(c)),
                 '\\' if !levels => return Err(GlobError::Reserved(c)),
                 c => Token::One(Set::Literal(c)),
@@ -222,7 +222,7 @@ impl Set {
             Set::All => true,
             Set::Level => c != '/',
             Set::In(ranges) => within(ranges),
-            Set::NotIn(ranges) => c != '/' && !within(ranges),
+            Set::NotIn(ranges) => !within(ranges),
         }
     }
 
@@ -241,14 +241,18 @@ impl Set {
             (Set::All, _) => true,
             (set, Set::Literal(c)) => set.contains(*c),
             (Set::Level, Set::In(ranges)) => !ranges.iter().any(|(from, to)| (*from..=*to).contains(&'/')),
-            (Set::Level, Set::NotIn(_)) => true,
+            (Set::Level, Set::NotIn(ranges)) => ranges.iter().any(|(from, to)| (*from..=*to).contains(&'/')),
             (mine, other) => mine == other,
         }
     }
 }
 
-fn set_of(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Set, GlobError> {
+/// The rest of a set, its `[` taken. In paths (`levels`) no set has a `/`.
+fn set_of(rest: &mut std::iter::Peekable<std::str::Chars<'_>>, levels: bool) -> Result<Set, GlobError> {
     let negated = rest.next_if_eq(&'!').is_some();
+    if rest.peek() == Some(&'^') {
+        return Err(GlobError::Reserved('^'));
+    }
     let mut ranges = Vec::new();
     loop {
         let from = rest.next().ok_or(GlobError::OpenSet)?;
@@ -272,11 +276,19 @@ fn set_of(rest: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Result<Set, Gl
         }
         ranges.push((from, to));
     }
-    match (ranges.is_empty(), negated) {
-        (true, _) => Err(GlobError::OpenSet),
-        (false, true) => Ok(Set::NotIn(ranges)),
-        (false, false) => Ok(Set::In(ranges)),
+    if ranges.is_empty() {
+        return Err(GlobError::OpenSet);
     }
+    if levels && ranges.iter().any(|(from, to)| (*from..=*to).contains(&'/')) {
+        return Err(GlobError::Reserved('/'));
+    }
+    if !negated {
+        return Ok(Set::In(ranges));
+    }
+    if levels {
+        ranges.push(('/', '/'));
+    }
+    Ok(Set::NotIn(ranges))
 }
 
 fn start(states: &mut [bool], tokens: &[Token]) {
@@ -298,3 +310,6 @@ fn set(states: &mut [bool], at: usize) {
         *state = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

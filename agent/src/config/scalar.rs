@@ -272,6 +272,9 @@ pub(super) fn cgroup(text: &str) -> Result<String, Wrong> {
 
 /// A value of a claim, which may be a glob.
 pub(super) fn claim(text: &str) -> Result<String, Wrong> {
+    if text.contains('\\') {
+        return Err(bad_glob(text, &GlobError::Reserved('\\')));
+    }
     Glob::path(text).map_err(|error| bad_glob(text, &error))?;
     Ok(text.into())
 }
@@ -282,6 +285,8 @@ fn bad_glob(text: &str, error: &GlobError) -> Wrong {
         GlobError::OpenSet => "write a set as [abc] or [a-z], with something in it",
         GlobError::BackwardRange(..) => "write the smaller character first",
         GlobError::Reserved('\\') => "write the character without a backslash",
+        GlobError::Reserved('^') => "write [!…] for all but these characters",
+        GlobError::Reserved('/') => "a set stands within one level: write \"/\" outside of it",
         GlobError::Reserved(_) => "write one pattern for each alternative",
         GlobError::DoubleStar => "write \"*\"",
         GlobError::TooLong => "shorten it",

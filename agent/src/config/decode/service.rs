@@ -252,6 +252,7 @@ fn by_kind(kind: SourceKind, field: Field<'_>) -> Option<SourceSpec> {
     let spec = match kind {
         SourceKind::File => {
             if field.is_table() {
+                field.hide();
                 field.error(
                     "\"source\" says where the password is, so this is a path and no table",
                     "write password = \"/etc/tollgate/secrets/orders-db\"",
