@@ -1,3 +1,6 @@
 //! PostgreSQL frontend/backend protocol, version 3.
 
+pub mod cancel;
 pub mod catalog;
+pub mod login;
+pub mod startup;
