@@ -6,4 +6,4 @@ mod account;
 mod session;
 mod stages;
 
-pub use session::{Flow, Host, run};
+pub use session::{Flow, Host, Live, Service, run};

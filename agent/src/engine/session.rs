@@ -9,14 +9,17 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::approval::{Holds, Requester};
-use crate::config::{Limits, Mode, Protocol};
+use crate::config::{EndpointHost, Limits, Mode, Protocol};
 use crate::credential::Credentials;
 use crate::identity::Identity;
+use crate::kernel::netns::Netns;
 use crate::mask::Masks;
 use crate::model::{ClientAddr, FrameKind, OriginalDst, PolicyId, ServiceName, SessionId, WorkloadName};
-use crate::policy::{Denied, ServicePolicy};
-use crate::protocol::{SessionEnd, opaque, postgres};
-use crate::record::Recorder;
+use crate::policy::{self, Denied};
+use crate::protocol::postgres::{self, Target};
+use crate::protocol::{SessionEnd, opaque};
+use crate::record::{Recorder, SessionRecord};
+use crate::tls::Upstream;
 use crate::record::meta::{ErrorMeta, Fault, OpenMeta};
 
 use super::account::Account;
@@ -25,11 +28,11 @@ use super::stages::SessionStages;
 /// What all sessions of this host share.
 pub struct Host {
     /// Where records go.
-    pub recorder: Arc<Recorder>,
+    pub recorder: Recorder,
     /// Commands that wait.
     pub holds: Arc<Holds>,
     /// The PostgreSQL adapter's shared state: certificates, cancel keys, catalogs.
-    pub postgres: Arc<postgres::Adapter>,
+    pub postgres: postgres::Adapter,
     /// Name of the host, for records.
     pub name: String,
     /// True when the agent stops.
@@ -54,7 +57,7 @@ pub struct Live {
 /// A service of a workload, ready for sessions.
 pub struct Service {
     /// The policy's number.
-    pub policy_id: PolicyId,
+    pub policy: PolicyId,
     /// Whose it is.
     pub workload: WorkloadName,
     /// Its name.
@@ -66,15 +69,17 @@ pub struct Service {
     /// BLAKE3 of the policy file.
     pub policy_hash: String,
     /// Its rules.
-    pub rules: Arc<ServicePolicy>,
+    pub rules: Arc<policy::Service>,
     /// Its masks.
     pub masks: Arc<Masks>,
     /// Its login; `None` for an opaque one.
     pub credentials: Option<Arc<Credentials>>,
+    /// Kind of source of the login, as policies name it.
+    pub source: String,
     /// Its limits.
     pub limits: Limits,
     /// How it is spoken to.
-    pub upstream: Arc<crate::tls::Upstream>,
+    pub upstream: Arc<Upstream>,
 }
 
 /// One redirected connection.
@@ -85,6 +90,10 @@ pub struct Flow {
     pub client: ClientAddr,
     /// Where it wanted to go.
     pub original: OriginalDst,
+    /// Network namespace from which the target is dialled: the workload's.
+    pub netns: Arc<Netns>,
+    /// The endpoint of the service that matched.
+    pub endpoint: EndpointHost,
 }
 
 /// Runs a session to its end. Never fails: what goes wrong is told to the client, the record and the log.
@@ -118,7 +127,7 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
         id,
         record,
         account: Account::new(service.limits),
-        policy: Arc::clone(&service.rules),
+        rules: Arc::clone(&service.rules),
         mode: service.mode,
         masks: Arc::clone(&service.masks),
         credentials: service.credentials.clone(),
@@ -126,7 +135,9 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
         requester: requester(&identity),
         workload: service.workload.clone(),
         service: service.name.clone(),
-        target: dialled(flow.original),
+        target: target.address,
+        netns: flow.netns,
+        source: service.source.clone(),
         expires: identity.expires_at(),
         stop: host.stop.clone(),
         number: 0,
@@ -135,50 +146,33 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
     tracing::info!(session = %id, workload = %service.workload, service = %service.name, client = %flow.client, "session");
     let end = match refused {
         Some(denied) => {
-            refuse(host, service, flow.stream, &denied).await;
+            refuse(host, service, flow.stream, &target, &denied).await;
             Err(SessionEnd::Policy(denied))
         }
-        None => converse(host, service, flow.stream, &mut stages).await,
+        None => match service.protocol {
+            Protocol::Postgres => host.postgres.run(flow.stream, service.policy, &target, &mut stages).await,
+            Protocol::Opaque => opaque::run(flow.stream, &mut stages).await,
+        },
     };
-    close(stages, end).await;
+    close(stages, &end);
 }
 
-async fn converse(
-    host: &Host,
-    service: &Service,
-    stream: TcpStream,
-    stages: &mut SessionStages,
-) -> Result<(), SessionEnd> {
+fn begin(host: &Host, id: SessionId, meta: &OpenMeta) -> Result<SessionRecord, String> {
+    let meta = serde_json::to_value(meta).map_err(|error| error.to_string())?;
+    host.recorder.begin(id, &meta).map_err(|error| error.to_string())
+}
+
+async fn refuse(host: &Host, service: &Service, stream: TcpStream, target: &Target, denied: &Denied) {
     match service.protocol {
-        Protocol::Postgres => {
-            host.postgres
-                .run(stream, &postgres_target(service, stages), stages)
-                .await
-        }
-        Protocol::Opaque => opaque::run(stream, stages).await,
-    }
-}
-
-fn postgres_target(service: &Service, stages: &SessionStages) -> postgres::Target {
-    postgres::Target {
-        policy: service.policy_id,
-        service: service.name.clone(),
-        address: stages.target,
-        upstream: Arc::clone(&service.upstream),
-    }
-}
-
-async fn refuse(host: &Host, service: &Service, stream: TcpStream, denied: &Denied) {
-    match service.protocol {
-        Protocol::Postgres => host.postgres.refuse(stream, denied).await,
+        Protocol::Postgres => host.postgres.refuse(stream, target, denied).await,
         // A protocol that is not understood has no words for a refusal: the connection is closed.
         Protocol::Opaque => drop(stream),
     }
 }
 
-async fn close(mut stages: SessionStages, end: Result<(), SessionEnd>) {
+fn close(mut stages: SessionStages, end: &Result<(), SessionEnd>) {
     let id = stages.id;
-    let reason = match &end {
+    let reason = match end {
         Ok(()) => "the client closed the session".to_owned(),
         Err(end) => {
             let fault = match end {
@@ -204,7 +198,9 @@ async fn close(mut stages: SessionStages, end: Result<(), SessionEnd>) {
     };
     let mut totals = stages.account.totals;
     totals.reason = reason;
-    if let Err(error) = stages.record.close(&totals).await {
+    let closed = serde_json::to_value(&totals).map_err(|error| error.to_string());
+    let closed = closed.and_then(|totals| stages.record.close(&totals).map_err(|error| error.to_string()));
+    if let Err(error) = closed {
         tracing::error!(session = %id, "the record could not be closed: {error}; the next start seals what it holds");
     }
 }
@@ -223,12 +219,21 @@ fn open_meta(id: SessionId, host: &Host, service: &Service, flow: &Flow, identit
         policy_hash: service.policy_hash.clone(),
         client: flow.client.to_string(),
         original_destination: flow.original.to_string(),
-        identity: serde_json::to_value(identity).unwrap_or_default(),
+        identity: identity_json(identity),
         mode: match service.mode {
             Mode::Enforce => "enforce".to_owned(),
             Mode::Observe => "observe".to_owned(),
         },
     }
+}
+
+/// The identity, with the line that listings show.
+fn identity_json(identity: &Identity) -> serde_json::Value {
+    let mut json = serde_json::to_value(identity).unwrap_or_default();
+    if let Some(object) = json.as_object_mut() {
+        object.insert("summary".to_owned(), identity.summary().into());
+    }
+    json
 }
 
 /// A v4-mapped address is the v4 address on the wire; a destination of 0.0.0.0 or :: is this host.
@@ -245,7 +250,7 @@ fn dialled(original: OriginalDst) -> SocketAddr {
 fn requester(identity: &Identity) -> Requester {
     Requester {
         summary: identity.summary(),
-        uid: identity.uid(),
+        uid: identity.uid,
         login_uid: identity.login_uid(),
     }
 }

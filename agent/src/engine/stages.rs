@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use crate::approval::{HoldEnd, HoldInfo, Holds, Requester};
 use crate::config::Mode;
 use crate::credential::Credentials;
-use crate::kernel;
+use crate::kernel::{dial, netns::Netns};
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, SessionId};
-use crate::policy::{Denied, Ruling, ServicePolicy};
+use crate::policy::{self, Denied, Ruling};
 use crate::protocol::{
     HoldDecision, HoldEnding, HoldRequest, Login, Occasion, PlacedHold, SessionEnd, Stages,
 };
@@ -35,7 +35,7 @@ pub(super) struct SessionStages {
     pub(super) id: SessionId,
     pub(super) record: SessionRecord,
     pub(super) account: Account,
-    pub(super) policy: Arc<ServicePolicy>,
+    pub(super) rules: Arc<policy::Service>,
     pub(super) mode: Mode,
     pub(super) masks: Arc<Masks>,
     pub(super) credentials: Option<Arc<Credentials>>,
@@ -46,6 +46,7 @@ pub(super) struct SessionStages {
     pub(super) workload: crate::model::WorkloadName,
     pub(super) service: crate::model::ServiceName,
     pub(super) target: SocketAddr,
+    pub(super) netns: Arc<Netns>,
     pub(super) expires: Option<SystemTime>,
     pub(super) stop: watch::Receiver<bool>,
     /// Number of the command that was recorded last.
@@ -111,7 +112,7 @@ impl Stages for SessionStages {
     fn judge(&mut self, command: &Arc<Command>, occasion: Occasion<'_>) -> Result<Ruling, SessionEnd> {
         let ruling = match self.expired() {
             Some(denied) => Ruling::Deny(denied),
-            None => self.policy.judge(command),
+            None => self.rules.policy.judge(command),
         };
         let parameters: &[Parameter] = match (occasion, &ruling) {
             // It is judged, and recorded, when it runs.
@@ -246,13 +247,9 @@ impl Stages for SessionStages {
     }
 
     async fn dial(&mut self) -> Result<TcpStream, SessionEnd> {
-        match tokio::time::timeout(DIAL_PATIENCE, kernel::dial(self.target)).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(SessionEnd::Target(format!("it cannot be reached: {error}"))),
-            Err(_) => Err(SessionEnd::Target(format!(
-                "it did not answer within {DIAL_PATIENCE:?}"
-            ))),
-        }
+        dial::connect(&self.netns, self.target, DIAL_PATIENCE)
+            .await
+            .map_err(|error| SessionEnd::Target(format!("it cannot be reached: {error}")))
     }
 
     fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>> {

@@ -2,7 +2,9 @@
 //!
 //! No verdict, no credential, no mask: a policy that names `opaque` says that the record alone is wanted.
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::model::{Direction, FrameKind};
@@ -18,45 +20,72 @@ pub async fn run<S: Stages>(mut client: TcpStream, stages: &mut S) -> Result<(),
     let mut ending = stages.ending();
     let (mut client_read, mut client_write) = client.split();
     let (mut server_read, mut server_write) = server.split();
-    let mut up = Vec::with_capacity(CHUNK);
-    let mut down = Vec::with_capacity(CHUNK);
-    let (mut client_open, mut server_open) = (true, true);
-    let (mut sent_up, mut sent_down) = (0, 0);
-    while client_open || server_open {
+    let (mut up, mut down) = (Way::default(), Way::default());
+    while !(up.is_over() && down.is_over()) {
         tokio::select! {
             end = &mut ending => return Err(end),
-            read = client_read.read_buf(&mut up), if client_open && up.is_empty() => {
-                if read.map_err(|error| SessionEnd::Client(error.to_string()))? == 0 {
-                    client_open = false;
-                    server_write.shutdown().await.ok();
-                } else {
-                    stages.record(FrameKind::ClientBytes, Direction::ToServer, &[&up])?;
+            moved = up.step(&mut client_read, &mut server_write), if !up.is_over() => {
+                match moved.map_err(|error| SessionEnd::Client(error.to_string()))? {
+                    Moved::In => stages.record(FrameKind::ClientBytes, Direction::ToServer, &[&up.bytes])?,
+                    Moved::Out => {}
                 }
             }
-            read = server_read.read_buf(&mut down), if server_open && down.is_empty() => {
-                if read.map_err(|error| SessionEnd::Target(error.to_string()))? == 0 {
-                    server_open = false;
-                    client_write.shutdown().await.ok();
-                } else {
-                    stages.count(0, down.len() as u64)?;
-                    stages.record(FrameKind::ServerBytes, Direction::ToClient, &[&down])?;
-                }
-            }
-            wrote = server_write.write(up.get(sent_up..).unwrap_or_default()), if !up.is_empty() => {
-                sent_up += wrote.map_err(|error| SessionEnd::Target(error.to_string()))?;
-                if sent_up == up.len() {
-                    up.clear();
-                    sent_up = 0;
-                }
-            }
-            wrote = client_write.write(down.get(sent_down..).unwrap_or_default()), if !down.is_empty() => {
-                sent_down += wrote.map_err(|error| SessionEnd::Client(error.to_string()))?;
-                if sent_down == down.len() {
-                    down.clear();
-                    sent_down = 0;
+            moved = down.step(&mut server_read, &mut client_write), if !down.is_over() => {
+                match moved.map_err(|error| SessionEnd::Target(error.to_string()))? {
+                    Moved::In => {
+                        stages.record(FrameKind::ServerBytes, Direction::ToClient, &[&down.bytes])?;
+                        stages.count(0, down.bytes.len() as u64)?;
+                    }
+                    Moved::Out => {}
                 }
             }
         }
     }
     Ok(())
+}
+
+/// One direction. What was read is recorded before any of it is written.
+#[derive(Default)]
+struct Way {
+    bytes: Vec<u8>,
+    written: usize,
+    over: bool,
+}
+
+/// What a step did.
+enum Moved {
+    /// `bytes` were read and have to be recorded.
+    In,
+    /// Some of them were written, or the end was passed on.
+    Out,
+}
+
+impl Way {
+    fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Reads once or writes once. Safe to drop while it waits.
+    async fn step<R, W>(&mut self, reader: &mut R, writer: &mut W) -> io::Result<Moved>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        if self.bytes.is_empty() {
+            self.bytes.reserve(CHUNK);
+            if reader.read_buf(&mut self.bytes).await? > 0 {
+                return Ok(Moved::In);
+            }
+            self.over = true;
+            // The other end may be gone already; that shows when it is read from.
+            writer.shutdown().await.ok();
+            return Ok(Moved::Out);
+        }
+        self.written += writer.write(self.bytes.get(self.written..).unwrap_or_default()).await?;
+        if self.written == self.bytes.len() {
+            self.bytes.clear();
+            self.written = 0;
+        }
+        Ok(Moved::Out)
+    }
 }

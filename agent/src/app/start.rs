@@ -1,0 +1,196 @@
+//! Starts everything in an order in which nothing is open, runs, and stops in the reverse order.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::approval::Holds;
+use crate::config::{self, AgentConfig, Durability, PolicyErrors};
+use crate::engine::Host;
+use crate::flow::{FlowError, Listener};
+use crate::identity::TokenVerifier;
+use crate::kernel::{CgroupKeeper, HostLock, Kernel, KernelError, KernelOptions, PatternError, ProxyAddresses};
+use crate::policy::PolicySet;
+use crate::protocol::postgres;
+use crate::record::{self, RecordError, Recorder, RecorderOptions};
+use crate::tls::{LocalCa, TlsError};
+
+use super::accept::Reception;
+use super::catalogue::{Catalogue, ServiceError};
+use super::resolve::{self, Addresses};
+use super::state::StateDir;
+use super::{kernel_side, stop};
+
+/// How long sessions may take to end by themselves when the agent stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the agent does not start. Each sentence says what is wrong and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Some policy is wrong: all are listed.
+    #[error("{}", list(.0))]
+    Policies(Vec<PolicyErrors>),
+    /// No policy at all.
+    #[error("there is no policy in {}: put one there (docs/policy-reference.md), or name another `policy_dir`", .0.display())]
+    NoPolicy(std::path::PathBuf),
+    /// The kernel side.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A pattern of cgroups.
+    #[error(transparent)]
+    Pattern(#[from] PatternError),
+    /// Listening.
+    #[error(transparent)]
+    Flow(#[from] FlowError),
+    /// Records.
+    #[error("records cannot be kept: {0}")]
+    Record(#[from] RecordError),
+    /// A service.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// The local authority.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Something of the host.
+    #[error("{what}: {source}")]
+    Host {
+        /// What failed.
+        what: String,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn host(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
+    let what = what.into();
+    move |source| StartError::Host { what, source }
+}
+
+fn list(errors: &[PolicyErrors]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Runs the agent until it is asked to stop.
+pub async fn run(config: AgentConfig) -> Result<(), StartError> {
+    let _lock = HostLock::take(&config.run_dir)?;
+    let set = load_policies(&config)?;
+    let state = StateDir::open(&config.state_dir).map_err(host(format!("{}", config.state_dir.display())))?;
+    let mask_key = state.mask_key().map_err(host("the key of the masks"))?;
+    let catalogue = Catalogue::new(set.clone(), mask_key)?;
+    for service in catalogue.opaque() {
+        tracing::warn!(service = %service.name, "this service is opaque: recorded, neither judged nor masked");
+    }
+    let authority = Arc::new(LocalCa::open_or_create(&state.authority())?);
+    let recorder = Recorder::open(&recorder_options(&config, &state))?;
+    for recovered in recorder.recovered() {
+        tracing::warn!(?recovered, "a session that the agent left open was sealed");
+    }
+
+    let names = set.names().into_iter().map(str::to_owned).collect();
+    let addresses = resolve::resolve(&names, &Addresses::new()).await;
+    let resolved = kernel_side::resolved(addresses.clone()).map_err(host("the host's own addresses"))?;
+
+    let (kernel, events) = Kernel::load(&KernelOptions { pin_dir: config.pin_dir.clone() })?;
+    let kernel = Arc::new(kernel);
+    for policy in set.policies() {
+        kernel.set_policy(policy.id, policy.doc.workload.egress)?;
+    }
+    kernel_side::protect(&kernel, &set, &resolved)?;
+    let port = config.listen_port.unwrap_or(0);
+    let mut listener = Listener::bind(Arc::clone(&kernel), ProxyAddresses { v4: port, v6: port })?;
+    let keeper = CgroupKeeper::start(Arc::clone(&kernel), kernel_side::patterns(&set)?)?;
+    // Everything is in place: the programs of an agent before this one can go.
+    kernel.take_over()?;
+
+    let (stopping, stop) = watch::channel(false);
+    let (current, resolved) = watch::channel(resolved);
+    let (new_addresses, followed) = watch::channel(addresses);
+    let mut background = JoinSet::new();
+    background.spawn(kernel_side::heed(events, listener.expander()));
+    background.spawn(resolve::follow(names, config.resolve_interval, new_addresses));
+    background.spawn(kernel_side::follow(Arc::clone(&kernel), set, followed, current, config.resolve_interval));
+
+    let holds = Holds::new();
+    let reception = Arc::new(Reception {
+        kernel: Arc::clone(&kernel),
+        catalogue,
+        resolved,
+        verifier: TokenVerifier::new(),
+        host: Host {
+            recorder: recorder.clone(),
+            holds: Arc::clone(&holds),
+            postgres: postgres::Adapter::new(authority),
+            name: nix::unistd::gethostname().map_or_else(|_| "unknown".into(), |name| name.to_string_lossy().into_owned()),
+            stop,
+            live: parking_lot::Mutex::default(),
+        },
+    });
+
+    tracing::info!(port = listener.addresses().v4, pid = std::process::id(), "ready");
+    let mut sessions = JoinSet::new();
+    let mut asked = std::pin::pin!(stop::asked());
+    let why = loop {
+        tokio::select! {
+            why = &mut asked => break why.map_err(host("signals"))?,
+            Some(flow) = listener.accept() => {
+                let reception = Arc::clone(&reception);
+                sessions.spawn(async move { reception.receive(flow).await });
+            }
+            Some(ended) = sessions.join_next() => if let Err(error) = ended {
+                // One session's fault must not be another's; its record is sealed at the next start.
+                tracing::error!(%error, "a session failed");
+            },
+        }
+    };
+    tracing::info!(sessions = sessions.len(), "stopping, because of {why}; managed cgroups are closed from here on");
+    drop(listener);
+    stopping.send_replace(true);
+    holds.cancel_all("the agent stops");
+    let drained = async { while sessions.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!(sessions = sessions.len(), "some sessions did not end in time and are cut off");
+        sessions.shutdown().await;
+    }
+    background.shutdown().await;
+    drop(keeper);
+    recorder.shutdown()?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Removes what an agent of this configuration left in the kernel.
+pub fn uninstall(config: &AgentConfig) -> Result<(), StartError> {
+    let _lock = HostLock::take(&config.run_dir)?;
+    Ok(Kernel::uninstall(&KernelOptions { pin_dir: config.pin_dir.clone() })?)
+}
+
+fn load_policies(config: &AgentConfig) -> Result<PolicySet, StartError> {
+    let mut docs = Vec::new();
+    let mut errors = Vec::new();
+    for loaded in config::load_policies(&config.policy_dir) {
+        match loaded {
+            Ok(doc) => docs.push(Arc::new(doc)),
+            Err(error) => errors.push(error),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(StartError::Policies(errors));
+    }
+    if docs.is_empty() {
+        return Err(StartError::NoPolicy(config.policy_dir.clone()));
+    }
+    Ok(PolicySet::compile(docs, None))
+}
+
+fn recorder_options(config: &AgentConfig, state: &StateDir) -> RecorderOptions {
+    RecorderOptions {
+        durability: match config.durability {
+            Durability::Agent => record::Durability::Agent,
+            Durability::Host => record::Durability::Host,
+        },
+        ..RecorderOptions::new(state.records())
+    }
+}
