@@ -1,3 +1,5 @@
 //! PostgreSQL frontend/backend protocol, version 3.
 
 pub mod catalog;
+pub mod relay;
+pub mod wire;
