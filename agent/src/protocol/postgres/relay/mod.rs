@@ -31,6 +31,9 @@ mod server_results;
 mod turn;
 mod unit;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
