@@ -14,24 +14,37 @@ mod frame;
 mod journal;
 mod layout;
 mod ledger;
+mod list;
 pub mod meta;
 mod notary;
+mod reader;
 mod recorder;
 mod recover;
 mod scan;
 mod sealer;
 mod session;
+#[cfg(test)]
+mod tests;
+mod verify;
 mod wire;
 mod writer;
 
 pub use error::RecordError;
 pub use frame::{Frame, MAX_PAYLOAD};
 pub use layout::{Layout, SegmentFile};
+pub use list::{SessionState, SessionSummary, list};
+pub use reader::Reader;
 pub use recorder::{Durability, Recorder, RecorderOptions};
 pub use recover::Recovered;
 pub use session::SessionRecord;
+pub use verify::{Problem, ProblemKind, Report, SessionReport, VerifyOptions, verify};
 
 /// Unix time in nanoseconds, by the wall clock.
 fn now() -> i64 {
     chrono::Utc::now().timestamp_nanos_opt().unwrap_or(i64::MAX)
+}
+
+/// A Unix time in nanoseconds as a date.
+fn date(nanoseconds: i64) -> chrono::DateTime<chrono::Utc> {
+    chrono::DateTime::from_timestamp_nanos(nanoseconds)
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use chrono::DateTime;
 use parking_lot::Mutex;
 
 use super::block::BLOCK_BYTES;
@@ -154,13 +153,14 @@ fn collect(session: SessionId, sealed: u64, journals: &[Journal]) -> Left {
                 block.extend(bytes.iter().take(len));
                 frames += 1;
                 number = at + 1;
-                left.closed = header.kind == FrameKind::Close && !header.continued;
-                continued = header.continued;
                 if opening && header.kind == FrameKind::Open {
                     left.open.extend(payload);
                     opening = header.continued;
                 }
             }
+            // Of frames that are in the record already, too: the kill may have come right behind the Close frame's block.
+            left.closed = header.kind == FrameKind::Close && !header.continued;
+            continued = header.continued;
             bytes = rest;
             at += 1;
         }
@@ -203,9 +203,4 @@ impl Closing {
         self.number += 1;
         self.frames += 1;
     }
-}
-
-/// A Unix time in nanoseconds as a date.
-pub(super) fn date(nanoseconds: i64) -> DateTime<chrono::Utc> {
-    DateTime::from_timestamp_nanos(nanoseconds)
 }

@@ -172,11 +172,6 @@ impl Sealer {
         !self.finished && self.ended != Some(BlockKind::SessionEnd)
     }
 
-    /// Whether blocks were written that no signature covers.
-    pub(super) fn is_unsigned(&self) -> bool {
-        self.unsigned > 0
-    }
-
     /// Adds a block of whole frames.
     pub(super) fn write(
         &mut self,
