@@ -45,7 +45,7 @@ pub struct CheckArgs {
 
 /// A problem, as `--json` prints it.
 #[derive(Debug, Serialize)]
-struct Line<'a> {
+struct Told<'a> {
     file: String,
     line: Option<usize>,
     column: Option<usize>,
@@ -60,7 +60,7 @@ struct Checked {
     files: usize,
     errors: usize,
     warnings: usize,
-    problems: Vec<Problems>,
+    found: Vec<Problems>,
 }
 
 /// Runs `tollgate policy`.
@@ -83,7 +83,7 @@ impl CheckArgs {
             serde_json::to_writer_pretty(&mut *out, &checked.lines())?;
             writeln!(out)?;
         } else {
-            for problems in &checked.problems {
+            for problems in &checked.found {
                 write!(out, "{}", problems.draw(WIDTH, color))?;
             }
             writeln!(out, "{}", checked.summary())?;
@@ -102,7 +102,12 @@ impl CheckArgs {
             }
             match policy_files(path) {
                 Ok(found) if found.is_empty() => {
-                    checked.add(whole(path, Severity::Error, "no policy file is in the directory", "policy files end in .toml"));
+                    checked.add(whole(
+                        path,
+                        Severity::Error,
+                        "no policy file is in the directory",
+                        "policy files end in .toml",
+                    ));
                 }
                 Ok(found) => files.extend(found),
                 Err(error) => checked.add(whole(
@@ -134,17 +139,17 @@ impl Checked {
             }
         }
         if !problems.list().is_empty() {
-            self.problems.push(problems);
+            self.found.push(problems);
         }
     }
 
-    fn lines(&self) -> Vec<Line<'_>> {
-        self.problems
+    fn lines(&self) -> Vec<Told<'_>> {
+        self.found
             .iter()
             .flat_map(|problems| problems.list().iter().map(move |problem| (problems, problem)))
             .map(|(problems, problem)| {
                 let position = problems.position(problem);
-                Line {
+                Told {
                     file: problems.path().display().to_string(),
                     line: position.map(|position| position.line),
                     column: position.map(|position| position.column),

@@ -3,12 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::decode::{path_or, source_spec};
+use super::decode::{or_default, path_or, source_spec};
 use super::keys;
 use super::load::{decode_with, read};
 use super::policy::SourceSpec;
 use super::problem::PolicyErrors;
-use super::reader::{Field, Table, Wrong};
+use super::reader::{Table, Wrong};
 use super::scalar;
 
 /// Settings of the agent.
@@ -79,7 +79,7 @@ const PIN_DIR: &str = "/sys/fs/bpf/tollgate";
 const SOCKET: &str = "control.sock";
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
 const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+const HOUR: Duration = Duration::from_hours(1);
 
 impl Default for AgentConfig {
     fn default() -> Self {
@@ -113,7 +113,9 @@ impl AgentConfig {
 
     /// Decodes the text of the file; `path` is for messages.
     pub fn parse(path: &Path, text: &str) -> Result<Self, PolicyErrors> {
-        decode_with(path, text, |root, report| decode(Table::root(&keys::AGENT, root, report)?))
+        decode_with(path, text, |root, report| {
+            decode(Table::root(&keys::AGENT, root, report)?)
+        })
     }
 }
 
@@ -122,57 +124,66 @@ fn decode(table: Table<'_>) -> Option<AgentConfig> {
     let run_dir = path_or(table.optional("run_dir"), RUN_DIR);
     let policy_dir = path_or(table.optional("policy_dir"), POLICY_DIR);
     let pin_dir = path_or(table.optional("pin_dir"), PIN_DIR);
-    let durability = inner(&table, "record", &keys::AGENT_RECORD, |record| {
-        record.optional("durability").map(|field| {
-            field.one_of(
-                &[("agent", Durability::Agent), ("host", Durability::Host)],
-                &["none"],
-            )
-        })
+    let durability = inner(
+        &table,
+        "record",
+        &keys::AGENT_RECORD,
+        Durability::Agent,
+        |record| {
+            or_default(record.optional("durability"), Durability::Agent, |field| {
+                field.one_of(
+                    &[("agent", Durability::Agent), ("host", Durability::Host)],
+                    &["none"],
+                )
+            })
+        },
+    );
+    let ship = inner(&table, "ship", &keys::AGENT_SHIP, None, |table| {
+        ship(table).map(Some)
     });
-    let ship = inner(&table, "ship", &keys::AGENT_SHIP, |table| Some(ship(*table)));
-    let port = inner(&table, "listen", &keys::AGENT_LISTEN, |listen| {
-        listen.optional("port").map(|field| {
+    let port = inner(&table, "listen", &keys::AGENT_LISTEN, 0, |listen| {
+        or_default(listen.optional("port"), 0, |field| {
             let port = field.integer(0, u64::from(u16::MAX))?;
             u16::try_from(port).ok()
         })
     });
-    let socket = inner(&table, "control", &keys::AGENT_CONTROL, |control| {
-        control.optional("socket").map(Field::path)
+    let socket = inner(&table, "control", &keys::AGENT_CONTROL, None, |control| {
+        or_default(control.optional("socket"), None, |field| field.path().map(Some))
     });
-    let interval = inner(&table, "resolve", &keys::AGENT_RESOLVE, |resolve| {
-        resolve
-            .optional("interval")
-            .map(|field| field.parsed(|text| scalar::duration(text, SECOND, HOUR)))
-    });
+    let interval = inner(
+        &table,
+        "resolve",
+        &keys::AGENT_RESOLVE,
+        RESOLVE_INTERVAL,
+        |resolve| {
+            or_default(resolve.optional("interval"), RESOLVE_INTERVAL, |field| {
+                field.parsed(|text| scalar::duration(text, SECOND, HOUR))
+            })
+        },
+    );
     let run_dir = run_dir?;
     Some(AgentConfig {
         state_dir: state_dir?,
         policy_dir: policy_dir?,
         pin_dir: pin_dir?,
-        durability: durability?.unwrap_or(Durability::Agent),
+        durability: durability?,
         ship: ship?,
-        listen_port: port?.filter(|port| *port != 0),
+        listen_port: Some(port?).filter(|port| *port != 0),
         control_socket: socket?.unwrap_or_else(|| run_dir.join(SOCKET)),
-        resolve_interval: interval?.unwrap_or(RESOLVE_INTERVAL),
+        resolve_interval: interval?,
         run_dir,
     })
 }
 
-/// Something of a table that may be left out: outer `None` is "reported", inner `None` "left out".
+/// Something of a table that may be left out.
 fn inner<'v, T>(
     table: &Table<'v>,
     key: &'static str,
     keys: &'static keys::TableKeys,
-    decode: impl FnOnce(&Table<'v>) -> Option<Option<T>>,
-) -> Option<Option<T>> {
-    match table.optional(key) {
-        None => Some(None),
-        Some(field) => match decode(&field.table(keys)?) {
-            None => Some(None),
-            Some(decoded) => decoded.map(Some),
-        },
-    }
+    default: T,
+    decode: impl FnOnce(Table<'v>) -> Option<T>,
+) -> Option<T> {
+    or_default(table.optional(key), default, |field| decode(field.table(keys)?))
 }
 
 fn ship(table: Table<'_>) -> Option<ShipSpec> {
@@ -186,12 +197,18 @@ fn ship(table: Table<'_>) -> Option<ShipSpec> {
             );
         }
     }
-    let endpoint = optional(table.optional("endpoint"), |field| field.parsed(endpoint));
-    let region = optional(table.optional("region"), |field| {
-        field.parsed(|text| scalar::line(text, 64))
+    let endpoint = or_default(table.optional("endpoint"), None, |field| {
+        field.parsed(endpoint).map(Some)
     });
-    let access_key = optional(table.optional("access_key"), |field| source_spec(field, false));
-    let secret_key = optional(table.optional("secret_key"), |field| source_spec(field, false));
+    let region = or_default(table.optional("region"), None, |field| {
+        field.parsed(|text| scalar::line(text, 64)).map(Some)
+    });
+    let key = |name| {
+        or_default(table.optional(name), None, |field| {
+            source_spec(field, false).map(Some)
+        })
+    };
+    let (access_key, secret_key) = (key("access_key"), key("secret_key"));
     if table.optional("access_key").is_some() != table.optional("secret_key").is_some() {
         table.error(
             "\"access_key\" and \"secret_key\" belong together",
@@ -205,16 +222,6 @@ fn ship(table: Table<'_>) -> Option<ShipSpec> {
         access_key: access_key?,
         secret_key: secret_key?,
     })
-}
-
-fn optional<'v, T>(
-    field: Option<Field<'v>>,
-    decode: impl FnOnce(Field<'v>) -> Option<T>,
-) -> Option<Option<T>> {
-    match field {
-        None => Some(None),
-        Some(field) => decode(field).map(Some),
-    }
 }
 
 fn target(text: &str) -> Result<ShipTarget, Wrong> {
@@ -256,12 +263,17 @@ fn target(text: &str) -> Result<ShipTarget, Wrong> {
 }
 
 fn endpoint(text: &str) -> Result<String, Wrong> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"));
     if rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['@', '?', '#', ' '])) {
         return Ok(text.trim_end_matches('/').into());
     }
     Err(Wrong::new(
-        format!("\"{}\" is no URL of a server", text.split('@').next_back().unwrap_or_default()),
+        format!(
+            "\"{}\" is no URL of a server",
+            text.split('@').next_back().unwrap_or_default()
+        ),
         "write it such as \"https://minio.acme.test:9000\", without user and password",
     ))
 }

@@ -148,7 +148,16 @@ pub(super) const RULE: TableKeys = TableKeys {
         ("approvers", r#"["dba"]"#),
         ("timeout", r#""10m""#),
     ],
-    later: &["schemas", "roles", "search_path", "parameters", "rows", "quorum", "scope", "when"],
+    later: &[
+        "schemas",
+        "roles",
+        "search_path",
+        "parameters",
+        "rows",
+        "quorum",
+        "scope",
+        "when",
+    ],
     secret: false,
 };
 
@@ -260,8 +269,11 @@ mod tests {
 
     #[test]
     fn the_reference_describes_every_key() {
-        let reference =
-            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/policy-reference.md")).unwrap();
+        let reference = std::fs::read_to_string(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../docs/policy-reference.md"
+        ))
+        .unwrap();
         for table in ALL {
             let section = section(&reference, table.heading);
             for (key, _) in table.keys {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use super::glob::Glob;
 use super::policy::PolicyDoc;
 use super::problem::{PolicyErrors, Problem, Problems};
-use super::reader::{Report, Table};
+use super::reader::Table;
+use super::report::Report;
 use super::{decode, keys};
 
 /// Largest file that is read: far above any policy, and no harm to the agent.
@@ -127,7 +128,13 @@ pub(super) fn read(path: &Path) -> Result<String, PolicyErrors> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
-        let line = error.as_bytes().iter().take(valid).filter(|b| **b == b'\n').count() + 1;
+        let line = error
+            .as_bytes()
+            .iter()
+            .take(valid)
+            .filter(|b| **b == b'\n')
+            .count()
+            + 1;
         PolicyErrors::unreadable(
             path,
             format!("line {line} is not UTF-8"),

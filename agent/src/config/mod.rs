@@ -14,6 +14,7 @@ mod load;
 mod policy;
 mod problem;
 mod reader;
+mod report;
 mod scalar;
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What is wrong in a configuration file, and where: one line each for logs, drawn with the source for terminals.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -137,7 +137,7 @@ impl Problems {
     fn line(&self, problem: &Problem) -> String {
         let mut line = self.path.display().to_string();
         if let Some(Position { line: row, column }) = self.position(problem) {
-            line.push_str(&format!(":{row}:{column}"));
+            let _ = write!(line, ":{row}:{column}");
         }
         line.push_str(": ");
         if problem.severity == Severity::Warning {

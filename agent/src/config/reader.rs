@@ -2,23 +2,16 @@
 //!
 //! Readers give `None` after they reported; only a document without a report is used.
 
-use std::cell::RefCell;
 use std::fmt::Write as _;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use toml_span::Value;
 use toml_span::value::{Table as TomlTable, ValueInner};
-use toml_span::{ErrorKind, Value};
 
 use super::keys::{ALL, TableKeys};
-use super::problem::{PolicyErrors, Problem, Problems};
-
-/// Collects what is wrong in one file.
-#[derive(Debug, Default)]
-pub(super) struct Report {
-    problems: RefCell<Vec<Problem>>,
-    hidden: RefCell<Vec<Range<usize>>>,
-}
+use super::problem::Problem;
+use super::report::Report;
 
 /// One table of the file, its keys checked.
 #[derive(Clone, Copy, Debug)]
@@ -35,99 +28,6 @@ pub(super) struct Field<'v> {
     key: &'v str,
     value: &'v Value<'v>,
     report: &'v Report,
-}
-
-impl Report {
-    pub(super) fn add(&self, problem: Problem) {
-        self.problems.borrow_mut().push(problem);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.problems.borrow().is_empty()
-    }
-
-    /// The problems, with every place that could hold a secret blotted out of the text.
-    pub(super) fn into_errors(self, path: &Path, text: &str) -> PolicyErrors {
-        let mut shown = text.to_owned();
-        for at in self.hidden.into_inner() {
-            if let Some(secret) = shown.get(at.clone()) {
-                shown.replace_range(at.clone(), &"*".repeat(secret.len()));
-            }
-        }
-        PolicyErrors::new(Problems::new(path, &shown, self.problems.into_inner()))
-    }
-
-    /// Keeps a place out of everything that is drawn: it could be a secret written here by mistake.
-    pub(super) fn hide(&self, at: Range<usize>) {
-        self.hidden.borrow_mut().push(at);
-    }
-
-    /// Reports that the text is not TOML.
-    pub(super) fn syntax(&self, error: &toml_span::Error, text: &str) {
-        self.hide_by_line(text);
-        let at = error.span.start..error.span.end;
-        let (message, help, also) = match &error.kind {
-            ErrorKind::DuplicateKey { key, first } => (
-                format!("\"{key}\" is given twice"),
-                "keep one of them".to_owned(),
-                Some((first.start..first.end, "given here first".to_owned())),
-            ),
-            ErrorKind::DuplicateTable { name, first } => (
-                format!("the table \"{name}\" is given twice"),
-                "keep one of them, or write [[…]] where a list of tables is wanted".to_owned(),
-                Some((first.start..first.end, "given here first".to_owned())),
-            ),
-            ErrorKind::DottedKeyInvalidType { first } => (
-                "a dotted key adds to something that is not a table".to_owned(),
-                "give the key another name, or make the first one a table".to_owned(),
-                Some((first.start..first.end, "given here as a value".to_owned())),
-            ),
-            ErrorKind::UnquotedString => (
-                "a text stands without quotes".to_owned(),
-                "put it in double quotes; dates and times are not used here".to_owned(),
-                None,
-            ),
-            ErrorKind::RedefineAsArray => (
-                "a table is given both as [name] and as [[name]]".to_owned(),
-                "write [[name]] for each of them, before their own tables".to_owned(),
-                None,
-            ),
-            other => (
-                format!(
-                    "this is not TOML: {}",
-                    toml_span::Error {
-                        kind: other.clone(),
-                        span: error.span,
-                        line_info: None
-                    }
-                ),
-                "correct the syntax here or on the line before".to_owned(),
-                None,
-            ),
-        };
-        self.add(Problem {
-            also,
-            ..Problem::error(at, message).with_help(help)
-        });
-    }
-}
-
-impl Report {
-    /// Text that is not TOML has no values yet, so what stands behind the keys of secrets is hidden line by line.
-    fn hide_by_line(&self, text: &str) {
-        let mut start = 0;
-        for line in text.split_inclusive('\n') {
-            let value = line.split_once('=').filter(|(key, _)| {
-                let key = key.trim().to_ascii_lowercase();
-                ["pass", "secret", "key", "token"].iter().any(|word| key.contains(word))
-            });
-            if let Some((_, value)) = value {
-                let end = start + line.trim_end().len();
-                self.hide((start + line.len() - value.len()).min(end)..end);
-            }
-            start += line.len();
-        }
-    }
 }
 
 impl<'v> Table<'v> {
@@ -214,7 +114,10 @@ impl<'v> Table<'v> {
             let problem = if self.keys.later.contains(&name) {
                 Problem::error(
                     at,
-                    format!("\"{name}\" in {} is not supported in this version", self.keys.heading),
+                    format!(
+                        "\"{name}\" in {} is not supported in this version",
+                        self.keys.heading
+                    ),
                 )
                 .with_help("remove it")
             } else {
@@ -286,16 +189,14 @@ impl<'v> Field<'v> {
 
     /// A list of tables, `[[…]]`.
     pub(super) fn tables(self, keys: &'static TableKeys) -> Vec<Table<'v>> {
-        match self.value.as_ref() {
-            ValueInner::Array(items) => items
-                .iter()
-                .filter_map(|value| Field { value, ..self }.table(keys))
-                .collect(),
-            _ => {
-                self.wrong_type("a list of tables", &format!("write {} above it", keys.heading));
-                Vec::new()
-            }
-        }
+        let ValueInner::Array(items) = self.value.as_ref() else {
+            self.wrong_type("a list of tables", &format!("write {} above it", keys.heading));
+            return Vec::new();
+        };
+        items
+            .iter()
+            .filter_map(|value| Field { value, ..self }.table(keys))
+            .collect()
     }
 
     pub(super) fn string(self) -> Option<&'v str> {
@@ -323,7 +224,10 @@ impl<'v> Field<'v> {
     /// A whole number from `least` to `most`.
     pub(super) fn integer(self, least: u64, most: u64) -> Option<u64> {
         let Some(number) = self.value.as_integer() else {
-            self.wrong_type("a whole number", "write a number without quotes, such as 5_000_000");
+            self.wrong_type(
+                "a whole number",
+                "write a number without quotes, such as 5_000_000",
+            );
             return None;
         };
         let fitting = u64::try_from(number)
@@ -366,8 +270,11 @@ impl<'v> Field<'v> {
             if let Some((text, first)) = text.and_then(|text| seen.iter().find(|(other, _)| *other == text)) {
                 self.report.add(Problem {
                     also: Some((first.clone(), "given here first".into())),
-                    ..Problem::error(item.span(), format!("\"{text}\" is given twice in \"{}\"", self.key))
-                        .with_help("keep one of them")
+                    ..Problem::error(
+                        item.span(),
+                        format!("\"{text}\" is given twice in \"{}\"", self.key),
+                    )
+                    .with_help("keep one of them")
                 });
                 complete = false;
                 continue;

@@ -81,7 +81,10 @@ pub(super) fn size(text: &str) -> Result<u64, Wrong> {
     };
     let wrong = || Wrong::new(format!("\"{text}\" is no size"), help());
     let number: u64 = number.replace('_', "").parse().map_err(|_| wrong())?;
-    let (_, factor) = SIZE_UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(wrong)?;
+    let (_, factor) = SIZE_UNITS
+        .iter()
+        .find(|(name, _)| *name == unit)
+        .ok_or_else(wrong)?;
     number
         .checked_mul(*factor)
         .filter(|bytes| *bytes > 0)
@@ -264,8 +267,14 @@ pub(super) fn cgroup(text: &str) -> Result<String, Wrong> {
             "name the slice, service or container of the workload",
         ));
     }
-    if text.ends_with('/') || text.contains("//") || text.split('/').any(|level| level == "." || level == "..") {
-        return Err(Wrong::new(format!("\"{text}\" has an empty level, \".\" or \"..\""), shape));
+    if text.ends_with('/')
+        || text.contains("//")
+        || text.split('/').any(|level| level == "." || level == "..")
+    {
+        return Err(Wrong::new(
+            format!("\"{text}\" has an empty level, \".\" or \"..\""),
+            shape,
+        ));
     }
     Ok(text.into())
 }
@@ -342,7 +351,7 @@ fn shown(duration: Duration) -> String {
     let seconds = duration.as_secs();
     match DURATION_UNITS
         .iter()
-        .find(|(_, length)| seconds >= *length && seconds % length == 0)
+        .find(|(_, length)| seconds >= *length && seconds.is_multiple_of(*length))
     {
         Some((unit, length)) => format!("{}{unit}", seconds / length),
         None => format!("{seconds}s"),

@@ -1,7 +1,7 @@
 //! Warnings: what a policy says that will surprise its author. Nothing here changes a verdict.
 
 use crate::config::{
-    EndpointHost, Egress, Glob, MaskOperator, MaskTarget, Mode, PolicyDoc, Protocol, RuleDoc, RuleVerdict,
+    Egress, EndpointHost, Glob, MaskOperator, MaskTarget, Mode, PolicyDoc, Protocol, RuleDoc, RuleVerdict,
     ServiceDoc, TablePattern, TlsMode,
 };
 use crate::model::{Effect, Effects};
@@ -26,9 +26,18 @@ const NEVER_ON_TABLES: &[Effect] = &[Effect::Transaction, Effect::Session, Effec
 /// Effects whose allowance gives up a promise, and what it gives up.
 const TELLING: &[(Effect, &str)] = &[
     (Effect::Unknown, "commands that were not understood pass unjudged"),
-    (Effect::UnsafeIo, "files, programs and the network of the server are open to the job"),
-    (Effect::Declassify, "masked values can be copied to where no mask finds them"),
-    (Effect::Privilege, "the job can give itself and others more rights at the server"),
+    (
+        Effect::UnsafeIo,
+        "files, programs and the network of the server are open to the job",
+    ),
+    (
+        Effect::Declassify,
+        "masked values can be copied to where no mask finds them",
+    ),
+    (
+        Effect::Privilege,
+        "the job can give itself and others more rights at the server",
+    ),
 ];
 
 /// What of `policy` will surprise, in no particular order.
@@ -177,7 +186,12 @@ fn masks(at: &str, doc: &ServiceDoc, warn: &mut dyn FnMut(String, String, &str))
                 continue;
             };
             let globs = [schema, table, name];
-            let covers = |earlier: &[Glob; 3]| earlier.iter().zip(&globs).all(|(wide, narrow)| wide.covers(narrow));
+            let covers = |earlier: &[Glob; 3]| {
+                earlier
+                    .iter()
+                    .zip(&globs)
+                    .all(|(wide, narrow)| wide.covers(narrow))
+            };
             if let Some((_, earlier)) = seen.iter().find(|(earlier, _)| covers(earlier)) {
                 warn(
                     pointer,
@@ -232,7 +246,10 @@ fn one_rule(at: &str, doc: &ServiceDoc, rule: &RuleDoc, warn: &mut dyn FnMut(Str
     {
         warn(
             format!("{at}/without_where"),
-            format!("rule \"{}\" asks for UPDATE or DELETE without WHERE, and names neither effect", rule.name),
+            format!(
+                "rule \"{}\" asks for UPDATE or DELETE without WHERE, and names neither effect",
+                rule.name
+            ),
             "add \"modify\" or \"delete\" to its effects, or remove without_where",
         );
     }
@@ -243,14 +260,18 @@ fn one_rule(at: &str, doc: &ServiceDoc, rule: &RuleDoc, warn: &mut dyn FnMut(Str
             upper_case(&pointer, &shown(pattern), warn);
             let wider = compiled.iter().enumerate().find(|(other, wide)| {
                 *other != k
-                    && compiled.get(k).is_some_and(|narrow| {
-                        wide.covers(narrow) && (*other < k || !narrow.covers(wide))
-                    })
+                    && compiled
+                        .get(k)
+                        .is_some_and(|narrow| wide.covers(narrow) && (*other < k || !narrow.covers(wide)))
             });
             if let Some(wide) = wider.and_then(|(other, _)| patterns.get(other)) {
                 warn(
                     pointer,
-                    format!("\"{}\" adds nothing to \"{}\" of the same rule", shown(pattern), shown(wide)),
+                    format!(
+                        "\"{}\" adds nothing to \"{}\" of the same rule",
+                        shown(pattern),
+                        shown(wide)
+                    ),
                     "remove it",
                 );
             }
@@ -282,7 +303,11 @@ fn shadows(at: &str, doc: &ServiceDoc, warn: &mut dyn FnMut(String, String, &str
                 rule_in_words(by)
             )
         };
-        warn(format!("{at}/rule/{j}"), message, "remove it, or narrow the other one");
+        warn(
+            format!("{at}/rule/{j}"),
+            message,
+            "remove it, or narrow the other one",
+        );
     }
 }
 

@@ -36,7 +36,10 @@ pub(super) fn by_rules(
 ) -> Denied {
     let names: Vec<RuleName> = rules.iter().map(|rule| rule.name.clone()).collect();
     let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    let (is, rule) = (if others == 0 { "is" } else { "are" }, plural(names.len(), "rule"));
+    let (is, rule) = (
+        if others == 0 { "is" } else { "are" },
+        plural(names.len(), "rule"),
+    );
     let hint = rules.iter().find_map(|rule| match &rule.verdict {
         RuleVerdict::Deny { hint } => hint.clone(),
         _ => None,
@@ -110,7 +113,7 @@ fn described(action: &Action) -> String {
 fn named(action: &Action) -> Option<String> {
     let object = action.object.as_ref()?;
     let kind = match object.kind {
-        ObjectKind::Table => "",
+        ObjectKind::Table | ObjectKind::Other => "",
         ObjectKind::Function => "function ",
         ObjectKind::Schema => "schema ",
         ObjectKind::Database => "database ",
@@ -119,7 +122,6 @@ fn named(action: &Action) -> Option<String> {
         ObjectKind::File => "file ",
         ObjectKind::Program => "program ",
         ObjectKind::Channel => "channel ",
-        ObjectKind::Other => "",
     };
     Some(format!("{kind}{}", printable(&object.to_string(), LONGEST_NAME)))
 }
@@ -142,7 +144,11 @@ fn and_others(others: usize) -> String {
 }
 
 fn plural(count: usize, word: &str) -> String {
-    if count == 1 { word.into() } else { format!("{word}s") }
+    if count == 1 {
+        word.into()
+    } else {
+        format!("{word}s")
+    }
 }
 
 /// Names come from the client and go to terminals and error messages: no control characters, no flood.

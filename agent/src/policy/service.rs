@@ -80,11 +80,24 @@ impl ServicePolicy {
             }
         }
         if let Some(first) = refused.first {
-            let by = concerned(&rules, actions, |verdict| matches!(verdict, RuleVerdict::Deny { .. }));
-            return Ruling::Deny(refusal::by_rules(&self.owner, command, &by, first, refused.count - 1));
+            let by = concerned(&rules, actions, |verdict| {
+                matches!(verdict, RuleVerdict::Deny { .. })
+            });
+            return Ruling::Deny(refusal::by_rules(
+                &self.owner,
+                command,
+                &by,
+                first,
+                refused.count - 1,
+            ));
         }
         if let Some(first) = uncovered.first {
-            return Ruling::Deny(refusal::by_nobody(&self.owner, command, first, uncovered.count - 1));
+            return Ruling::Deny(refusal::by_nobody(
+                &self.owner,
+                command,
+                first,
+                uncovered.count - 1,
+            ));
         }
         if held {
             return Ruling::Hold(terms(&concerned(&rules, actions, |verdict| {

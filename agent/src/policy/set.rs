@@ -285,8 +285,11 @@ impl Resolved {
         let v6 = [Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST]
             .into_iter()
             .map(|address| IpNet::from(IpAddr::V6(address)));
-        v4.chain(v6)
-            .chain(self.local.iter().map(|address| IpNet::from(address.to_canonical())))
+        v4.chain(v6).chain(
+            self.local
+                .iter()
+                .map(|address| IpNet::from(address.to_canonical())),
+        )
     }
 }
 

@@ -60,7 +60,12 @@ fn errors_are_drawn_and_decide() {
     let path = write(&dir, "w.toml", &GOOD.replace("\"read\"", "\"reed\""));
     let (usable, out) = check(&[path.to_str().unwrap()]);
     assert!(!usable);
-    for part in ["w.toml:15:13", "effects = [\"reed\"]", "did you mean \"read\"?", "2 errors"] {
+    for part in [
+        "w.toml:15:13",
+        "effects = [\"reed\"]",
+        "did you mean \"read\"?",
+        "2 errors",
+    ] {
         assert!(out.contains(part), "{out}");
     }
 }
@@ -69,22 +74,36 @@ fn errors_are_drawn_and_decide() {
 fn secrets_and_policies_open_to_others_are_warned_of() {
     let dir = tempfile::tempdir().unwrap();
     let secret = write(&dir, "secret", "hunter2");
-    let policy = write(&dir, "w.toml", &GOOD.replace("PASSWORD", secret.to_str().unwrap()));
+    let policy = write(
+        &dir,
+        "w.toml",
+        &GOOD.replace("PASSWORD", secret.to_str().unwrap()),
+    );
     let (usable, out) = check(&[policy.to_str().unwrap()]);
     assert!(usable);
-    assert!(out.contains("is open to others than its owner (mode 0644)"), "{out}");
+    assert!(
+        out.contains("is open to others than its owner (mode 0644)"),
+        "{out}"
+    );
     assert!(!out.contains("hunter2"));
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
     fs::set_permissions(&policy, fs::Permissions::from_mode(0o666)).unwrap();
     let (_, out) = check(&[policy.to_str().unwrap()]);
-    assert!(out.contains("others than the file's owner may change the policy"), "{out}");
+    assert!(
+        out.contains("others than the file's owner may change the policy"),
+        "{out}"
+    );
     assert!(!out.contains("mode 0"), "{out}");
 }
 
 #[test]
 fn json_gives_places() {
     let dir = tempfile::tempdir().unwrap();
-    write(&dir, "a.toml", &GOOD.replace("egress = \"deny\"\n", "").replace("PASSWORD", "/x"));
+    write(
+        &dir,
+        "a.toml",
+        &GOOD.replace("egress = \"deny\"\n", "").replace("PASSWORD", "/x"),
+    );
     write(&dir, "b.toml", "[workload]\nname = 1\ncgroup = [\"/b\"]");
     let (usable, out) = check(&["--json", dir.path().to_str().unwrap()]);
     assert!(!usable);

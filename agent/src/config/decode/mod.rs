@@ -18,7 +18,7 @@ use super::scalar;
 pub(super) use service::source_spec;
 
 const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
-const MOST_LEEWAY: Duration = Duration::from_secs(600);
+const MOST_LEEWAY: Duration = Duration::from_mins(10);
 
 /// Decodes a whole policy; `None` after at least one report.
 pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyDoc> {
@@ -178,7 +178,7 @@ fn claims(field: Field<'_>) -> Option<BTreeMap<String, String>> {
 }
 
 /// The decoded value of a key that may be left out; `None` if it is there and wrong.
-fn or_default<'v, T>(
+pub(super) fn or_default<'v, T>(
     field: Option<Field<'v>>,
     default: T,
     decode: impl FnOnce(Field<'v>) -> Option<T>,

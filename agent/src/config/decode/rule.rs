@@ -10,10 +10,10 @@ use crate::model::{Effect, RuleName};
 
 use super::or_default;
 
-const DEFAULT_TIMEOUT: Duration = Duration::from_secs(600);
+const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
 const SECOND: Duration = Duration::from_secs(1);
-const DAY: Duration = Duration::from_secs(86_400);
-const YEAR: Duration = Duration::from_secs(365 * 86_400);
+const DAY: Duration = Duration::from_hours(24);
+const YEAR: Duration = Duration::from_hours(365 * 24);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Word {
@@ -43,8 +43,10 @@ fn rule(table: Table<'_>) -> Option<RuleDoc> {
         .required("name")
         .and_then(|field| field.parsed(|text| scalar::line(text, 100)));
     let effects = table.required("effects").and_then(|field| {
-        let all: Vec<(&'static str, Effect)> =
-            Effect::ALL.iter().map(|effect| (effect.name(), *effect)).collect();
+        let all: Vec<(&'static str, Effect)> = Effect::ALL
+            .iter()
+            .map(|effect| (effect.name(), *effect))
+            .collect();
         field.parsed_list(
             "name at least one effect: a rule without any would match nothing",
             |text| choose("effects", text, &all, &[]),
@@ -116,18 +118,16 @@ fn verdict(table: Table<'_>) -> Option<RuleVerdict> {
 }
 
 fn approve(table: Table<'_>) -> Option<RuleVerdict> {
-    let approvers = match table.optional("approvers") {
-        Some(field) => field.parsed_list(
-            "name at least one group or user: nobody could approve",
-            |text| scalar::line(text, 64),
-        ),
-        None => {
-            table.error(
-                "an approve rule has no approvers: nobody could approve",
-                "add a line such as approvers = [\"dba\"], groups or users of this host",
-            );
-            None
-        }
+    let approvers = if let Some(field) = table.optional("approvers") {
+        field.parsed_list("name at least one group or user: nobody could approve", |text| {
+            scalar::line(text, 64)
+        })
+    } else {
+        table.error(
+            "an approve rule has no approvers: nobody could approve",
+            "add a line such as approvers = [\"dba\"], groups or users of this host",
+        );
+        None
     };
     let timeout = or_default(table.optional("timeout"), DEFAULT_TIMEOUT, |field| {
         field.parsed(|text| scalar::duration(text, SECOND, DAY))

@@ -26,10 +26,22 @@ const LATER_SOURCES: &[&str] = &[
 
 /// Keys that need a protocol which is understood.
 const NEEDS_COMMANDS: &[(&str, &str)] = &[
-    ("tls", "\"tls\" has no meaning for an opaque service: its bytes pass as they are"),
-    ("credential", "a credential cannot be injected into an opaque service"),
-    ("mask", "an opaque service cannot be masked: its bytes are not understood"),
-    ("rule", "an opaque service has no commands that a rule could judge"),
+    (
+        "tls",
+        "\"tls\" has no meaning for an opaque service: its bytes pass as they are",
+    ),
+    (
+        "credential",
+        "a credential cannot be injected into an opaque service",
+    ),
+    (
+        "mask",
+        "an opaque service cannot be masked: its bytes are not understood",
+    ),
+    (
+        "rule",
+        "an opaque service has no commands that a rule could judge",
+    ),
 ];
 
 #[derive(Clone, Copy)]
@@ -58,9 +70,15 @@ pub(super) fn services(field: Field<'_>) -> Option<Vec<ServiceDoc>> {
         }
         for endpoint in &service.addresses {
             let key = format!("{endpoint:?}");
-            if let Some(owner) = owners.insert(key, service.name.clone()).filter(|owner| *owner != service.name) {
+            if let Some(owner) = owners
+                .insert(key, service.name.clone())
+                .filter(|owner| *owner != service.name)
+            {
                 table.error(
-                    format!("service \"{}\" has an address that \"{owner}\" has as well", service.name),
+                    format!(
+                        "service \"{}\" has an address that \"{owner}\" has as well",
+                        service.name
+                    ),
                     "name each address in one service",
                 );
             }
@@ -194,9 +212,7 @@ fn credential(table: Table<'_>) -> Option<CredentialSource> {
     }
     // The keys of a source that this version has not are other ones: complaining of them would mislead.
     let source = source?;
-    let user = table
-        .required("user")
-        .and_then(|field| source_spec(field, true));
+    let user = table.required("user").and_then(|field| source_spec(field, true));
     let password = table
         .required("password")
         .and_then(|field| by_kind(source, field));
@@ -234,16 +250,14 @@ pub(crate) fn source_spec(field: Field<'_>, literal: bool) -> Option<SourceSpec>
     .into_iter()
     .filter_map(|(kind, field)| Some((kind, field?)))
     .collect();
-    match given.as_slice() {
-        [(kind, field)] => by_kind(*kind, *field),
-        _ => {
-            table.error(
-                format!("\"{}\" has to have one source", field.key()),
-                "write { file = \"/path\" }, { env = \"NAME\" } or { systemd = \"name\" }",
-            );
-            None
-        }
-    }
+    let [(kind, field)] = given.as_slice() else {
+        table.error(
+            format!("\"{}\" has to have one source", field.key()),
+            "write { file = \"/path\" }, { env = \"NAME\" } or { systemd = \"name\" }",
+        );
+        return None;
+    };
+    by_kind(*kind, *field)
 }
 
 /// What `field` says, read as the path, variable or credential name that `kind` asks for. A value that is none of

@@ -7,14 +7,29 @@ fn globs_match_as_documented() {
     for (pattern, matching, other) in [
         (
             "/actions.slice/report-*.service",
-            vec!["/actions.slice/report-1.service", "/actions.slice/report-.service"],
-            vec!["/actions.slice/report-1.scope", "/actions.slice/report-1/x.service", "/actions.slice"],
+            vec![
+                "/actions.slice/report-1.service",
+                "/actions.slice/report-.service",
+            ],
+            vec![
+                "/actions.slice/report-1.scope",
+                "/actions.slice/report-1/x.service",
+                "/actions.slice",
+            ],
         ),
         ("/a/*", vec!["/a/b"], vec!["/a", "/a/b/c", "/b/a"]),
         ("/a/**", vec!["/a/b", "/a/b/c"], vec!["/a", "/b"]),
         ("/a/?", vec!["/a/é"], vec!["/a/", "/a/bc", "/a//"]),
-        ("/[a-c]x[!0-9]", vec!["/axz", "/cx-"], vec!["/dxz", "/ax0", "/ax/"]),
-        (r"/system-x\x2dy.slice", vec![r"/system-x\x2dy.slice"], vec!["/system-xx2dy.slice"]),
+        (
+            "/[a-c]x[!0-9]",
+            vec!["/axz", "/cx-"],
+            vec!["/dxz", "/ax0", "/ax/"],
+        ),
+        (
+            r"/system-x\x2dy.slice",
+            vec![r"/system-x\x2dy.slice"],
+            vec!["/system-xx2dy.slice"],
+        ),
         ("/*-*-*", vec!["/a-b-c", "/--"], vec!["/a-b"]),
     ] {
         let glob = Glob::path(pattern).unwrap();

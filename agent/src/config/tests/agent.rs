@@ -54,8 +54,13 @@ interval = "30s"
     assert_eq!(ship.endpoint.as_deref(), Some("http://127.0.0.1:9000"));
     assert_eq!(ship.secret_key, Some(SourceSpec::Systemd("s3-secret".into())));
 
-    let config = parse("[ship]\nto = \"file:///var/audit\"\n[listen]\nport = 0\n[control]\nsocket = \"/c.sock\"").unwrap();
-    assert_eq!(config.ship.unwrap().to, ShipTarget::Directory("/var/audit".into()));
+    let config =
+        parse("[ship]\nto = \"file:///var/audit\"\n[listen]\nport = 0\n[control]\nsocket = \"/c.sock\"")
+            .unwrap();
+    assert_eq!(
+        config.ship.unwrap().to,
+        ShipTarget::Directory("/var/audit".into())
+    );
     assert_eq!(config.listen_port, None);
     assert_eq!(config.control_socket, Path::new("/c.sock"));
 }
@@ -66,25 +71,35 @@ fn mistakes_are_told() {
         ("stat_dir = \"/x\"", "did you mean \"state_dir\"?"),
         ("state_dir = \"x\"", "is not an absolute path"),
         ("record = 1", "has to be a table"),
-        ("[record]\ndurability = \"disk\"", "it has to be one of agent, host"),
+        (
+            "[record]\ndurability = \"disk\"",
+            "it has to be one of agent, host",
+        ),
         ("[ship]\n", "[ship] has no \"to\""),
         ("[ship]\nto = \"file://audit\"", "three slashes"),
         ("[ship]\nto = \"s3://A/b\"", "no name of a bucket"),
         ("[ship]\nto = \"gs://bucket\"", "not supported in this version"),
         ("[ship]\nto = \"/var\"", "is no target"),
         ("[ship]\nto = \"file:///a\"\nregion = \"x\"", "s3:// target alone"),
-        ("[ship]\nto = \"s3://abc\"\naccess_key = { env = \"A\" }", "belong together"),
+        (
+            "[ship]\nto = \"s3://abc\"\naccess_key = { env = \"A\" }",
+            "belong together",
+        ),
         ("[listen]\nport = 70000", "from 0 to 65535"),
         ("[resolve]\ninterval = \"0s\"", "from 1s to 1h"),
     ] {
         let told = parse(text).unwrap_err().to_string();
-        assert!(told.contains(wanted), "{text}\n  wanted: {wanted}\n  read: {told}");
+        assert!(
+            told.contains(wanted),
+            "{text}\n  wanted: {wanted}\n  read: {told}"
+        );
     }
 }
 
 #[test]
 fn a_secret_key_cannot_stand_in_the_file() {
-    let errors = parse("[ship]\nto = \"s3://abc\"\naccess_key = \"AKIA\"\nsecret_key = \"hunter2\"").unwrap_err();
+    let errors =
+        parse("[ship]\nto = \"s3://abc\"\naccess_key = \"AKIA\"\nsecret_key = \"hunter2\"").unwrap_err();
     let told = format!("{errors}\n{errors:?}\n{}", errors.problems().draw(100, false));
     assert!(told.contains("cannot be written here"), "{told}");
     assert!(!told.contains("hunter2"), "{told}");

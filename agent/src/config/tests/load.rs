@@ -36,7 +36,10 @@ fn one_bad_file_leaves_the_others_alone() {
 fn workloads_and_cgroups_belong_to_one_file() {
     for (second, wanted) in [
         (policy("a", "/b.slice"), "b.toml:2:9: the workload \"a\" is in "),
-        (policy("b", "/a.slice/*-9"), "b.toml:3:12: \"/a.slice/*-9\" can match the same cgroup"),
+        (
+            policy("b", "/a.slice/*-9"),
+            "b.toml:3:12: \"/a.slice/*-9\" can match the same cgroup",
+        ),
     ] {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("a.toml"), policy("a", "/a.slice/job-*")).unwrap();
@@ -68,5 +71,11 @@ fn what_cannot_be_read_says_why() {
     fs::write(&path, vec![b'#'; (1 << 20) + 1]).unwrap();
     assert!(told(&path).contains("larger than 1 MiB"));
     let missing = load_policies(&dir.path().join("none"));
-    assert!(missing[0].as_ref().unwrap_err().to_string().contains("the directory cannot be read"));
+    assert!(
+        missing[0]
+            .as_ref()
+            .unwrap_err()
+            .to_string()
+            .contains("the directory cannot be read")
+    );
 }

@@ -40,7 +40,13 @@ fn parse(text: &str) -> Result<PolicyDoc, PolicyErrors> {
 fn with(line: &str, replacement: &str) -> String {
     assert!(GOOD.lines().any(|found| found.starts_with(line)), "{line}");
     GOOD.lines()
-        .map(|found| if found.starts_with(line) { replacement } else { found })
+        .map(|found| {
+            if found.starts_with(line) {
+                replacement
+            } else {
+                found
+            }
+        })
         .collect::<Vec<_>>()
         .join("\n")
 }

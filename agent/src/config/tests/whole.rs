@@ -83,7 +83,7 @@ address  = ["feed.acme.test:9000"]
     let identity = policy.identity.unwrap();
     assert_eq!(identity.token, TokenSource::File("/run/job/token".into()));
     assert_eq!(identity.claims["project_path"], "acme/*");
-    assert_eq!(identity.leeway, Duration::from_secs(60));
+    assert_eq!(identity.leeway, Duration::from_mins(1));
 
     let [orders, feed] = policy.services.as_slice() else {
         panic!("two services");
@@ -103,11 +103,17 @@ address  = ["feed.acme.test:9000"]
     assert_eq!(credential.user, SourceSpec::Systemd("orders-user".into()));
     assert_eq!(credential.password, SourceSpec::Env("ORDERS_PASSWORD".into()));
     assert_eq!(credential.database.as_deref(), Some("orders"));
-    assert_eq!(orders.masks[0].operator, MaskOperator::Constant("(hidden)".into()));
+    assert_eq!(
+        orders.masks[0].operator,
+        MaskOperator::Constant("(hidden)".into())
+    );
     let MaskTarget::Columns(columns) = &orders.masks[0].target else {
         panic!("columns");
     };
-    assert_eq!((columns[0].schema.as_str(), columns[2].schema.as_str()), ("*", "crm"));
+    assert_eq!(
+        (columns[0].schema.as_str(), columns[2].schema.as_str()),
+        ("*", "crm")
+    );
     assert!(
         matches!(&orders.masks[1].target, MaskTarget::Detect(d) if *d == [Detector::PrivateKey, Detector::Jwt])
     );
@@ -126,7 +132,7 @@ address  = ["feed.acme.test:9000"]
         orders.rules[1].verdict,
         RuleVerdict::Approve {
             approvers: vec!["dba".into(), "root".into()],
-            timeout: Duration::from_secs(600)
+            timeout: Duration::from_mins(10)
         }
     );
     assert_eq!(orders.rules[2].functions.len(), 2);
@@ -135,7 +141,7 @@ address  = ["feed.acme.test:9000"]
         Limits {
             rows: Some(5_000_000),
             bytes: Some(2 << 30),
-            duration: Some(Duration::from_secs(5400))
+            duration: Some(Duration::from_mins(90))
         }
     );
     assert_eq!(feed.protocol, Protocol::Opaque);

@@ -8,7 +8,12 @@ use crate::config::{RuleDoc, ServiceDoc};
 use crate::model::{Action, Command, Effect, ObjectKind, Schema};
 
 fn effects() -> impl Strategy<Value = Effect> {
-    prop::sample::select(vec![Effect::Read, Effect::Delete, Effect::SchemaDestroy, Effect::Unknown])
+    prop::sample::select(vec![
+        Effect::Read,
+        Effect::Delete,
+        Effect::SchemaDestroy,
+        Effect::Unknown,
+    ])
 }
 
 fn a_rule() -> impl Strategy<Value = RuleDoc> {
@@ -40,12 +45,18 @@ fn a_rule() -> impl Strategy<Value = RuleDoc> {
                 + &list("tables", tables)
                 + &list("functions", functions)
                 + &without_where.map_or(String::new(), |flag| format!("without_where = {flag}\n"));
-            document(&rule("r", verdict, &body)).services.remove(0).rules.remove(0)
+            document(&rule("r", verdict, &body))
+                .services
+                .remove(0)
+                .rules
+                .remove(0)
         })
 }
 
 fn an_action() -> impl Strategy<Value = Action> {
-    let names = prop::sample::select(vec!["a.t", "b.t", "c.t", "t", "a|b.t", "b|c.t", "a.u", "u", "public.u"]);
+    let names = prop::sample::select(vec![
+        "a.t", "b.t", "c.t", "t", "a|b.t", "b|c.t", "a.u", "u", "public.u",
+    ]);
     prop_oneof![
         effects().prop_map(plain),
         (effects(), names.clone()).prop_map(|(effect, name)| table(effect, name)),

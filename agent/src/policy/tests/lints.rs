@@ -44,15 +44,29 @@ fn surprises_are_warned_of() {
             rule("r", "approve", "effects = [\"unknown\"]"),
             "/service/0/rule/0/effects/0: rule \"r\" lets an approver allow \"unknown\"",
         ),
-        (rule("r", "allow", "effects = [\"read\", \"unsafe_io\"]"), "/service/0/rule/0/effects/1: rule \"r\" allows"),
         (
-            rule("r", "allow", "effects = [\"read\", \"transaction\"]\ntables = [\"a\"]"),
+            rule("r", "allow", "effects = [\"read\", \"unsafe_io\"]"),
+            "/service/0/rule/0/effects/1: rule \"r\" allows",
+        ),
+        (
+            rule(
+                "r",
+                "allow",
+                "effects = [\"read\", \"transaction\"]\ntables = [\"a\"]",
+            ),
             "never matches \"transaction\"",
         ),
-        (rule("r", "allow", "effects = [\"read\"]\ntables = [\"Orders\"]"), "has capital letters"),
-        (rule("r", "deny", "effects = [\"read\"]\nwithout_where = true"), "names neither effect"),
         (
-            rule("r", "allow", "effects = [\"bulk_export\"]") + "[[service.mask]]\ndetect = [\"card\"]\nwith = \"redact\"",
+            rule("r", "allow", "effects = [\"read\"]\ntables = [\"Orders\"]"),
+            "has capital letters",
+        ),
+        (
+            rule("r", "deny", "effects = [\"read\"]\nwithout_where = true"),
+            "names neither effect",
+        ),
+        (
+            rule("r", "allow", "effects = [\"bulk_export\"]")
+                + "[[service.mask]]\ndetect = [\"card\"]\nwith = \"redact\"",
             "cannot be restored",
         ),
         (
@@ -60,19 +74,27 @@ fn surprises_are_warned_of() {
                 + "[[service.mask]]\ncolumns = [\"*.email\"]\nwith = \"null\"\n[[service.mask]]\ncolumns = [\"people.email\"]\nwith = \"partial\"",
             "/service/0/mask/1/columns/0: \"*.people.email\" never counts",
         ),
-        (reads + "[service.tls]\nupstream = \"require\"", "/service/0/tls: whoever answers"),
+        (
+            reads + "[service.tls]\nupstream = \"require\"",
+            "/service/0/tls: whoever answers",
+        ),
     ];
     for (rules, wanted) in cases {
         let found = warnings(&rules);
-        assert!(found.iter().any(|line| line.contains(wanted)), "{rules}\n wanted: {wanted}\n found: {found:#?}");
+        assert!(
+            found.iter().any(|line| line.contains(wanted)),
+            "{rules}\n wanted: {wanted}\n found: {found:#?}"
+        );
     }
 }
 
 #[test]
 fn what_is_narrower_or_other_is_not_warned_of() {
     for rules in [
-        rule("r", "allow", "effects = [\"read\"]") + &rule("d", "deny", "effects = [\"read\"]\ntables = [\"hr.*\"]"),
-        rule("r", "allow", "effects = [\"delete\"]") + &rule("d", "deny", "effects = [\"delete\"]\nwithout_where = true"),
+        rule("r", "allow", "effects = [\"read\"]")
+            + &rule("d", "deny", "effects = [\"read\"]\ntables = [\"hr.*\"]"),
+        rule("r", "allow", "effects = [\"delete\"]")
+            + &rule("d", "deny", "effects = [\"delete\"]\nwithout_where = true"),
         rule("r", "allow", "effects = [\"read\"]\ntables = [\"a.*\"]")
             + &rule("s", "allow", "effects = [\"read\"]\ntables = [\"b.*\"]"),
         rule("r", "approve", "effects = [\"delete\"]")
@@ -91,7 +113,12 @@ fn workloads_and_addresses_are_looked_at() {
             .collect()
     };
     let all = found("[workload]\nname = \"w\"\ncgroup = [\"/*/x\"]\nmode = \"observe\"").join("\n");
-    for part in ["may connect to anything", "nothing is refused", "manages every slice", "has no service"] {
+    for part in [
+        "may connect to anything",
+        "nothing is refused",
+        "manages every slice",
+        "has no service",
+    ] {
         assert!(all.contains(part), "{part} is not in {all}");
     }
     let with_tls = |address: &str, tls: &str| {

@@ -43,7 +43,11 @@ fn compile(rules: &str) -> ServicePolicy {
 }
 
 fn rule(name: &str, verdict: &str, body: &str) -> String {
-    let approvers = if verdict == "approve" { "approvers = [\"dba\"]\n" } else { "" };
+    let approvers = if verdict == "approve" {
+        "approvers = [\"dba\"]\n"
+    } else {
+        ""
+    };
     format!("[[service.rule]]\nname = \"{name}\"\nverdict = \"{verdict}\"\n{approvers}{body}\n")
 }
 

@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,10 @@ fn doc(name: &str, cgroup: &str, services: &[(&str, &str)]) -> Arc<PolicyDoc> {
 fn parse(name: &str, cgroup: &str, services: &[(&str, &str)]) -> Result<PolicyDoc, PolicyErrors> {
     let mut text = format!("[workload]\nname = \"{name}\"\ncgroup = [\"{cgroup}\"]\n");
     for (service, address) in services {
-        text += &format!("[[service]]\nname = \"{service}\"\nprotocol = \"opaque\"\naddress = [{address}]\n");
+        let _ = write!(
+            text,
+            "[[service]]\nname = \"{service}\"\nprotocol = \"opaque\"\naddress = [{address}]\n"
+        );
     }
     parse_policy(Path::new(&format!("/etc/p.d/{name}.toml")), &text)
 }
@@ -21,7 +25,10 @@ fn parse(name: &str, cgroup: &str, services: &[(&str, &str)]) -> Result<PolicyDo
 fn resolved(names: &[(&str, &[&str])], local: &[&str]) -> Resolved {
     let parse = |list: &[&str]| list.iter().map(|ip| ip.parse().unwrap()).collect::<Vec<IpAddr>>();
     Resolved {
-        names: names.iter().map(|(name, ips)| ((*name).to_owned(), parse(ips))).collect(),
+        names: names
+            .iter()
+            .map(|(name, ips)| ((*name).to_owned(), parse(ips)))
+            .collect(),
         local: parse(local),
     }
 }
@@ -35,7 +42,11 @@ fn service(set: &PolicySet, dst: &str, resolved: &Resolved) -> Option<String> {
 fn nets(set: &PolicySet, resolved: &Resolved) -> Vec<String> {
     set.protected(resolved)
         .into_iter()
-        .map(|Protected { net, port, service, .. }| format!("{net}:{port} {service}"))
+        .map(
+            |Protected {
+                 net, port, service, ..
+             }| format!("{net}:{port} {service}"),
+        )
         .collect()
 }
 
@@ -61,7 +72,11 @@ fn the_deepest_cgroup_that_matches_decides() {
         ("", None),
     ] {
         let found = set.workload_of(&CgroupPath(cgroup.into()));
-        assert_eq!(found.map(|policy| policy.doc.workload.name.as_str()), workload, "{cgroup}");
+        assert_eq!(
+            found.map(|policy| policy.doc.workload.name.as_str()),
+            workload,
+            "{cgroup}"
+        );
     }
 }
 
@@ -132,8 +147,14 @@ fn services_are_found_by_the_narrowest_address() {
         assert_eq!(service(&set, dst, &now).as_deref(), name, "{dst}");
     }
     // Before the name is resolved, only the network is known.
-    assert_eq!(service(&set, "10.0.4.7:5432", &Resolved::default()).as_deref(), Some("net"));
-    assert!(set.service(PolicyId(9), OriginalDst("10.0.4.7:5432".parse().unwrap()), &now).is_none());
+    assert_eq!(
+        service(&set, "10.0.4.7:5432", &Resolved::default()).as_deref(),
+        Some("net")
+    );
+    assert!(
+        set.service(PolicyId(9), OriginalDst("10.0.4.7:5432".parse().unwrap()), &now)
+            .is_none()
+    );
     assert_eq!(set.names().into_iter().collect::<Vec<_>>(), ["db.acme.test"]);
     assert_eq!(
         nets(&set, &now),
@@ -151,18 +172,30 @@ fn services_are_found_by_the_narrowest_address() {
 #[test]
 fn an_address_of_the_host_stands_for_all_of_them() {
     let set = PolicySet::compile(
-        [doc("a", "/a", &[("local", "\"localhost:5432\""), ("far", "\"192.0.2.1:5432\"")])],
+        [doc(
+            "a",
+            "/a",
+            &[("local", "\"localhost:5432\""), ("far", "\"192.0.2.1:5432\"")],
+        )],
         None,
     );
     let now = resolved(&[("localhost", &["127.0.0.1"])], &["198.51.100.2"]);
     for dst in [
-        "127.0.0.1:5432", "127.1.2.3:5432", "0.0.0.0:5432", "0.1.2.3:5432", "[::1]:5432", "[::]:5432",
-        "198.51.100.2:5432", "[::ffff:127.0.0.1]:5432",
+        "127.0.0.1:5432",
+        "127.1.2.3:5432",
+        "0.0.0.0:5432",
+        "0.1.2.3:5432",
+        "[::1]:5432",
+        "[::]:5432",
+        "198.51.100.2:5432",
+        "[::ffff:127.0.0.1]:5432",
     ] {
         assert_eq!(service(&set, dst, &now).as_deref(), Some("local"), "{dst}");
         let ip = dst.parse::<SocketAddr>().unwrap().ip().to_canonical();
         assert!(
-            set.protected(&now).iter().any(|known| known.net.contains(&ip) && known.port == 5432),
+            set.protected(&now)
+                .iter()
+                .any(|known| known.net.contains(&ip) && known.port == 5432),
             "{dst} is not protected"
         );
     }
