@@ -135,6 +135,13 @@ impl Holds {
         views
     }
 
+    /// Those of them that `approver` may see: root all, others those whose rules name them.
+    pub fn list_for(&self, approver: &Approver) -> Vec<HoldView> {
+        let mut views = self.list();
+        views.retain(|view| approver.is_named(&view.approvers));
+        views
+    }
+
     /// Decides on a hold, and says on which. Checked in this order: whether it waits, whether `by` may decide,
     /// whether what he saw is what waits. A decision that does not count leaves the hold waiting.
     pub fn decide(&self, id: &HoldId, decision: Decision, by: &Approver) -> Result<HoldView, DecideError> {

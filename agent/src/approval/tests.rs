@@ -267,3 +267,17 @@ async fn ids_are_eight_letters_that_can_be_typed() {
         "{id}"
     );
 }
+
+#[tokio::test]
+async fn a_hold_is_shown_to_those_who_may_decide_alone() {
+    let holds = Holds::new();
+    let _held = holds.place(info(LONG));
+    for (approver, sees) in [
+        (dba(), 1),
+        (account(0, "root", &[]), 1),
+        (account(3004, "erin", &[]), 1),
+        (account(3001, "mallory", &["staff"]), 0),
+    ] {
+        assert_eq!(holds.list_for(&approver).len(), sees, "{approver:?}");
+    }
+}

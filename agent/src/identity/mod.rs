@@ -85,7 +85,9 @@ pub enum ProcessState {
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
     /// No process, so no environment.
-    #[error("process {pid} ended before its token could be read; keep the token in a file, or let the job wait")]
+    #[error(
+        "process {pid} ended before its token could be read; keep the token in a file, or let the job wait"
+    )]
     ProcessGone {
         /// Its pid.
         pid: u32,
@@ -111,7 +113,9 @@ pub enum IdentityError {
         source: std::io::Error,
     },
     /// The workload does not let itself be read.
-    #[error("reading the token of process {pid} took too long; its memory or its file system does not answer")]
+    #[error(
+        "reading the token of process {pid} took too long; its memory or its file system does not answer"
+    )]
     Hangs {
         /// The connecting process.
         pid: u32,
@@ -160,6 +164,12 @@ pub async fn identify(
     })
 }
 
+/// The cgroup2 path that process `pid` is in now, as the agent's cgroup namespace shows it. An error where the process
+/// is gone. For other questions than a flow's: whose end of the control socket is it?
+pub fn cgroup_of_process(pid: u32) -> std::io::Result<CgroupPath> {
+    ProcessHandle::open(pid)?.cgroup()
+}
+
 async fn look_at_process(facts: &FlowFacts) -> ProcessState {
     let pid = facts.pid;
     let flow = facts.clone();
@@ -197,7 +207,11 @@ async fn validated_token(
         })
 }
 
-async fn read_token(facts: &FlowFacts, container: bool, source: &TokenSource) -> Result<Secret, IdentityError> {
+async fn read_token(
+    facts: &FlowFacts,
+    container: bool,
+    source: &TokenSource,
+) -> Result<Secret, IdentityError> {
     let (flow, source) = (facts.clone(), source.clone());
     read_beside(facts.cgroup, move || match source {
         TokenSource::Env(name) => source::from_environment(&flow, &name),

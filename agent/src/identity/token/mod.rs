@@ -94,7 +94,9 @@ pub enum TokenError {
         expected: String,
     },
     /// Another audience, or others too.
-    #[error("it is not for the audience {expected:?} alone; ask the CI system for a token with that audience")]
+    #[error(
+        "it is not for the audience {expected:?} alone; ask the CI system for a token with that audience"
+    )]
     Audience {
         /// The policy's.
         expected: String,
@@ -159,7 +161,12 @@ impl TokenVerifier {
         self.verify_at(token, spec, now).await
     }
 
-    async fn verify_at(&self, token: &Secret, spec: &IdentitySpec, now: Now) -> Result<TokenClaims, TokenError> {
+    async fn verify_at(
+        &self,
+        token: &Secret,
+        spec: &IdentitySpec,
+        now: Now,
+    ) -> Result<TokenClaims, TokenError> {
         // Exposed for its verification; nothing below keeps it.
         let text = std::str::from_utf8(token.expose()).map_err(|_| TokenError::Malformed)?;
         let header = Header::read(text)?;
@@ -174,18 +181,25 @@ impl TokenVerifier {
 
         let leeway = chrono::TimeDelta::from_std(spec.leeway).unwrap_or_default();
         let wall = DateTime::<Utc>::from(now.wall);
-        let verifier =
-            CoreIdTokenVerifier::new_public_client(ClientId::new(spec.audience.clone()), issuer_url, (*keys).clone())
-                .set_allowed_algs(ACCEPTED.iter().map(|(_, algorithm)| algorithm.clone()))
-                .set_allowed_jose_types(
-                    TYPES
-                        .iter()
-                        .filter_map(|name| JsonWebTokenType::new((*name).to_owned()).normalize().ok()),
-                )
-                .set_time_fn(move || wall - leeway)
-                .set_issue_time_verifier_fn(move |issued| {
-                    if issued <= wall + leeway { Ok(()) } else { Err(FROM_THE_FUTURE.to_owned()) }
-                });
+        let verifier = CoreIdTokenVerifier::new_public_client(
+            ClientId::new(spec.audience.clone()),
+            issuer_url,
+            (*keys).clone(),
+        )
+        .set_allowed_algs(ACCEPTED.iter().map(|(_, algorithm)| algorithm.clone()))
+        .set_allowed_jose_types(
+            TYPES
+                .iter()
+                .filter_map(|name| JsonWebTokenType::new((*name).to_owned()).normalize().ok()),
+        )
+        .set_time_fn(move || wall - leeway)
+        .set_issue_time_verifier_fn(move |issued| {
+            if issued <= wall + leeway {
+                Ok(())
+            } else {
+                Err(FROM_THE_FUTURE.to_owned())
+            }
+        });
         let no_nonce = |_: Option<&Nonce>| Ok(());
         let verified = parsed
             .claims(&verifier, no_nonce)
@@ -252,7 +266,10 @@ fn not_before(claims: &Map<String, Value>) -> Option<DateTime<Utc>> {
     )
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "saturates, and a date that far off is refused anyway")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "saturates, and a date that far off is refused anyway"
+)]
 fn whole_seconds(seconds: f64) -> i64 {
     seconds.ceil() as i64
 }
