@@ -123,7 +123,7 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
             recorder: recorder.clone(),
             holds: Arc::clone(&holds),
             postgres: postgres::Adapter::new(authority),
-            name: nix::unistd::gethostname().map_or_else(|_| "unknown".into(), |name| name.to_string_lossy().into_owned()),
+            name: host_name(),
             stop,
             live: parking_lot::Mutex::default(),
         },
@@ -183,6 +183,10 @@ fn load_policies(config: &AgentConfig) -> Result<PolicySet, StartError> {
         return Err(StartError::NoPolicy(config.policy_dir.clone()));
     }
     Ok(PolicySet::compile(docs, None))
+}
+
+fn host_name() -> String {
+    nix::sys::utsname::uname().map_or_else(|_| "unknown".to_owned(), |name| name.nodename().to_string_lossy().into_owned())
 }
 
 fn recorder_options(config: &AgentConfig, state: &StateDir) -> RecorderOptions {

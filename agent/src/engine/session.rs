@@ -107,13 +107,19 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
         Err((identity, denied)) => (identity, Some(denied)),
     };
     let meta = open_meta(id, host, service, &flow, &identity);
-    let opened = serde_json::to_value(&meta)
-        .ok()
-        .and_then(|value| host.recorder.begin(id, &value).ok());
-    let Some(record) = opened else {
-        tracing::error!(session = %id, "a session was refused because it cannot be recorded; see the log above for why");
-        refuse(host, service, flow.stream, &cannot_record()).await;
-        return;
+    let target = Target {
+        service: service.name.clone(),
+        host: flow.endpoint.clone(),
+        address: dialled(flow.original),
+        tls: Arc::clone(&service.upstream),
+    };
+    let record = match begin(host, id, &meta) {
+        Ok(record) => record,
+        Err(why) => {
+            tracing::error!(session = %id, "a session was refused because it cannot be recorded: {why}");
+            refuse(host, service, flow.stream, &target, &cannot_record()).await;
+            return;
+        }
     };
     let live = Live {
         workload: service.workload.clone(),

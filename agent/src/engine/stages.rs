@@ -18,7 +18,7 @@ use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, SessionId};
 use crate::policy::{self, Denied, Ruling};
 use crate::protocol::{
-    HoldDecision, HoldEnding, HoldRequest, Login, Occasion, PlacedHold, SessionEnd, Stages,
+    HoldDecision, HoldEnding, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages,
 };
 use crate::record::SessionRecord;
 use crate::record::meta::{
@@ -218,12 +218,12 @@ impl Stages for SessionStages {
         self.account.count(rows, bytes).map_err(SessionEnd::Policy)
     }
 
-    fn masked(&mut self, what: &str, values: u64) -> Result<(), SessionEnd> {
+    fn masked(&mut self, column: &str, by: MaskedBy, values: u64) -> Result<(), SessionEnd> {
         self.account.totals.masked_values += values;
         let meta = MaskMeta {
             number: self.number,
-            column: Some(what.to_owned()),
-            detector: None,
+            column: Some(column.to_owned()),
+            detector: (by == MaskedBy::Detector).then(|| "by its looks".to_owned()),
             count: values,
         };
         self.note(FrameKind::Mask, &meta)

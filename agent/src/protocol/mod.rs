@@ -36,8 +36,9 @@ pub trait Stages: Send {
     /// Counts what goes to the client, against the limits of the service.
     fn count(&mut self, rows: u64, bytes: u64) -> Result<(), SessionEnd>;
 
-    /// Records that values of the command that was judged last were masked. `column` is the rule's words for it.
-    fn masked(&mut self, what: &str, values: u64) -> Result<(), SessionEnd>;
+    /// Records that values of a result column, by its name in the result, were masked in what the command that was
+    /// judged last returned.
+    fn masked(&mut self, column: &str, by: MaskedBy, values: u64) -> Result<(), SessionEnd>;
 
     /// The masks of the session's service.
     fn masks(&self) -> Arc<Masks>;
@@ -60,6 +61,15 @@ pub enum Occasion<'a> {
     Check,
     /// It would run now, with these parameters.
     Run(&'a [Parameter]),
+}
+
+/// Why values were masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaskedBy {
+    /// They came, or may have come, from a column that the policy masks.
+    Column,
+    /// A detector knew them by their looks.
+    Detector,
 }
 
 /// A command to be put before an approver.

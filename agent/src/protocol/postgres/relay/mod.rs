@@ -259,6 +259,11 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
         self.rows
     }
 
+    /// Whether what went to the client ends with a whole message, so that one of ours can follow.
+    pub fn is_between_messages(&self) -> bool {
+        self.outflow == 0
+    }
+
     /// Whether the server owes the client no answer: the session can be ended without cutting anything off.
     pub fn is_quiet(&self) -> bool {
         self.queue.is_empty() && self.outflow == 0

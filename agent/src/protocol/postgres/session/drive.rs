@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::mask::Masks;
 use crate::model::{Direction, Effect, FrameKind};
 use crate::protocol::{
-    HoldDecision, HoldEnding, HoldOutcome, HoldRequest, Occasion, PlacedHold, SessionEnd, Stages,
+    HoldDecision, HoldEnding, HoldOutcome, HoldRequest, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages,
 };
 
 use super::super::cancel::{CancellableHold, Registration};
@@ -28,7 +28,6 @@ type Slices<'a> = SmallVec<[&'a [u8]; 16]>;
 /// What a session consists of besides its two streams.
 pub(super) struct Conversation<'a, S> {
     stages: &'a mut S,
-    masks: &'a Masks,
     relay: Relay<'a, Masks, Statements>,
     catalog: Catalog,
     cancel: &'a Registration,
@@ -56,14 +55,12 @@ struct Waiting {
 impl<'a, S: Stages> Conversation<'a, S> {
     pub(super) fn new(
         stages: &'a mut S,
-        masks: &'a Masks,
         relay: Relay<'a, Masks, Statements>,
         catalog: Catalog,
         cancel: &'a Registration,
     ) -> Self {
         Self {
             stages,
-            masks,
             relay,
             catalog,
             cancel,
@@ -217,8 +214,8 @@ impl<'a, S: Stages> Conversation<'a, S> {
             match event {
                 Event::Masked { columns, .. } => {
                     for column in columns {
-                        let what = column.mask.map_or("detector or unknown origin", |mask| self.masks.describe(mask));
-                        self.stages.masked(&format!("{} ({what})", column.label), column.values)?;
+                        let by = if column.mask.is_some() { MaskedBy::Column } else { MaskedBy::Detector };
+                        self.stages.masked(&column.label, by, column.values)?;
                     }
                 }
                 Event::Completed { command, .. } => {

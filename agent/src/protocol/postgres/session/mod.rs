@@ -27,6 +27,10 @@ use statements::Statements;
 /// How long a client is given to take the last words of its session.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
+/// Classified statements that are kept, over all sessions, and the bytes of text that they may take.
+const STATEMENTS: usize = 4096;
+const STATEMENT_BYTES: usize = 16 << 20;
+
 /// What all PostgreSQL sessions of the host share.
 #[derive(Debug)]
 pub struct Adapter {
@@ -43,13 +47,8 @@ impl Adapter {
             authority,
             cancels: Arc::default(),
             catalogs: CatalogCaches::default(),
-            statements: Arc::default(),
+            statements: Arc::new(sql::Cache::new(STATEMENTS, STATEMENT_BYTES)),
         }
-    }
-
-    /// Forgets what is known of catalogs: the policies were replaced.
-    pub fn forget_catalogs(&self) {
-        self.catalogs.forget();
     }
 
     /// Runs one session, or one cancel request.
@@ -135,7 +134,7 @@ impl Adapter {
             database: database.clone(),
         };
         let catalog = Catalog::new(target.clone(), database, self.catalogs.of(key));
-        let mut conversation = Conversation::new(stages, &masks, relay, catalog, &registration);
+        let mut conversation = Conversation::new(stages, relay, catalog, &registration);
         conversation.begun(early, &server.early);
         conversation.run(client, server.stream).await
     }
