@@ -3,6 +3,7 @@
 //! Needs no agent, no root and no network. Exit status: 0 the files can be used (warnings or not), 1 at least one
 //! cannot, 2 the command line is wrong.
 
+use std::collections::HashSet;
 use std::fs::Metadata;
 use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::fs::PermissionsExt as _;
@@ -118,7 +119,8 @@ impl CheckArgs {
                 )),
             }
         }
-        files.dedup();
+        let mut seen = HashSet::new();
+        files.retain(|file| seen.insert(file.canonicalize().unwrap_or_else(|_| file.clone())));
         checked.files = files.len();
         for loaded in load_policy_files(&files) {
             match loaded {

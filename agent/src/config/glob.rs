@@ -29,7 +29,7 @@ pub enum GlobError {
     /// `**` where there are no levels.
     #[error("the pattern has \"**\", which is for paths")]
     DoubleStar,
-    /// Longer than [`LONGEST`] bytes.
+    /// Longer than 512 bytes.
     #[error("the pattern is longer than {LONGEST} bytes")]
     TooLong,
 }

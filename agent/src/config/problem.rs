@@ -32,7 +32,9 @@ pub struct Problem {
 }
 
 /// Everything that is wrong in one file, in the order of the file.
-#[derive(Clone, Debug)]
+///
+/// `Debug` leaves the file's text out: it names injected users.
+#[derive(Clone)]
 pub struct Problems {
     path: PathBuf,
     text: Arc<str>,
@@ -166,6 +168,15 @@ impl Problems {
         let end = self.floor(at.end).max(start);
         let shown = self.text.get(start..end).unwrap_or_default();
         (start, shown.lines().next().unwrap_or_default().len())
+    }
+}
+
+impl fmt::Debug for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Problems")
+            .field("path", &self.path)
+            .field("list", &self.list)
+            .finish_non_exhaustive()
     }
 }
 

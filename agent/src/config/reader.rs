@@ -11,7 +11,7 @@ use toml_span::value::{Table as TomlTable, ValueInner};
 
 use super::keys::{ALL, TableKeys};
 use super::problem::Problem;
-use super::report::Report;
+use super::report::{Report, sounds_secret};
 
 /// One table of the file, its keys checked.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +107,7 @@ impl<'v> Table<'v> {
             if self.keys.keys.iter().any(|(known, _)| *known == name) {
                 continue;
             }
-            if self.keys.secret {
+            if self.keys.secret || sounds_secret(name) {
                 self.report.hide(value.span.start..value.span.end);
             }
             let at = key.span.start..key.span.end;

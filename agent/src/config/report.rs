@@ -95,12 +95,7 @@ impl Report {
     fn hide_by_line(&self, text: &str) {
         let mut start = 0;
         for line in text.split_inclusive('\n') {
-            let value = line.split_once('=').filter(|(key, _)| {
-                let key = key.trim().to_ascii_lowercase();
-                ["pass", "secret", "key", "token"]
-                    .iter()
-                    .any(|word| key.contains(word))
-            });
+            let value = line.split_once('=').filter(|(key, _)| sounds_secret(key.trim()));
             if let Some((_, value)) = value {
                 let end = start + line.trim_end().len();
                 self.hide((start + line.len() - value.len()).min(end)..end);
@@ -108,4 +103,12 @@ impl Report {
             start += line.len();
         }
     }
+}
+
+/// Whether a value of a key of this name may be a secret.
+pub(super) fn sounds_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    ["pass", "pwd", "secret", "key", "token"]
+        .iter()
+        .any(|word| key.contains(word))
 }

@@ -128,6 +128,14 @@ fn files_are_checked_against_one_another() {
 }
 
 #[test]
+fn a_file_that_is_named_twice_does_not_clash_with_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write(&dir, "a.toml", &GOOD.replace("PASSWORD", "/x"));
+    let (usable, out) = check(&[dir.path().to_str().unwrap(), path.to_str().unwrap()]);
+    assert!(usable, "{out}");
+}
+
+#[test]
 fn a_directory_without_policies_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
     let (usable, out) = check(&[dir.path().to_str().unwrap()]);

@@ -392,6 +392,7 @@ fn a_secret_written_into_the_file_is_not_repeated() {
     for (line, replacement) in [
         ("password", "password = \"hunter2\""),
         ("password", "pasword = \"hunter2\""),
+        ("protocol", "protocol = \"postgres\"\npassword = \"hunter2\""),
         ("password", "password = hunter2"),
         ("password", "password = \"hunter2"),
         ("password", "password = { value = \"hunter2\" }"),
@@ -410,6 +411,14 @@ fn a_secret_written_into_the_file_is_not_repeated() {
         let told = format!("{errors}\n{errors:?}\n{}", errors.problems().draw(100, false));
         assert!(!told.contains("hunter2"), "{told}");
     }
+}
+
+#[test]
+fn injected_user_names_are_in_no_debug_text() {
+    let policy = parse(GOOD).unwrap();
+    assert!(!format!("{policy:?}").contains("report_ro"));
+    let errors = parse(&with("egress", "egress = 1")).unwrap_err();
+    assert!(!format!("{errors:?} {errors}").contains("report_ro"));
 }
 
 proptest! {
