@@ -36,16 +36,12 @@ impl Agent {
         for name in ["state", "run", "policies.d", "shipped"] {
             scratch.dir(name)?;
         }
-        let pins = format!(
-            "/sys/fs/bpf/{}",
-            dir.file_name()
-                .and_then(|name| name.to_str())
-                .context("no name")?
-        );
+        let pins = dir.join("pins");
         let config = format!(
             "state_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\npolicy_dir = \"{dir}/policies.d\"\n\
              pin_dir = \"{pins}\"\n\n[ship]\nto = \"file://{dir}/shipped\"\n",
-            dir = dir.display()
+            dir = dir.display(),
+            pins = pins.display()
         );
         fs::write(dir.join("tollgate.toml"), config)?;
         let agent = Self {

@@ -25,26 +25,35 @@ impl Policy {
         }
     }
 
-    /// Replaces the value of the first line that sets `key`; fails when there is none, so that a shipped policy cannot
-    /// drift away from what is said of it.
+    /// Replaces the value of the first line that sets `key` (and the rest of an array that goes on over lines); fails when
+    /// there is none, so that a shipped policy cannot drift away from what is said of it.
     pub fn with(mut self, key: &str, value: &str) -> Result<Self> {
         let mut found = false;
-        let lines: Vec<String> = self
-            .text
-            .lines()
-            .map(|line| {
-                let sets = line.split_once('=').is_some_and(|(left, _)| left.trim() == key);
-                if sets && !found {
+        let mut inside = false;
+        let mut text = String::new();
+        for line in self.text.lines() {
+            if inside {
+                inside = !line.trim_start().starts_with(']');
+                continue;
+            }
+            let set = line
+                .split_once('=')
+                .filter(|(left, _)| left.trim() == key)
+                .filter(|_| !found);
+            match set {
+                Some((_, right)) => {
                     found = true;
-                    format!("{key} = {value}")
-                } else {
-                    line.to_owned()
+                    inside = right.trim() == "[";
+                    text.push_str(&format!("{key} = {value}\n"));
                 }
-            })
-            .collect();
+                None => {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
         anyhow::ensure!(found, "the policy has no line that sets `{key}`");
-        self.text = lines.join("\n");
-        self.text.push('\n');
+        self.text = text;
         Ok(self)
     }
 

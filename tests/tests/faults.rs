@@ -227,7 +227,7 @@ fn managed_cgroups_are_closed_while_the_agent_is_dead_and_nobody_else_notices() 
 fn uninstall_leaves_nothing_in_the_kernel() {
     let mut world = World::start(ALLOW_ALL).unwrap();
     world.agent.uninstall().unwrap();
-    let pins = std::path::Path::new("/sys/fs/bpf").join(world.agent.dir().file_name().unwrap());
+    let pins = world.agent.dir().join("pins");
     assert!(!pins.exists(), "{} is still there", pins.display());
     let mut psql = world.psql(&["-qAt", "-U", ROLE, "-c", "SELECT 1"]);
     psql.env("PGPASSWORD", PASSWORD);

@@ -24,8 +24,19 @@ pub(crate) fn ebpf() -> Result<PathBuf> {
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env_remove("CARGO_BUILD_TARGET")
         .env_remove("CARGO_TARGET_DIR")
-        .args(["build", "--release", "--locked", "--target", "bpfel-unknown-none", "-Z", "build-std=core"]);
-    ensure!(cargo.status().context("start cargo")?.success(), "the eBPF object does not build");
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--target",
+            "bpfel-unknown-none",
+            "-Z",
+            "build-std=core",
+        ]);
+    ensure!(
+        cargo.status().context("start cargo")?.success(),
+        "the eBPF object does not build"
+    );
     let object = root.join("target/bpf/tollgate-ebpf");
     std::fs::create_dir_all(root.join("target/bpf"))?;
     let built = std::fs::read(source.join("target/bpfel-unknown-none/release/tollgate-ebpf"))?;

@@ -12,8 +12,15 @@ use super::KernelError;
 /// `BPF_FS_MAGIC` (linux/magic.h).
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 
+/// Where a host's bpffs is by convention.
+const STANDARD: &str = "/sys/fs/bpf";
+
 /// Makes `dir` exist on a bpffs, for root alone. Where it would lie on another file system, a bpffs is mounted on it.
 pub(super) fn prepare(dir: &Path) -> Result<(), KernelError> {
+    if dir.starts_with(STANDARD) && !is_bpffs(Path::new(STANDARD))? {
+        // sysfs has the directory on every kernel with BPF and no file can be made in it; systemd mounts it likewise.
+        mount(Path::new(STANDARD))?;
+    }
     if dir.is_symlink() {
         return Err(refused(dir, "it is a symbolic link".to_owned()));
     }
@@ -32,6 +39,10 @@ pub(super) fn prepare(dir: &Path) -> Result<(), KernelError> {
     if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
         return Err(refused(dir, "it is not on a bpffs and not empty".to_owned()));
     }
+    mount(dir)
+}
+
+fn mount(dir: &Path) -> Result<(), KernelError> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     nix::mount::mount(Some("bpf"), dir, Some("bpf"), flags, Some("mode=0700"))
         .map_err(|errno| refused(dir, format!("a bpffs could not be mounted there: {errno}")))

@@ -56,7 +56,6 @@ pub(super) fn play(_binary: &Path) -> Result<Vec<PathBuf>> {
     stage::title("The agent, with policies/ci-report.toml and policies/nightly-backup.toml");
     let mut agent = start_agent(&server, &provider)?;
     left.push(agent.dir().to_owned());
-    left.push(PathBuf::from("/sys/fs/bpf").join(agent.dir().file_name().context("no name")?));
     stage::command("tollgate status", &agent.cli("status", &[])?);
     interrupted()?;
 
@@ -268,27 +267,24 @@ fn fill(server: &Postgres) -> Result<()> {
 }
 
 fn start_agent(server: &Postgres, provider: &Provider) -> Result<Agent> {
-    let address = format!("[\"127.0.0.1:{}\"]", server.port());
-    let tls = format!(
-        "{{ upstream = \"verify-full\", ca = \"{}\", server_name = \"db.acme.test\" }}",
-        server.dir().join("ca.pem").display()
-    );
-    let report = Policy::shipped("ci-report")?
-        .with("cgroup", &format!("[\"{SLICE}/ci-report-*\"]"))?
-        .with("issuer", &format!("\"{}\"", provider.issuer()))?
-        .with("address", &address)?
-        .with("tls", &tls)?
-        .with("user", &format!("\"{JOB_ROLE}\""))?;
-    let backup = Policy::shipped("nightly-backup")?
-        .with("cgroup", &format!("[\"{SLICE}/nightly-backup\"]"))?
-        .with("address", &address)?
-        .with("tls", &tls)?
-        .with("user", &format!("\"{JOB_ROLE}\""))?;
     let mut agent = Agent::prepare(&[])?;
     let secret = agent.secret("orders-db", JOB_PASSWORD)?;
-    let secret = format!("\"{}\"", secret.display());
-    agent.policy("ci-report", &report.with("password", &secret)?)?;
-    agent.policy("nightly-backup", &backup.with("password", &secret)?)?;
+    // The shipped policies, with the addresses, files and names of this machine.
+    let here = |policy: Policy| -> Result<Policy> {
+        policy
+            .with("address", &format!("[\"127.0.0.1:{}\"]", server.port()))?
+            .with("ca", &format!("\"{}\"\nserver_name = \"db.acme.test\"", server.dir().join("ca.pem").display()))?
+            .with("source", "\"file\"")?
+            .with("user", &format!("\"{JOB_ROLE}\""))?
+            .with("password", &format!("\"{}\"", secret.display()))?
+            .with("database", "\"shop\"")
+    };
+    let report = here(Policy::shipped("ci-report")?)?
+        .with("cgroup", &format!("[\"{SLICE}/ci-report-*\"]"))?
+        .with("issuer", &format!("\"{}\"", provider.issuer()))?;
+    let backup = here(Policy::shipped("nightly-backup")?)?.with("cgroup", &format!("[\"{SLICE}/nightly-backup\"]"))?;
+    agent.policy("ci-report", &report)?;
+    agent.policy("nightly-backup", &backup)?;
     agent.resume()?;
     Ok(agent)
 }
