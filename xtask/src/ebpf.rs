@@ -14,7 +14,15 @@ pub fn build() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let source = root.join("agent-ebpf");
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .args(["build", "--release", "--locked", "--target", TARGET, "-Z", "build-std=core"])
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--target",
+            TARGET,
+            "-Z",
+            "build-std=core",
+        ])
         // `-Z` on the stable toolchain; this crate alone is built so.
         .env("RUSTC_BOOTSTRAP", "1")
         // What the outer cargo was told for the host would replace what the crate's own configuration says.
