@@ -14,7 +14,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     // A path that does not exist makes cargo run this script each time, which is how the object is noticed when it
     // appears; the output is written only when it changes.
     println!("cargo::rerun-if-changed={}", object.display());
-    let bytes = if object.exists() { fs::read(&object)? } else { Vec::new() };
+    let bytes = if object.exists() {
+        fs::read(&object)?
+    } else {
+        Vec::new()
+    };
     let embedded = PathBuf::from(env::var("OUT_DIR")?).join("tollgate-ebpf");
     if fs::read(&embedded).ok().as_ref() != Some(&bytes) {
         fs::write(&embedded, bytes)?;

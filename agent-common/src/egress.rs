@@ -118,10 +118,33 @@ mod tests {
             (MANAGED, UDP, 443, false, false, Some(Deny), DROP),
             (MANAGED, UDP, 443, false, false, None, DROP),
             (MANAGED, UDP, 443, false, false, Some(Observe), Pass),
-            (MANAGED, Some(ip_protocol::ICMP), 0, false, false, Some(Deny), DROP),
-            (MANAGED, Some(ip_protocol::ICMP), 0, false, false, Some(Allow), Pass),
+            (
+                MANAGED,
+                Some(ip_protocol::ICMP),
+                0,
+                false,
+                false,
+                Some(Deny),
+                DROP,
+            ),
+            (
+                MANAGED,
+                Some(ip_protocol::ICMP),
+                0,
+                false,
+                false,
+                Some(Allow),
+                Pass,
+            ),
         ] {
-            let question = PacketQuestion { standing, protocol, port: Port(port), to_proxy, protected, egress };
+            let question = PacketQuestion {
+                standing,
+                protocol,
+                port: Port(port),
+                to_proxy,
+                protected,
+                egress,
+            };
             assert_eq!(on_packet(question), expected, "{question:?}");
         }
     }

@@ -93,7 +93,10 @@ const _: () = assert!(size_of::<Event>() == 72 && align_of::<Event>() == 8);
 const _: () = assert!(core::mem::offset_of!(Event, comm) == 56);
 
 #[cfg(feature = "user")]
-#[expect(unsafe_code, reason = "aya asks for the promise that a map value is plain data")]
+#[expect(
+    unsafe_code,
+    reason = "aya asks for the promise that a map value is plain data"
+)]
 mod user {
     use super::Event;
 

@@ -58,7 +58,10 @@ const _: () = assert!(core::mem::offset_of!(FlowRecord, comm) == 80);
 const _: () = assert!(size_of::<TupleKey>() == 48 && align_of::<TupleKey>() == 8);
 
 #[cfg(feature = "user")]
-#[expect(unsafe_code, reason = "aya asks for the promise that a map value is plain data")]
+#[expect(
+    unsafe_code,
+    reason = "aya asks for the promise that a map value is plain data"
+)]
 mod user {
     use super::{FlowRecord, TupleKey};
 

@@ -97,7 +97,10 @@ const _: () = assert!(size_of::<PolicyRules>() == 4);
 const _: () = assert!(size_of::<ProxyPorts>() == 8);
 
 #[cfg(feature = "user")]
-#[expect(unsafe_code, reason = "aya asks for the promise that a map value is plain data")]
+#[expect(
+    unsafe_code,
+    reason = "aya asks for the promise that a map value is plain data"
+)]
 mod user {
     use super::{CgroupClass, PolicyRules, ProtectedKey, ProxyPorts};
 

@@ -62,7 +62,11 @@ mod tests {
             (Standing::Free, 3, 255, SocketAnswer::Pass),
             (Standing::Free, 1, ip_protocol::MPTCP, SocketAnswer::Pass),
         ] {
-            assert_eq!(on_socket(standing, kind, protocol), expected, "{standing:?} {kind} {protocol}");
+            assert_eq!(
+                on_socket(standing, kind, protocol),
+                expected,
+                "{standing:?} {kind} {protocol}"
+            );
         }
     }
 
@@ -80,7 +84,11 @@ mod tests {
             (1, 7002, 43, 42, true),
             (1, 0, 43, 42, true),
         ] {
-            assert_eq!(owns_proxy_port(kind, Port(port), ports, thread, binder), expected, "{kind} {port}");
+            assert_eq!(
+                owns_proxy_port(kind, Port(port), ports, thread, binder),
+                expected,
+                "{kind} {port}"
+            );
         }
         assert!(owns_proxy_port(1, Port(0), ProxyPorts::default(), 1, 0));
     }

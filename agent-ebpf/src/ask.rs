@@ -49,7 +49,14 @@ pub(crate) fn protected(standing: Standing, ip: Ip128, port: Port) -> bool {
     if PROTECTED.get(&exact).is_some() {
         return true;
     }
-    let any_port = Key::new(bits, ProtectedKey { policy, port: Port(0), ip });
+    let any_port = Key::new(
+        bits,
+        ProtectedKey {
+            policy,
+            port: Port(0),
+            ip,
+        },
+    );
     PROTECTED.get(&any_port).is_some()
 }
 

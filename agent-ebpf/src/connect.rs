@@ -1,7 +1,8 @@
 //! `connect4`, `connect6`: redirect, refuse or leave a connection alone.
 
 use agent_common::{
-    ConnectAnswer, ConnectQuestion, EventKind, FlowRecord, Ip128, Port, Standing, Stat, ip_protocol, on_connect,
+    ConnectAnswer, ConnectQuestion, EventKind, FlowRecord, Ip128, Port, Standing, Stat, ip_protocol,
+    on_connect,
 };
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
@@ -61,7 +62,14 @@ fn connect<const V6_SOCKET: bool>(ctx: &SockAddrContext, asked: impl Fn() -> Ip1
     match answer {
         ConnectAnswer::Pass => PROCEED,
         ConnectAnswer::PassReported => {
-            report::by_process(EventKind::EgressObserved, policy, netns(ctx), asked, port, protocol);
+            report::by_process(
+                EventKind::EgressObserved,
+                policy,
+                netns(ctx),
+                asked,
+                port,
+                protocol,
+            );
             PROCEED
         }
         ConnectAnswer::Refuse(kind) => {
@@ -91,7 +99,11 @@ fn redirect<const V6_SOCKET: bool>(
     asked: Ip128,
     port: Port,
 ) -> Result<(), EventKind> {
-    let Standing::Managed { policy, cgroup: managed_cgroup } = standing else {
+    let Standing::Managed {
+        policy,
+        cgroup: managed_cgroup,
+    } = standing
+    else {
         return Err(EventKind::StoreFailed);
     };
     let ports = ask::proxy_ports();

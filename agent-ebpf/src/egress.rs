@@ -82,7 +82,11 @@ fn parse_v4(ctx: &SkBuffContext, first: u8) -> Option<Packet> {
     let protocol = (fragment & OFFSET_OF_FRAGMENT == 0).then_some(u32::from(number));
     let header = u32::from(first & 0x0f) * 4;
     let port = port(ctx, protocol, header)?;
-    Some(Packet { destination, protocol, port })
+    Some(Packet {
+        destination,
+        protocol,
+        port,
+    })
 }
 
 /// RFC 8200 §3.
@@ -115,7 +119,11 @@ fn parse_v6(ctx: &SkBuffContext) -> Option<Packet> {
         }
     }
     let port = port(ctx, protocol, header)?;
-    Some(Packet { destination, protocol, port })
+    Some(Packet {
+        destination,
+        protocol,
+        port,
+    })
 }
 
 #[inline(always)]

@@ -4,7 +4,10 @@
 //! its answer. They decide nothing themselves.
 #![no_std]
 #![no_main]
-#![expect(unsafe_code, reason = "kernel contexts and helpers are raw pointers and foreign functions")]
+#![expect(
+    unsafe_code,
+    reason = "kernel contexts and helpers are raw pointers and foreign functions"
+)]
 
 mod ask;
 mod bind;

@@ -1,8 +1,6 @@
 //! The maps. Each is pinned by the agent, under its name here, in the directory of its generation.
 
-use agent_common::{
-    CgroupClass, FlowRecord, PolicyRules, ProtectedKey, ProxyPorts, Stat, TupleKey,
-};
+use agent_common::{CgroupClass, FlowRecord, PolicyRules, ProtectedKey, ProxyPorts, Stat, TupleKey};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};

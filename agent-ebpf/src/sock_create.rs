@@ -37,7 +37,14 @@ pub(crate) fn tollgate_socket(ctx: SockContext) -> i32 {
     };
     // SAFETY: the context is this program's own.
     let netns = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
-    report::by_process(EventKind::SocketRefused, policy, netns, Ip128([0; 4]), Port(0), protocol);
+    report::by_process(
+        EventKind::SocketRefused,
+        policy,
+        netns,
+        Ip128([0; 4]),
+        Port(0),
+        protocol,
+    );
     if matches!(answer, SocketAnswer::NotSupported) {
         // SAFETY: allowed for socket programs since Linux 5.18; the value is a negated errno.
         unsafe { bpf_set_retval(-EPROTONOSUPPORT) };

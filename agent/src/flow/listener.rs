@@ -101,8 +101,8 @@ impl Listener {
     /// Listens in the agent's own network namespace, on `wanted` (0: any free port), and tells the kernel side.
     pub fn bind(kernel: Arc<Kernel>, wanted: ProxyAddresses) -> Result<Self, FlowError> {
         let host = Arc::new(Netns::own().map_err(KernelError::system("opening the own network namespace"))?);
-        let sockets = [wanted.v4_address(), wanted.v6_address()]
-            .map(|address| bound_socket(&kernel, &host, address));
+        let sockets =
+            [wanted.v4_address(), wanted.v6_address()].map(|address| bound_socket(&kernel, &host, address));
         let [v4, v6] = sockets;
         let (v4, v6) = (v4?, v6?);
         let addresses = ProxyAddresses {
@@ -179,10 +179,16 @@ impl Expander {
         if self.0.namespaces.lock().contains_key(&cookie) {
             return Ok(());
         }
-        let failed = |source| FlowError::Namespace { netns: cookie, pid, source };
+        let failed = |source| FlowError::Namespace {
+            netns: cookie,
+            pid,
+            source,
+        };
         let netns = Arc::new(Netns::of_process(pid).map_err(failed)?);
         if netns.cookie() != cookie {
-            return Err(failed(io::Error::other("the process has changed its namespace, or ended")));
+            return Err(failed(io::Error::other(
+                "the process has changed its namespace, or ended",
+            )));
         }
         let [v4, v6] = [self.0.addresses.v4_address(), self.0.addresses.v6_address()];
         let v4 = bound_socket(&self.0.kernel, &netns, v4)?;
@@ -214,9 +220,16 @@ impl Shared {
             let backlog = Backlog::new(BACKLOG).map_err(|errno| failed(errno.into()))?;
             listen(&socket, backlog).map_err(|errno| failed(errno.into()))?;
             let listener = TcpListener::from_std(StdListener::from(socket)).map_err(failed)?;
-            tasks.push(tokio::spawn(accept_all(Arc::downgrade(self), listener, Arc::clone(&netns))));
+            tasks.push(tokio::spawn(accept_all(
+                Arc::downgrade(self),
+                listener,
+                Arc::clone(&netns),
+            )));
         }
-        let earlier = self.namespaces.lock().insert(netns.cookie(), Namespace { netns, tasks });
+        let earlier = self
+            .namespaces
+            .lock()
+            .insert(netns.cookie(), Namespace { netns, tasks });
         if let Some(earlier) = earlier {
             earlier.stop();
         }
@@ -295,7 +308,12 @@ async fn housekeeping(shared: std::sync::Weak<Shared>) {
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        let namespaces: Vec<_> = shared.namespaces.lock().values().map(|found| Arc::clone(&found.netns)).collect();
+        let namespaces: Vec<_> = shared
+            .namespaces
+            .lock()
+            .values()
+            .map(|found| Arc::clone(&found.netns))
+            .collect();
         let swept = tokio::task::spawn_blocking(move || {
             for netns in namespaces.iter().filter(|netns| !netns.is_inhabited()) {
                 if let Some(namespace) = shared.namespaces.lock().remove(&netns.cookie()) {
@@ -314,7 +332,11 @@ async fn housekeeping(shared: std::sync::Weak<Shared>) {
 
 /// A socket of `netns` bound to `address`, as the thread that may.
 fn bound_socket(kernel: &Kernel, netns: &Netns, address: SocketAddr) -> Result<OwnedFd, FlowError> {
-    let failed = |source| FlowError::Listen { address, netns: netns.cookie(), source };
+    let failed = |source| FlowError::Listen {
+        address,
+        netns: netns.cookie(),
+        source,
+    };
     let socket = netns.stream_socket(address.is_ipv6()).map_err(failed)?;
     setsockopt(&socket, ReuseAddr, &true).map_err(|errno| failed(errno.into()))?;
     if address.is_ipv6() {
@@ -336,5 +358,7 @@ fn port_of(socket: &OwnedFd) -> Result<u16, FlowError> {
         .as_sockaddr_in()
         .map(nix::sys::socket::SockaddrIn::port)
         .or_else(|| name.as_sockaddr_in6().map(nix::sys::socket::SockaddrIn6::port));
-    port.ok_or_else(|| KernelError::system("getsockname")(io::Error::other("an address of another family")).into())
+    port.ok_or_else(|| {
+        KernelError::system("getsockname")(io::Error::other("an address of another family")).into()
+    })
 }

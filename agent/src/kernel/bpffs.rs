@@ -31,7 +31,10 @@ pub(super) fn prepare(dir: &Path) -> Result<(), KernelError> {
         .map_err(KernelError::system(format!("creating {}", dir.display())))?;
     let owner = fs::metadata(dir).map_err(KernelError::system(format!("reading {}", dir.display())))?;
     if owner.uid() != 0 {
-        return Err(refused(dir, format!("it belongs to uid {}, not to root", owner.uid())));
+        return Err(refused(
+            dir,
+            format!("it belongs to uid {}, not to root", owner.uid()),
+        ));
     }
     if is_bpffs(dir)? {
         return Ok(());
@@ -43,6 +46,15 @@ pub(super) fn prepare(dir: &Path) -> Result<(), KernelError> {
 }
 
 fn mount(dir: &Path) -> Result<(), KernelError> {
+    // A mount in a namespace of the agent alone would go with the agent, and the pins with it: managed cgroups would
+    // be open when the agent is not there.
+    // Where pid 1 cannot be asked, this cannot be told.
+    let own = fs::read_link("/proc/self/ns/mnt").ok();
+    if own.is_some() && fs::read_link("/proc/1/ns/mnt").is_ok_and(|host| Some(host) != own) {
+        let reason = "no bpffs is mounted on the host, and the agent has a mount namespace of its own: mount one with \
+                      `mount -t bpf bpf /sys/fs/bpf` on the host";
+        return Err(refused(dir, reason.to_owned()));
+    }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     nix::mount::mount(Some("bpf"), dir, Some("bpf"), flags, Some("mode=0700"))
         .map_err(|errno| refused(dir, format!("a bpffs could not be mounted there: {errno}")))
@@ -57,8 +69,10 @@ pub(super) fn remove(dir: &Path) -> Result<(), KernelError> {
     fs::remove_dir(dir).map_err(KernelError::system(format!("removing {}", dir.display())))
 }
 
-fn is_bpffs(dir: &Path) -> Result<bool, KernelError> {
-    let found = statfs(dir).map_err(|errno| KernelError::system(format!("statfs {}", dir.display()))(errno.into()))?;
+/// Whether `dir` is on a bpffs.
+pub(super) fn is_bpffs(dir: &Path) -> Result<bool, KernelError> {
+    let found = statfs(dir)
+        .map_err(|errno| KernelError::system(format!("statfs {}", dir.display()))(errno.into()))?;
     Ok(i64::from(found.filesystem_type().0) == BPF_FS_MAGIC)
 }
 
@@ -75,5 +89,8 @@ fn is_mount_point(dir: &Path) -> Result<bool, KernelError> {
 }
 
 fn refused(path: &Path, reason: String) -> KernelError {
-    KernelError::PinDirectory { path: path.to_owned(), reason }
+    KernelError::PinDirectory {
+        path: path.to_owned(),
+        reason,
+    }
 }

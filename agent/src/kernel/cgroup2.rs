@@ -19,7 +19,8 @@ pub struct Cgroup2 {
 impl Cgroup2 {
     /// Finds the hierarchy in `/proc/self/mountinfo`: hybrid hosts have it beside the v1 controllers.
     pub fn discover() -> Result<Self, KernelError> {
-        let mounts = fs::read("/proc/self/mountinfo").map_err(KernelError::system("reading /proc/self/mountinfo"))?;
+        let mounts =
+            fs::read("/proc/self/mountinfo").map_err(KernelError::system("reading /proc/self/mountinfo"))?;
         let mount = find_mount(&mounts).ok_or(KernelError::NoCgroup2)?;
         Ok(Self { mount })
     }
@@ -48,7 +49,11 @@ impl Cgroup2 {
     pub fn path_of(&self, id: CgroupId) -> Option<CgroupPath> {
         let root = self.open_root().ok()?;
         let directory = open_by_kernfs_id(&root, id.0).ok()?;
-        let path = fs::read_link(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&directory))).ok()?;
+        let path = fs::read_link(format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(&directory)
+        ))
+        .ok()?;
         let below = path.strip_prefix(&self.mount).ok()?;
         // A path that is not UTF-8 has no CgroupPath; the caller gets what it would get for a dead cgroup.
         Some(CgroupPath(format!("/{}", below.to_str()?).into()))

@@ -16,11 +16,15 @@ pub enum KernelError {
         release: String,
     },
     /// No BTF.
-    #[error("the kernel has no BTF (/sys/kernel/btf/vmlinux is missing): use a kernel with CONFIG_DEBUG_INFO_BTF=y")]
+    #[error(
+        "the kernel has no BTF (/sys/kernel/btf/vmlinux is missing): use a kernel with CONFIG_DEBUG_INFO_BTF=y"
+    )]
     NoBtf,
     /// No cgroup2.
-    #[error("no cgroup2 hierarchy is mounted: mount one with `mount -t cgroup2 none /sys/fs/cgroup/unified`, or boot \
-             with systemd.unified_cgroup_hierarchy=1")]
+    #[error(
+        "no cgroup2 hierarchy is mounted: mount one with `mount -t cgroup2 none /sys/fs/cgroup/unified`, or boot \
+             with systemd.unified_cgroup_hierarchy=1"
+    )]
     NoCgroup2,
     /// Not in the host's pid namespace.
     #[error("the agent runs in a pid namespace of its own: run it on the host (for a container: --pid=host)")]
@@ -40,14 +44,28 @@ pub enum KernelError {
         holder: String,
     },
     /// A policy would manage the agent itself.
-    #[error("a policy matches the agent's own cgroup {path}: its connections to the targets would come back to it; \
-             narrow the policy's `cgroup`, or run the agent in a cgroup of its own")]
+    #[error(
+        "a policy matches the agent's own cgroup {path}: its connections to the targets would come back to it; \
+             narrow the policy's `cgroup`, or run the agent in a cgroup of its own"
+    )]
     OwnCgroup {
         /// The agent's cgroup.
         path: String,
     },
+    /// Policy number 0.
+    #[error("policy number 0 means \"no policy\" to the kernel side and cannot be used for one")]
+    PolicyZero,
+    /// Somebody removed a program's link.
+    #[error("the link {} is gone: connections are not redirected; restart the agent", path.display())]
+    Detached {
+        /// Where it was pinned.
+        path: PathBuf,
+    },
     /// A managed cgroup lies too deep.
-    #[error("the cgroup {path} lies deeper than {} levels below the root, which Tollgate cannot manage", agent_common::MAX_DEPTH)]
+    #[error(
+        "the cgroup {path} lies deeper than {} levels below the root, which Tollgate cannot manage",
+        agent_common::MAX_DEPTH
+    )]
     TooDeep {
         /// The cgroup.
         path: String,
@@ -100,8 +118,15 @@ impl KernelError {
         move |source| Self::System { operation, source }
     }
 
-    pub(crate) fn map(map: &'static str, operation: &'static str) -> impl FnOnce(aya::maps::MapError) -> Self {
-        move |error| Self::Map { map, operation, reason: with_sources(&error) }
+    pub(crate) fn map(
+        map: &'static str,
+        operation: &'static str,
+    ) -> impl FnOnce(aya::maps::MapError) -> Self {
+        move |error| Self::Map {
+            map,
+            operation,
+            reason: with_sources(&error),
+        }
     }
 }
 

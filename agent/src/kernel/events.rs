@@ -64,7 +64,11 @@ impl EventStream {
     /// The next event. Safe to cancel. Fails only if the ring cannot be polled any more.
     pub async fn next(&mut self) -> Result<KernelEvent, KernelError> {
         loop {
-            let mut ready = self.ring.readable_mut().await.map_err(KernelError::system("polling the event ring"))?;
+            let mut ready = self
+                .ring
+                .readable_mut()
+                .await
+                .map_err(KernelError::system("polling the event ring"))?;
             while let Some(item) = ready.get_inner_mut().0.next() {
                 if let Some(event) = Event::from_bytes(&item).and_then(|event| decode(&event)) {
                     return Ok(event);

@@ -23,7 +23,10 @@ impl Generation {
             .flatten()
             .filter_map(|entry| {
                 let number = entry.file_name().to_str()?.parse().ok()?;
-                Some(Self { number, dir: entry.path() })
+                Some(Self {
+                    number,
+                    dir: entry.path(),
+                })
             })
             .collect();
         all.sort();
@@ -32,7 +35,9 @@ impl Generation {
 
     /// Makes the directory of the next generation.
     pub(super) fn next(pin_dir: &Path) -> Result<Self, KernelError> {
-        let number = Self::all(pin_dir).last().map_or(1, |last| last.number.saturating_add(1));
+        let number = Self::all(pin_dir)
+            .last()
+            .map_or(1, |last| last.number.saturating_add(1));
         let dir = pin_dir.join(number.to_string());
         fs::create_dir(&dir).map_err(KernelError::system(format!("creating {}", dir.display())))?;
         Ok(Self { number, dir })
@@ -50,8 +55,15 @@ impl Generation {
 
     /// Removes the links in the order that leaves the second wall for last, then the maps.
     pub(super) fn remove(&self) -> Result<(), KernelError> {
-        let links = LINKS_IN_ORDER_OF_ATTACHMENT.iter().rev().map(|name| self.link(name));
-        let rest = fs::read_dir(&self.dir).into_iter().flatten().flatten().map(|entry| entry.path());
+        let links = LINKS_IN_ORDER_OF_ATTACHMENT
+            .iter()
+            .rev()
+            .map(|name| self.link(name));
+        let rest = fs::read_dir(&self.dir)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.path());
         for path in links.chain(rest.collect::<Vec<_>>()) {
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_common::{
-    CgroupClass, EgressMode, EventKind, FlowRecord, Ip128, MAX_DEPTH, PolicyRules, Port, ProxyPorts, Stat, TupleKey,
+    CgroupClass, EgressMode, EventKind, FlowRecord, Ip128, MAX_DEPTH, PENDING_POLICY, PolicyRules, Port,
+    ProxyPorts, Stat, TupleKey,
 };
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage};
@@ -18,15 +19,29 @@ use super::cgroup2::Cgroup2;
 use super::error::with_sources;
 use super::generation::Generation;
 use super::protected::ProtectedMap;
-use super::{EventStream, KernelError, Protected, bpffs, generation, programs, requirements};
+use super::{EventStream, FlowOrigin, KernelError, Protected, bpffs, generation, programs, requirements};
 use crate::config::Egress;
-use crate::model::{CgroupId, CgroupPath, NetnsCookie, OriginalDst, PolicyId};
+use crate::model::{CgroupId, CgroupPath, NetnsCookie, PolicyId};
 
 /// How to load.
 #[derive(Clone, Debug)]
 pub struct KernelOptions {
     /// Directory for pins, of Tollgate alone: below a bpffs (`/sys/fs/bpf/tollgate`), else a bpffs is mounted on it.
     pub pin_dir: PathBuf,
+}
+
+impl KernelOptions {
+    /// Pins at `/sys/fs/bpf/tollgate` where a bpffs is mounted there, else on a bpffs of its own at `bpf` in
+    /// `run_dir`, for as long as anything is pinned.
+    pub fn for_host(run_dir: &Path) -> Self {
+        let usual = Path::new("/sys/fs/bpf");
+        let pin_dir = if bpffs::is_bpffs(usual).unwrap_or(false) {
+            usual.join("tollgate")
+        } else {
+            run_dir.join("bpf")
+        };
+        Self { pin_dir }
+    }
 }
 
 /// Where the agent listens, in every network namespace where it does.
@@ -49,33 +64,6 @@ pub enum Standing {
         /// policy protects.
         watched: bool,
     },
-}
-
-/// What the kernel side knows of a redirected connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FlowOrigin {
-    /// Address that the workload asked for.
-    pub original: OriginalDst,
-    /// Policy under which it was redirected.
-    pub policy: PolicyId,
-    /// The managed cgroup: the process's own or an ancestor.
-    pub managed_cgroup: CgroupId,
-    /// The process's own cgroup.
-    pub cgroup: CgroupId,
-    /// Network namespace of the workload's socket.
-    pub netns: NetnsCookie,
-    /// `SO_COOKIE` of the workload's socket.
-    pub socket_cookie: u64,
-    /// Time of the connect, since boot (CLOCK_BOOTTIME).
-    pub since_boot: Duration,
-    /// Process that called connect, in the initial pid namespace.
-    pub tgid: u32,
-    /// Its thread.
-    pub pid: u32,
-    /// Its user, in the initial user namespace.
-    pub uid: u32,
-    /// Name of its thread, other than printable ASCII escaped. For people only: a process chooses it freely.
-    pub comm: String,
 }
 
 /// Exact counts since the programs were loaded.
@@ -176,7 +164,11 @@ impl Kernel {
             v4: u32::from(addresses.v4),
             v6: u32::from(addresses.v6),
         };
-        self.maps.lock().proxy.set(0, ports, 0).map_err(KernelError::map("PROXY", "an update"))
+        self.maps
+            .lock()
+            .proxy
+            .set(0, ports, 0)
+            .map_err(KernelError::map("PROXY", "an update"))
     }
 
     /// Runs `work` as the one thread of the host that may bind the proxy's ports. Other threads wait for their turn;
@@ -205,6 +197,7 @@ impl Kernel {
     /// [`Egress::Deny`] refuses every connect, TCP and UDP, and every datagram to what no service of the policy
     /// names, loopback included, with EPERM. UDP to port 53 is excepted, since names have to be resolved.
     pub fn set_policy(&self, policy: PolicyId, egress: Egress) -> Result<(), KernelError> {
+        check_number(policy)?;
         let mode = match egress {
             Egress::Allow => EgressMode::Allow,
             Egress::Deny => EgressMode::Deny,
@@ -227,6 +220,7 @@ impl Kernel {
     /// Makes `wanted` the protected destinations of `policy`. Works by difference, so it can be called whenever a
     /// name resolves differently; destinations that stay are protected throughout.
     pub fn set_protected(&self, policy: PolicyId, wanted: &BTreeSet<Protected>) -> Result<(), KernelError> {
+        check_number(policy)?;
         self.maps.lock().protected.set(policy.0, wanted)
     }
 
@@ -234,12 +228,17 @@ impl Kernel {
     pub fn classify(&self, id: CgroupId, path: &CgroupPath, standing: Standing) -> Result<(), KernelError> {
         let class = match standing {
             Standing::Managed(policy) => {
+                check_number(policy)?;
                 if contains(path, &self.own) {
-                    return Err(KernelError::OwnCgroup { path: self.own.to_string() });
+                    return Err(KernelError::OwnCgroup {
+                        path: self.own.to_string(),
+                    });
                 }
                 let depth = path.as_str().split('/').filter(|part| !part.is_empty()).count();
                 if depth > usize::try_from(MAX_DEPTH).unwrap_or(0) {
-                    return Err(KernelError::TooDeep { path: path.to_string() });
+                    return Err(KernelError::TooDeep {
+                        path: path.to_string(),
+                    });
                 }
                 CgroupClass::managed(policy.0)
             }
@@ -254,7 +253,8 @@ impl Kernel {
 
     /// Forgets a cgroup that is gone.
     pub fn forget(&self, id: CgroupId) -> Result<(), KernelError> {
-        ignore_missing(self.maps.lock().cgroups.remove(&id.0)).map_err(KernelError::map("CGROUPS", "a removal"))
+        ignore_missing(self.maps.lock().cgroups.remove(&id.0))
+            .map_err(KernelError::map("CGROUPS", "a removal"))
     }
 
     /// Takes what is known of an accepted connection; `None`: it was not redirected, and has to be closed.
@@ -306,7 +306,10 @@ impl Kernel {
     pub fn stats(&self) -> Result<Stats, KernelError> {
         let maps = self.maps.lock();
         let sum = |stat: Stat| {
-            let values = maps.stats.get(&stat.0, 0).map_err(KernelError::map("STATS", "a look-up"))?;
+            let values = maps
+                .stats
+                .get(&stat.0, 0)
+                .map_err(KernelError::map("STATS", "a look-up"))?;
             Ok(values.iter().sum())
         };
         Ok(Stats {
@@ -318,12 +321,16 @@ impl Kernel {
         })
     }
 
-    /// Where the programs' links are pinned; for a self-test that they are still there.
-    pub fn links(&self) -> Vec<PathBuf> {
-        programs::LINKS_IN_ORDER_OF_ATTACHMENT
+    /// Fails if a program's link is not pinned any more. Somebody who may do that may do it at any time, so this is
+    /// asked again and again.
+    pub fn check_links(&self) -> Result<(), KernelError> {
+        let mut links = programs::LINKS_IN_ORDER_OF_ATTACHMENT
             .iter()
-            .map(|name| self.generation.link(name))
-            .collect()
+            .map(|name| self.generation.link(name));
+        match links.find(|path| !path.exists()) {
+            Some(path) => Err(KernelError::Detached { path }),
+            None => Ok(()),
+        }
     }
 
     /// How it was loaded.
@@ -334,7 +341,10 @@ impl Kernel {
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Kernel").field("generation", &self.generation).field("own", &self.own).finish_non_exhaustive()
+        f.debug_struct("Kernel")
+            .field("generation", &self.generation)
+            .field("own", &self.own)
+            .finish_non_exhaustive()
     }
 }
 
@@ -353,28 +363,11 @@ impl ProxyAddresses {
 impl Stats {
     /// How often `kind` happened.
     pub fn count(&self, kind: EventKind) -> u64 {
-        self.events.iter().filter(|(found, _)| *found == kind).map(|(_, count)| count).sum()
-    }
-}
-
-impl From<&FlowRecord> for FlowOrigin {
-    fn from(record: &FlowRecord) -> Self {
-        // The kernel side reads the port from sixteen bits.
-        let port = u16::try_from(record.port.0).unwrap_or(0);
-        let name = record.comm.split(|byte| *byte == 0).next().unwrap_or_default();
-        Self {
-            original: OriginalDst(SocketAddr::new(IpAddr::from(record.ip), port)),
-            policy: PolicyId(record.policy),
-            managed_cgroup: CgroupId(record.managed_cgroup),
-            cgroup: CgroupId(record.cgroup),
-            netns: NetnsCookie(record.netns),
-            socket_cookie: record.socket,
-            since_boot: Duration::from_nanos(record.boottime),
-            tgid: record.tgid,
-            pid: record.pid,
-            uid: record.uid,
-            comm: name.escape_ascii().to_string(),
-        }
+        self.events
+            .iter()
+            .filter(|(found, _)| *found == kind)
+            .map(|(_, count)| count)
+            .sum()
     }
 }
 
@@ -390,11 +383,15 @@ impl Parts {
         let mut binders = vec![take(ebpf, "BINDER")?];
         for generation in previous {
             let path = generation.map("BINDER");
-            let opened = MapData::from_pin(&path).and_then(Map::from_map_data).and_then(Array::try_from);
+            let opened = MapData::from_pin(&path)
+                .and_then(Map::from_map_data)
+                .and_then(Array::try_from);
             match opened {
                 Ok(binder) => binders.push(binder),
                 // Pinned by an agent that died before it had pinned everything, so it guards nothing either.
-                Err(error) => tracing::debug!(path = %path.display(), error = with_sources(&error), "no old binder"),
+                Err(error) => {
+                    tracing::debug!(path = %path.display(), error = with_sources(&error), "no old binder")
+                }
             }
         }
         Ok(Self {
@@ -418,6 +415,14 @@ fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) 
     M::try_from(map).map_err(KernelError::map(name, "an opening"))
 }
 
+fn check_number(policy: PolicyId) -> Result<(), KernelError> {
+    if policy.0 == PENDING_POLICY {
+        Err(KernelError::PolicyZero)
+    } else {
+        Ok(())
+    }
+}
+
 fn set_binder(binders: &mut [Array<MapData, u64>], thread: u64) -> Result<(), KernelError> {
     binders
         .iter_mut()
@@ -436,7 +441,10 @@ fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
 /// Whether `inner` is `outer` or lies below it.
 fn contains(outer: &CgroupPath, inner: &CgroupPath) -> bool {
     let outer = outer.as_str().trim_end_matches('/');
-    inner.as_str().strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    inner
+        .as_str()
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 #[cfg(test)]
@@ -445,7 +453,8 @@ mod tests {
 
     #[test]
     fn a_cgroup_contains_itself_and_what_lies_below() {
-        let contains = |outer: &str, inner: &str| contains(&CgroupPath(outer.into()), &CgroupPath(inner.into()));
+        let contains =
+            |outer: &str, inner: &str| contains(&CgroupPath(outer.into()), &CgroupPath(inner.into()));
         assert!(contains("/", "/"));
         assert!(contains("/", "/system.slice/tollgate.service"));
         assert!(contains("/system.slice", "/system.slice/tollgate.service"));

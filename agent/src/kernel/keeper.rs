@@ -49,7 +49,9 @@ impl CgroupKeeper {
     pub fn start(kernel: Arc<Kernel>, patterns: Patterns) -> Result<Self, KernelError> {
         let inotify = Inotify::init().map_err(KernelError::system("inotify_init"))?;
         let (wake, woken) = UnixStream::pair().map_err(KernelError::system("socketpair"))?;
-        woken.set_nonblocking(true).map_err(KernelError::system("fcntl"))?;
+        woken
+            .set_nonblocking(true)
+            .map_err(KernelError::system("fcntl"))?;
         let (publish, managed) = watch::channel(ManagedCgroups::default());
         let mut keeper = Keeper {
             kernel,
@@ -196,7 +198,11 @@ impl Keeper {
     fn rescan(&mut self) -> Result<(), KernelError> {
         let mut seen = BTreeMap::new();
         self.visit("", &mut seen)?;
-        let gone: Vec<_> = self.tree.extract_if(.., |path, _| !seen.contains_key(path)).map(|(_, node)| node.id).collect();
+        let gone: Vec<_> = self
+            .tree
+            .extract_if(.., |path, _| !seen.contains_key(path))
+            .map(|(_, node)| node.id)
+            .collect();
         let kept: Vec<_> = seen.values().map(|node: &Node| node.id).collect();
         for id in gone.into_iter().filter(|id| !kept.contains(id)) {
             self.kernel.forget(id)?;
@@ -253,7 +259,9 @@ impl Keeper {
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => {
-                    return Err(KernelError::system(format!("watching {}", directory.display()))(error));
+                    return Err(KernelError::system(format!("watching {}", directory.display()))(
+                        error,
+                    ));
                 }
             }
         }
@@ -281,7 +289,13 @@ impl Keeper {
             .tree
             .iter()
             .filter_map(|(path, node)| match node.standing {
-                Standing::Managed(policy) => Some((node.id, ManagedCgroup { path: cgroup_path(path), policy })),
+                Standing::Managed(policy) => Some((
+                    node.id,
+                    ManagedCgroup {
+                        path: cgroup_path(path),
+                        policy,
+                    },
+                )),
                 Standing::Unmanaged { .. } => None,
             })
             .collect();

@@ -33,14 +33,19 @@ pub fn spread(wanted: &BTreeSet<Protected>, host: &BTreeSet<IpAddr>) -> BTreeSet
         if local {
             let port = entry.port;
             all.extend(loopback().into_iter().map(|network| Protected { network, port }));
-            all.extend(host.iter().map(|ip| Protected { network: IpNet::from(*ip), port }));
+            all.extend(host.iter().map(|ip| Protected {
+                network: IpNet::from(*ip),
+                port,
+            }));
         }
     }
     all
 }
 
 fn is_loopback(network: &IpNet) -> bool {
-    loopback().iter().any(|own| own.contains(network) || network.contains(own))
+    loopback()
+        .iter()
+        .any(|own| own.contains(network) || network.contains(own))
 }
 
 /// Everything that means this host itself. The unspecified addresses are judged as loopback by the kernel side.
@@ -57,15 +62,30 @@ mod tests {
     use super::*;
 
     fn set(entries: &[&str]) -> BTreeSet<Protected> {
-        let entry = |text: &&str| Protected { network: text.parse().unwrap(), port: 5432 };
+        let entry = |text: &&str| Protected {
+            network: text.parse().unwrap(),
+            port: 5432,
+        };
         entries.iter().map(entry).collect()
     }
 
     #[test]
     fn one_address_of_the_host_stands_for_all_of_them() {
         let host = BTreeSet::from(["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()]);
-        let everything = ["127.0.0.0/8", "0.0.0.0/8", "::1/128", "192.0.2.7/32", "2001:db8::7/128"];
-        for named in ["127.0.0.1/32", "::1/128", "192.0.2.7/32", "2001:db8::7/128", "192.0.2.0/24"] {
+        let everything = [
+            "127.0.0.0/8",
+            "0.0.0.0/8",
+            "::1/128",
+            "192.0.2.7/32",
+            "2001:db8::7/128",
+        ];
+        for named in [
+            "127.0.0.1/32",
+            "::1/128",
+            "192.0.2.7/32",
+            "2001:db8::7/128",
+            "192.0.2.0/24",
+        ] {
             let spread = spread(&set(&[named]), &host);
             assert!(spread.is_superset(&set(&everything)), "{named}: {spread:?}");
         }

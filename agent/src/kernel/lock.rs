@@ -19,7 +19,8 @@ pub struct HostLock {
 impl HostLock {
     /// Takes the lock `agent.lock` in `run_dir`, which is made if it is missing. Does not wait.
     pub fn take(run_dir: &Path) -> Result<Self, KernelError> {
-        fs::create_dir_all(run_dir).map_err(KernelError::system(format!("creating {}", run_dir.display())))?;
+        fs::create_dir_all(run_dir)
+            .map_err(KernelError::system(format!("creating {}", run_dir.display())))?;
         let path = run_dir.join("agent.lock");
         let file = OpenOptions::new()
             .read(true)
@@ -34,10 +35,17 @@ impl HostLock {
             Err((mut file, Errno::EWOULDBLOCK)) => {
                 let mut holder = String::new();
                 let _unreadable = file.read_to_string(&mut holder);
-                let holder = holder.trim().parse::<u32>().map_or_else(|_| String::new(), |pid| format!(" (pid {pid})"));
+                let holder = holder
+                    .trim()
+                    .parse::<u32>()
+                    .map_or_else(|_| String::new(), |pid| format!(" (pid {pid})"));
                 return Err(KernelError::AgentRuns { path, holder });
             }
-            Err((_, errno)) => return Err(KernelError::system(format!("locking {}", path.display()))(errno.into())),
+            Err((_, errno)) => {
+                return Err(KernelError::system(format!("locking {}", path.display()))(
+                    errno.into(),
+                ));
+            }
         };
         // For the message above alone: what is locked is the file, not its content.
         file.set_len(0)
@@ -57,7 +65,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = HostLock::take(dir.path()).unwrap();
         let message = HostLock::take(dir.path()).unwrap_err().to_string();
-        assert!(message.contains(&format!("pid {}", std::process::id())), "{message}");
+        assert!(
+            message.contains(&format!("pid {}", std::process::id())),
+            "{message}"
+        );
         drop(first);
         HostLock::take(dir.path()).unwrap();
     }

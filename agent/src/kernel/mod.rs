@@ -21,6 +21,7 @@ pub mod local;
 pub mod mapping;
 mod lock;
 pub mod netns;
+mod origin;
 mod pattern;
 mod programs;
 mod protected;
@@ -28,12 +29,15 @@ mod requirements;
 pub mod sockets;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use error::KernelError;
 pub use events::{EventStream, KernelEvent};
-pub use host::{FlowOrigin, Kernel, KernelOptions, ProxyAddresses, Standing, Stats};
+pub use host::{Kernel, KernelOptions, ProxyAddresses, Standing, Stats};
 pub use keeper::{CgroupKeeper, ManagedCgroup, ManagedCgroups};
 pub use lock::HostLock;
+pub use origin::FlowOrigin;
 pub use pattern::{CgroupPattern, PatternError, Patterns};
 pub use protected::Protected;
 pub use requirements::check as check_requirements;

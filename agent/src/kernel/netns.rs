@@ -61,7 +61,13 @@ impl Netns {
         };
         processes
             .flatten()
-            .filter(|entry| entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit))
+            .filter(|entry| {
+                entry
+                    .file_name()
+                    .as_encoded_bytes()
+                    .first()
+                    .is_some_and(u8::is_ascii_digit)
+            })
             .filter_map(|entry| fs::metadata(entry.path().join("ns/net")).ok())
             .any(|namespace| namespace.ino() == self.inode)
     }
@@ -69,7 +75,11 @@ impl Netns {
     /// A stream socket of the namespace, non-blocking, neither bound nor connected.
     pub fn stream_socket(&self, v6: bool) -> io::Result<OwnedFd> {
         use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
-        let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
+        let family = if v6 {
+            AddressFamily::Inet6
+        } else {
+            AddressFamily::Inet
+        };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let made = self.run(|| socket(family, SockType::Stream, flags, SockProtocol::Tcp))??;
         Ok(made)

@@ -21,13 +21,17 @@ enum Level {
 #[derive(Debug, thiserror::Error)]
 pub enum PatternError {
     /// Not absolute.
-    #[error("the cgroup pattern {pattern:?} does not begin with `/`: write it as a path below the cgroup2 root")]
+    #[error(
+        "the cgroup pattern {pattern:?} does not begin with `/`: write it as a path below the cgroup2 root"
+    )]
     Relative {
         /// The pattern.
         pattern: String,
     },
     /// The root, or everything.
-    #[error("the cgroup pattern {pattern:?} matches the whole host, the agent included: name a slice or a service")]
+    #[error(
+        "the cgroup pattern {pattern:?} matches the whole host, the agent included: name a slice or a service"
+    )]
     WholeHost {
         /// The pattern.
         pattern: String,
@@ -48,7 +52,9 @@ impl CgroupPattern {
     /// Compiles `pattern`.
     pub fn new(pattern: &str) -> Result<Self, PatternError> {
         let Some(below) = pattern.strip_prefix('/') else {
-            return Err(PatternError::Relative { pattern: pattern.to_owned() });
+            return Err(PatternError::Relative {
+                pattern: pattern.to_owned(),
+            });
         };
         let levels = below
             .split('/')
@@ -67,7 +73,9 @@ impl CgroupPattern {
             })
             .collect::<Result<Vec<_>, _>>()?;
         if levels.iter().all(|level| matches!(level, Level::AnyNumber)) {
-            return Err(PatternError::WholeHost { pattern: pattern.to_owned() });
+            return Err(PatternError::WholeHost {
+                pattern: pattern.to_owned(),
+            });
         }
         Ok(Self { levels })
     }
@@ -116,7 +124,9 @@ fn matches(levels: &[Level], path: &[&str]) -> bool {
 fn could_match_below(levels: &[Level], path: &[&str]) -> bool {
     match (levels.split_first(), path.split_first()) {
         (Some(_), None) | (Some((Level::AnyNumber, _)), Some(_)) => true,
-        (Some((Level::One(glob), rest)), Some((name, below))) => glob.is_match(name) && could_match_below(rest, below),
+        (Some((Level::One(glob), rest)), Some((name, below))) => {
+            glob.is_match(name) && could_match_below(rest, below)
+        }
         (None, _) => false,
     }
 }

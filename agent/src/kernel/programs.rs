@@ -4,7 +4,8 @@ use std::fs::File;
 
 use aya::programs::links::FdLink;
 use aya::programs::{
-    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError, SockOps,
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError,
+    SockOps,
 };
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 
@@ -28,7 +29,16 @@ pub(super) const LINKS_IN_ORDER_OF_ATTACHMENT: [&str; 9] = [
 
 /// Maps of the object that are pinned.
 const MAPS: [&str; 10] = [
-    "CGROUPS", "POLICIES", "PROTECTED", "PROXY", "BINDER", "TUPLES", "ORIGINAL", "LISTENERS", "EVENTS", "STATS",
+    "CGROUPS",
+    "POLICIES",
+    "PROTECTED",
+    "PROXY",
+    "BINDER",
+    "TUPLES",
+    "ORIGINAL",
+    "LISTENERS",
+    "EVENTS",
+    "STATS",
 ];
 
 /// The object, embedded by the build script; empty if it was not built.
@@ -42,7 +52,9 @@ pub(super) fn load() -> Result<Ebpf, KernelError> {
     let mut ebpf = EbpfLoader::new()
         .verifier_log_level(VerifierLogLevel::STATS)
         .load(OBJECT)
-        .map_err(|error| KernelError::Object { reason: with_sources(&error) })?;
+        .map_err(|error| KernelError::Object {
+            reason: with_sources(&error),
+        })?;
     for name in LINKS_IN_ORDER_OF_ATTACHMENT {
         let refused = |error: ProgramError| program_error(name, &error);
         match program(&mut ebpf, name)? {
@@ -60,15 +72,19 @@ pub(super) fn load() -> Result<Ebpf, KernelError> {
 pub(super) fn attach(ebpf: &mut Ebpf, root: &File, generation: &Generation) -> Result<(), KernelError> {
     for name in MAPS {
         let map = ebpf.map(name).ok_or_else(|| missing_map(name))?;
-        map.pin(generation.map(name))
-            .map_err(|error| KernelError::Map { map: name, operation: "a pin", reason: with_sources(&error) })?;
+        map.pin(generation.map(name)).map_err(|error| KernelError::Map {
+            map: name,
+            operation: "a pin",
+            reason: with_sources(&error),
+        })?;
     }
     for name in LINKS_IN_ORDER_OF_ATTACHMENT {
         let link = attach_one(ebpf, root, name)?;
-        link.pin(generation.link(name)).map_err(|error| KernelError::Program {
-            program: name,
-            reason: with_sources(&error),
-        })?;
+        link.pin(generation.link(name))
+            .map_err(|error| KernelError::Program {
+                program: name,
+                reason: with_sources(&error),
+            })?;
     }
     Ok(())
 }
@@ -88,7 +104,9 @@ fn attach_one(ebpf: &mut Ebpf, root: &File, name: &'static str) -> Result<FdLink
         }};
     }
     match program(ebpf, name)? {
-        Program::CgroupSkb(program) => attach!(program as &mut CgroupSkb, root, CgroupSkbAttachType::Egress, MODE),
+        Program::CgroupSkb(program) => {
+            attach!(program as &mut CgroupSkb, root, CgroupSkbAttachType::Egress, MODE)
+        }
         Program::CgroupSock(program) => attach!(program as &mut CgroupSock, root, MODE),
         Program::CgroupSockAddr(program) => attach!(program as &mut CgroupSockAddr, root, MODE),
         Program::SockOps(program) => attach!(program as &mut SockOps, root, MODE),
@@ -103,7 +121,8 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut Program
 fn unexpected(name: &'static str) -> KernelError {
     KernelError::Program {
         program: name,
-        reason: "it is not in the eBPF object as expected: build agent and object from the same source".to_owned(),
+        reason: "it is not in the eBPF object as expected: build agent and object from the same source"
+            .to_owned(),
     }
 }
 
@@ -117,7 +136,10 @@ pub(super) fn missing_map(name: &'static str) -> KernelError {
 
 fn program_error(program: &'static str, error: &ProgramError) -> KernelError {
     let reason = match error {
-        ProgramError::LoadError { io_error, verifier_log } => {
+        ProgramError::LoadError {
+            io_error,
+            verifier_log,
+        } => {
             let log = verifier_log.to_string();
             let tail = log.lines().rev().take(12).collect::<Vec<_>>();
             let tail = tail.into_iter().rev().collect::<Vec<_>>().join(" | ");

@@ -28,7 +28,10 @@ impl Protected {
             },
             network => network,
         };
-        Self { network, port: self.port }
+        Self {
+            network,
+            port: self.port,
+        }
     }
 }
 
@@ -116,7 +119,15 @@ mod tests {
 
     #[test]
     fn entries_of_the_same_key_are_the_same_entry() {
-        let normal = |text: &str| Protected { network: text.parse().unwrap(), port: 1 }.normal().network.to_string();
+        let normal = |text: &str| {
+            Protected {
+                network: text.parse().unwrap(),
+                port: 1,
+            }
+            .normal()
+            .network
+            .to_string()
+        };
         assert_eq!(normal("10.0.4.7/24"), "10.0.4.0/24");
         assert_eq!(normal("::ffff:10.0.4.7/120"), "10.0.4.0/24");
         assert_eq!(normal("2001:db8::1/64"), "2001:db8::/64");

@@ -13,12 +13,13 @@ const FLOOR: (u32, u32) = (6, 1);
 const INITIAL_PID_NAMESPACE: &str = "pid:[4026531836]";
 
 /// Capabilities with their bits (linux/capability.h).
-const CAPABILITIES: [(&str, u32); 5] = [
+const CAPABILITIES: [(&str, u32); 6] = [
     ("CAP_BPF", 39),
     ("CAP_NET_ADMIN", 12),
     ("CAP_SYS_ADMIN", 21),
     ("CAP_PERFMON", 38),
     ("CAP_DAC_READ_SEARCH", 2),
+    ("CAP_SYS_PTRACE", 19),
 ];
 
 /// Checks the kernel's version and features, the mounts, and the capabilities of this process.
@@ -32,9 +33,11 @@ pub fn check() -> Result<(), KernelError> {
     if !Path::new("/sys/kernel/btf/vmlinux").exists() {
         return Err(KernelError::NoBtf);
     }
-    let status = fs::read_to_string("/proc/self/status").map_err(KernelError::system("reading /proc/self/status"))?;
+    let status =
+        fs::read_to_string("/proc/self/status").map_err(KernelError::system("reading /proc/self/status"))?;
     check_capabilities(&status)?;
-    let namespace = fs::read_link("/proc/self/ns/pid").map_err(KernelError::system("reading /proc/self/ns/pid"))?;
+    let namespace =
+        fs::read_link("/proc/self/ns/pid").map_err(KernelError::system("reading /proc/self/ns/pid"))?;
     if namespace != Path::new(INITIAL_PID_NAMESPACE) {
         return Err(KernelError::PidNamespace);
     }
@@ -85,8 +88,23 @@ mod tests {
     fn the_missing_capability_is_named() {
         let lacking = |mask: &str| check_capabilities(&format!("CapInh:\t0\nCapEff:\t{mask}\n"));
         lacking("000001ffffffffff").unwrap();
-        assert!(lacking("0000000000000000").unwrap_err().to_string().contains("CAP_BPF"));
-        assert!(lacking("0000017fffffffff").unwrap_err().to_string().contains("CAP_BPF"));
-        assert!(lacking("000001ffffffefff").unwrap_err().to_string().contains("CAP_NET_ADMIN"));
+        assert!(
+            lacking("0000000000000000")
+                .unwrap_err()
+                .to_string()
+                .contains("CAP_BPF")
+        );
+        assert!(
+            lacking("0000017fffffffff")
+                .unwrap_err()
+                .to_string()
+                .contains("CAP_BPF")
+        );
+        assert!(
+            lacking("000001ffffffefff")
+                .unwrap_err()
+                .to_string()
+                .contains("CAP_NET_ADMIN")
+        );
     }
 }

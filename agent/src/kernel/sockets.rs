@@ -1,5 +1,8 @@
 //! Socket options and handles that the safe crates do not have.
-#![expect(unsafe_code, reason = "getsockopt, setsockopt and open_by_handle_at of Linux, which nix does not wrap")]
+#![expect(
+    unsafe_code,
+    reason = "getsockopt, setsockopt and open_by_handle_at of Linux, which nix does not wrap"
+)]
 
 use std::ffi::{c_int, c_void};
 use std::fs::File;
@@ -26,7 +29,11 @@ pub fn netns_cookie(socket: impl AsFd) -> io::Result<NetnsCookie> {
             &raw mut length,
         )
     };
-    if result == 0 { Ok(NetnsCookie(cookie)) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(NetnsCookie(cookie))
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Finds dead peers of a TCP connection: probes after `idle`, every `interval`, gives up after `count`.
@@ -35,7 +42,12 @@ pub fn set_keepalive(socket: impl AsFd, idle: Duration, interval: Duration, coun
     set_option(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
     set_option(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, seconds(idle))?;
     set_option(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, seconds(interval))?;
-    set_option(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPCNT, c_int::from(count.max(1)))
+    set_option(
+        &socket,
+        libc::IPPROTO_TCP,
+        libc::TCP_KEEPCNT,
+        c_int::from(count.max(1)),
+    )
 }
 
 fn set_option(socket: &impl AsFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
@@ -50,7 +62,11 @@ fn set_option(socket: &impl AsFd, level: c_int, option: c_int, value: c_int) -> 
             length,
         )
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Opens a cgroup directory by its id: kernfs makes file handles of type 0xfe that hold the id alone.
@@ -72,7 +88,14 @@ pub(super) fn open_by_kernfs_id(mount: &File, id: u64) -> io::Result<OwnedFd> {
     };
     let flags = libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC;
     // SAFETY: the handle says how many bytes it has and has them; the descriptor is open for the call.
-    let fd = unsafe { libc::syscall(libc::SYS_open_by_handle_at, mount.as_raw_fd(), &raw mut handle, flags) };
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_open_by_handle_at,
+            mount.as_raw_fd(),
+            &raw mut handle,
+            flags,
+        )
+    };
     let fd = c_int::try_from(fd).map_err(io::Error::other)?;
     if fd < 0 {
         return Err(io::Error::last_os_error());

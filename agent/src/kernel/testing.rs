@@ -24,14 +24,20 @@ pub(crate) const POLICY: PolicyId = PolicyId(1);
 
 /// Whether the test can run here. Where it cannot, it says so; in CI that is a failure.
 pub(crate) fn privileged() -> bool {
-    let lack = check_requirements().err().map(|error| error.to_string()).or_else(|| {
-        let python = Command::new("python3").arg("-c").arg("pass").status();
-        (!python.is_ok_and(|status| status.success())).then(|| "python3 is missing".to_owned())
-    });
+    let lack = check_requirements()
+        .err()
+        .map(|error| error.to_string())
+        .or_else(|| {
+            let python = Command::new("python3").arg("-c").arg("pass").status();
+            (!python.is_ok_and(|status| status.success())).then(|| "python3 is missing".to_owned())
+        });
     let Some(lack) = lack else {
         return true;
     };
-    assert!(std::env::var_os("CI").is_none(), "a privileged test cannot run: {lack}");
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "a privileged test cannot run: {lack}"
+    );
     eprintln!("\n*** NOT TESTED: this test needs the real kernel, and {lack} ***\n");
     false
 }
@@ -72,20 +78,29 @@ impl Bench {
     pub(crate) fn new() -> Self {
         let pins = Pins::new();
         let (kernel, events) = Kernel::load(&pins.options()).unwrap();
-        Self { kernel: Arc::new(kernel), events, pins }
+        Self {
+            kernel: Arc::new(kernel),
+            events,
+            pins,
+        }
     }
 
     /// Puts `cgroup` under [`POLICY`].
     pub(crate) fn manage(&self, cgroup: &TestCgroup, egress: Egress, protected: &[SocketAddr]) {
         self.kernel.set_policy(POLICY, egress).unwrap();
         self.protect(protected);
-        self.kernel.classify(cgroup.id(), &cgroup.path, Standing::Managed(POLICY)).unwrap();
+        self.kernel
+            .classify(cgroup.id(), &cgroup.path, Standing::Managed(POLICY))
+            .unwrap();
     }
 
     pub(crate) fn protect(&self, protected: &[SocketAddr]) {
         let protected: BTreeSet<_> = protected
             .iter()
-            .map(|address| Protected { network: IpNet::from(address.ip()), port: address.port() })
+            .map(|address| Protected {
+                network: IpNet::from(address.ip()),
+                port: address.port(),
+            })
             .collect();
         self.kernel.set_protected(POLICY, &protected).unwrap();
     }
@@ -100,7 +115,9 @@ impl Bench {
                 }
             }
         };
-        tokio::time::timeout(Duration::from_secs(20), find).await.expect("the event did not come")
+        tokio::time::timeout(Duration::from_secs(20), find)
+            .await
+            .expect("the event did not come")
     }
 }
 
@@ -181,6 +198,8 @@ for line in sys.stdin:
         print(repr(value), flush=True)
     except OSError as e:
         print(errno.errorcode.get(e.errno, type(e).__name__), flush=True)
+    except Exception as e:
+        print(repr(e), flush=True)
 "#;
 
 impl Workload {
@@ -199,7 +218,14 @@ impl Workload {
     /// A process in a network namespace of its own, with its loopback up.
     pub(crate) fn in_new_namespace() -> Self {
         let mut command = Command::new("unshare");
-        command.args(["--net", "--", "sh", "-c", "ip link set lo up && exec python3 \"$@\"", "sh"]);
+        command.args([
+            "--net",
+            "--",
+            "sh",
+            "-c",
+            "ip link set lo up && exec python3 \"$@\"",
+            "sh",
+        ]);
         Self::spawn(command)
     }
 
