@@ -2,6 +2,8 @@
 
 mod agent;
 pub mod policy;
+pub mod sessions;
+pub mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

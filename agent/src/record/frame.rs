@@ -111,21 +111,15 @@ pub(super) fn split_frame(
     number: u64,
     bytes: &[u8],
 ) -> Result<(FrameHeader, &[u8], &[u8]), FrameError> {
-    let (header, checksum, payload, rest) = split_unchecked(bytes)?;
-    if seed.checksum(number, &header, std::iter::once(payload)) == checksum {
-        Ok((header, payload, rest))
-    } else {
-        Err(FrameError::Checksum)
-    }
-}
-
-/// As [`split_frame`], but for a frame of whatever session and number.
-pub(super) fn split_unchecked(bytes: &[u8]) -> Result<(FrameHeader, u32, &[u8], &[u8]), FrameError> {
     let mut fields = Fields(bytes);
     let raw = Fields(fields.take(FRAME_HEADER).ok_or(FrameError::Cut)?);
     let (header, checksum) = decode_header(raw).ok_or(FrameError::Header)?;
     let payload = fields.take(header.len as usize).ok_or(FrameError::Cut)?;
-    Ok((header, checksum, payload, fields.0))
+    if seed.checksum(number, &header, std::iter::once(payload)) == checksum {
+        Ok((header, payload, fields.0))
+    } else {
+        Err(FrameError::Checksum)
+    }
 }
 
 fn decode_header(mut fields: Fields<'_>) -> Option<(FrameHeader, u32)> {
@@ -266,7 +260,7 @@ mod tests {
         ) {
             let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
             let mut run = Run::new(&slices);
-            let mut joined = Vec::new();
+            let mut joined: Vec<u8> = Vec::new();
             for cut in cuts {
                 let front = run.split_to(cut);
                 prop_assert!(front.len() <= cut);

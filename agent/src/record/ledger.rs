@@ -289,3 +289,13 @@ impl Ledger {
         Ok(())
     }
 }
+
+/// How many of a ledger's first `length` bytes are its header and whole entries.
+pub fn whole_entries(length: u64) -> u64 {
+    let entries = length.saturating_sub(LEDGER_HEADER as u64) / ENTRY as u64;
+    if length < LEDGER_HEADER as u64 {
+        0
+    } else {
+        LEDGER_HEADER as u64 + entries * ENTRY as u64
+    }
+}

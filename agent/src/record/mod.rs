@@ -32,6 +32,7 @@ mod writer;
 pub use error::RecordError;
 pub use frame::{Frame, MAX_PAYLOAD};
 pub use layout::{Layout, SegmentFile};
+pub use ledger::whole_entries;
 pub use list::{SessionState, SessionSummary, list};
 pub use reader::Reader;
 pub use recorder::{Durability, Recorder, RecorderOptions};

@@ -220,10 +220,15 @@ impl Recorder {
         self.inner.desk.sealed.notified().await;
     }
 
-    /// Enters in the ledger that the files of a closed session, whose final hash is `hash`, are removed on purpose.
-    /// Call it before they are removed.
-    pub fn pruned(&self, session: SessionId, hash: [u8; 32]) -> Result<(), RecordError> {
-        self.inner.desk.notary.lock().pruned(session, hash)
+    /// Enters in the ledger that the files of a session, whose final hash is `hash`, are removed on purpose. Call it
+    /// before they are removed. `false`, and nothing entered: the session is not closed.
+    pub fn pruned(&self, session: SessionId, hash: [u8; 32]) -> Result<bool, RecordError> {
+        let mut notary = self.inner.desk.notary.lock();
+        if notary.knows(session) {
+            return Ok(false);
+        }
+        notary.pruned(session, hash)?;
+        Ok(true)
     }
 
     /// Seals every session that has ended, and stops. A session that is still open can record nothing more; the

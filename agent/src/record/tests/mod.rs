@@ -45,11 +45,12 @@ impl Host {
         .unwrap();
         let session = SessionId::new();
         let mut record = recorder.begin(session, &open_meta(session)).unwrap();
-        for text in texts {
+        wait_for_blocks(&recorder, session, 1);
+        for (sealed, text) in (2..).zip(texts) {
             record
                 .append(FrameKind::ClientBytes, Direction::ToServer, &[text.as_bytes()])
                 .unwrap();
-            wait_for_block(&recorder, session, text);
+            wait_for_blocks(&recorder, session, sealed);
         }
         record.close(&json!(CloseMeta::default())).unwrap();
         recorder.shutdown().unwrap();
@@ -69,11 +70,18 @@ impl Host {
     }
 }
 
-/// Waits until a block with `text` in it was written.
-fn wait_for_block(recorder: &Recorder, session: SessionId, text: &str) {
+/// Waits until so many frames are in blocks.
+fn wait_for_blocks(recorder: &Recorder, session: SessionId, frames: u64) {
     let path = recorder.layout().segment(session, 0, false);
-    let written = || std::fs::read(&path).is_ok_and(|bytes| memchr::memmem::find(&bytes, text.as_bytes()).is_some());
-    while !written() {
+    let sealed = || {
+        let Ok(Some(mut scan)) = scan::Scan::open(&path) else { return 0 };
+        let mut sealed = 0;
+        while let Ok(scan::Next::Block(block)) = scan.next() {
+            sealed += u64::from(block.header.frames);
+        }
+        sealed
+    };
+    while sealed() < frames {
         std::thread::yield_now();
     }
 }

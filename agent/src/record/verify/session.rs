@@ -6,7 +6,7 @@ use super::{Problem, ProblemKind, SessionReport};
 use crate::model::{FrameKind, SessionId};
 use crate::record::RecordError;
 use crate::record::block::{BlockKind, Chain, Checkpoint, SEGMENT_HEADER, unpack};
-use crate::record::frame::{FrameError, Seed, split_frame, split_unchecked};
+use crate::record::frame::{Seed, split_frame};
 use crate::record::journal::{self, Journal};
 use crate::record::layout::Layout;
 use crate::record::ledger::{Entered, Ledger};
@@ -105,25 +105,26 @@ impl Check<'_> {
         alive: bool,
         note: &mut Option<String>,
     ) -> Result<Option<SessionState>, Stop> {
-        let tail = self.segments()?;
-        let close = self.entered.and_then(|entered| entered.close);
         if self.ledger.is_some() && self.entered.is_none() {
-            if matches!(tail, Tail::Nothing) {
-                *note = Some(format!(
-                    "session {} is in the journal and not in the ledger: it was just begun",
-                    self.session
-                ));
-                return Ok(None);
-            }
-            if !alive || journals.is_empty() {
-                return Err(self.problem(
-                    ProblemKind::NotInLedger,
-                    &self.layout.segment(self.session, 0, true),
-                    None,
-                    "the ledger does not name this session: the record was put here, or the ledger's end was removed",
-                ));
+            match self.layout.segments_of(self.session)?.first() {
+                None => {
+                    *note = Some(format!(
+                        "session {} is in the journal and not in the ledger: it was just begun",
+                        self.session
+                    ));
+                    return Ok(None);
+                }
+                // The agent may have begun it after the ledger was read.
+                Some(_) if alive && !journals.is_empty() => {}
+                Some(file) => {
+                    let message = "the ledger does not name this session: the record was put here, or the ledger's \
+                                   end was removed";
+                    return Err(self.problem(ProblemKind::NotInLedger, &file.path, None, message));
+                }
             }
         }
+        let tail = self.segments()?;
+        let close = self.entered.and_then(|entered| entered.close);
         match tail {
             Tail::Sealed => {
                 let path = self.layout.segment(self.session, self.segment, true);
@@ -345,7 +346,7 @@ impl Check<'_> {
             file: path.to_owned(),
             offset: Some(block.offset),
             frame: Some(self.frames),
-            message: "the block does not follow from what stands before it: it was changed".to_owned(),
+            message: "the block does not follow from what stands before it: it was changed, or taken from elsewhere".to_owned(),
         };
         if block.header.kind == BlockKind::Data
             && let Some(raw) = unpack(&block.header, block.stored.clone())
@@ -355,9 +356,11 @@ impl Check<'_> {
                 (good, bytes) = (good + 1, rest);
             }
             problem.frame = Some(self.frames + good);
-            if good == 0 && frames_of_another(&raw, block.header.frames) {
+            if good == 0
+                && let Some(origin) = self.origin(block.header.first_frame, &raw)
+            {
                 problem.kind = ProblemKind::Spliced;
-                problem.message = "the block is not of this place: it was taken from elsewhere".to_owned();
+                problem.message = format!("the block was taken from session {origin}");
             }
         }
         Stop::Problem(Box::new(problem))
@@ -373,13 +376,12 @@ impl Check<'_> {
         for _ in 0..block.header.frames {
             let (header, payload, rest) = match split_frame(self.seed, self.frames, bytes) {
                 Ok(split) => split,
-                Err(FrameError::Checksum) if frames_of_another(bytes, 1) => {
-                    let message = "the frame is not of this session and place";
-                    return Err(self.problem(ProblemKind::Spliced, path, Some(at), message));
-                }
                 Err(error) => {
-                    let message = format!("frame {}: {error}", self.frames);
-                    return Err(self.problem(ProblemKind::Edited, path, Some(at), message));
+                    let (kind, message) = match self.origin(self.frames, bytes) {
+                        Some(origin) => (ProblemKind::Spliced, format!("the frame was taken from session {origin}")),
+                        None => (ProblemKind::Edited, format!("frame {}: {error}", self.frames)),
+                    };
+                    return Err(self.problem(kind, path, Some(at), message));
                 }
             };
             self.take_frame(header.kind, header.continued, payload, path, at)?;
@@ -390,6 +392,15 @@ impl Check<'_> {
             return Err(self.problem(ProblemKind::Edited, path, Some(at), message));
         }
         Ok(())
+    }
+
+    /// The session of this host whose frame `number` stands at the front of `bytes`.
+    fn origin(&self, number: u64, bytes: &[u8]) -> Option<SessionId> {
+        let present = self.layout.segments().unwrap_or_default();
+        let known = self.ledger.iter().flat_map(|ledger| ledger.sessions.keys().copied());
+        known
+            .chain(present.into_iter().map(|file| file.session))
+            .find(|session| split_frame(Seed::new(*session), number, bytes).is_ok())
     }
 
     /// Counts a frame, and holds the Open frame against the ledger.
@@ -461,16 +472,4 @@ impl Check<'_> {
 
 fn is_shorter_than_its_header(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.len() < SEGMENT_HEADER as u64)
-}
-
-/// Whether `bytes` begin with `count` well-formed frames, of whatever session: what an edit seldom leaves.
-fn frames_of_another(bytes: &[u8], count: u32) -> bool {
-    let mut bytes = bytes;
-    for _ in 0..count {
-        match split_unchecked(bytes) {
-            Ok((_, _, _, rest)) => bytes = rest,
-            Err(_) => return false,
-        }
-    }
-    count > 0 && (count == 1 || bytes.is_empty())
 }
