@@ -7,7 +7,6 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::mask::MaskId;
-use crate::model::ColumnName;
 use crate::protocol::sql::{ColumnRef, CopyFormat, CopyOut, Lineage, Outputs, RelationName, Statement};
 
 use super::super::catalog::Relation;
@@ -273,62 +272,42 @@ const COPY_FORMAT: &str = "use COPY in text or CSV format, with single-byte deli
 const COPY_TABLE: &str = "qualify the table with its schema";
 const COPY_QUERY: &str = "name each column in the query of the COPY instead of * or an expression";
 
-/// Treatment of one column of a known relation. Columns of a view cannot be told apart: `made_of` is of the view.
-pub(super) fn one<M: Masking>(masks: &M, relation: &Relation, column: &str) -> Treat {
-    if is_statistics(relation) {
-        return if STATISTICS.contains(&column) {
-            Treat::Null
-        } else {
-            Treat::Pass
-        };
+/// Treatment of one column of a known relation, by name.
+fn one<M: Masking>(masks: &M, relation: &Relation, column: &str) -> Treat {
+    let attribute = relation.columns.iter().find(|(_, name)| &***name == column);
+    match attribute {
+        Some((attribute, _)) => origin(masks, relation, *attribute),
+        // A system column, or the relation's own name for a whole row.
+        None if SYSTEM.contains(&column) => Treat::Pass,
+        None => whole(masks, relation),
     }
-    let origin = ColumnName {
-        schema: Arc::clone(&relation.schema),
-        table: Arc::clone(&relation.name),
-        column: column.into(),
-    };
-    Treat::mask(masks.column(&origin)).and(made_of(masks, relation))
+}
+
+/// Treatment of one column of a known relation, by number.
+pub(super) fn origin<M: Masking>(masks: &M, relation: &Relation, attribute: i16) -> Treat {
+    if relation.opaque {
+        return Treat::Null;
+    }
+    if !relation.columns.contains_key(&attribute) {
+        return Treat::Null;
+    }
+    relation
+        .origins(attribute)
+        .map(|column| Treat::mask(masks.column(&column)))
+        .fold(Treat::Pass, Treat::and)
 }
 
 fn every<M: Masking>(masks: &M, relation: &Relation) -> Vec<Treat> {
     relation
         .columns
-        .values()
-        .map(|column| one(masks, relation, column))
+        .keys()
+        .map(|attribute| origin(masks, relation, *attribute))
         .collect()
 }
 
 /// Treatment of anything computed from a known relation.
 pub(super) fn whole<M: Masking>(masks: &M, relation: &Relation) -> Treat {
-    relation
-        .columns
-        .values()
-        .map(|column| one(masks, relation, column))
-        .fold(made_of(masks, relation), Treat::and)
+    every(masks, relation).into_iter().fold(Treat::Pass, Treat::and)
 }
 
-fn made_of<M: Masking>(masks: &M, relation: &Relation) -> Treat {
-    Treat::mask(relation.made_of.iter().find_map(|column| masks.column(column)))
-}
-
-/// The planner's statistics hold values of every column.
-fn is_statistics(relation: &Relation) -> bool {
-    &*relation.schema == "pg_catalog"
-        && matches!(
-            &*relation.name,
-            "pg_stats" | "pg_stats_ext" | "pg_stats_ext_exprs" | "pg_statistic" | "pg_statistic_ext_data"
-        )
-}
-
-const STATISTICS: &[&str] = &[
-    "most_common_vals",
-    "histogram_bounds",
-    "most_common_elems",
-    "stavalues1",
-    "stavalues2",
-    "stavalues3",
-    "stavalues4",
-    "stavalues5",
-    "stxdmcv",
-    "stxdexpr",
-];
+const SYSTEM: &[&str] = &["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];

@@ -9,7 +9,7 @@ use crate::protocol::sql::{Batch, LexState};
 /// The masks of a service; see [`Masks`], whose methods these are.
 #[expect(missing_docs, reason = "each is the method of Masks of the same name")]
 pub trait Masking {
-    type Stream<'a>: MaskStream
+    type Stream<'a>: MaskStream + std::fmt::Debug + Send
     where
         Self: 'a;
 

@@ -17,9 +17,12 @@
 mod client;
 mod client_extended;
 mod client_text;
+mod copy_fields;
+mod copy_out;
 mod error;
 mod errors;
 mod lineage;
+mod long_row;
 mod masking;
 mod names;
 mod parameters;
@@ -47,6 +50,8 @@ pub use error::ProtocolError;
 pub use masking::{Classify, MaskStream, Masking};
 pub use turn::{Ask, Event, JudgedAt, MaskCount, Output, Turn};
 
+use copy_out::CopyOut;
+use long_row::LongRow;
 use names::Names;
 use queue::{Expect, Queue};
 use rows::Active;
@@ -54,7 +59,7 @@ use unit::{Draft, Portal, Unit};
 
 /// The machine. `M`: the masks of the service; `C`: the classifier.
 #[derive(Debug)]
-pub struct Relay<'m, M: Masking, C> {
+pub struct Relay<'m, M: Masking + 'm, C> {
     masks: &'m M,
     classify: C,
     user: Box<[u8]>,
@@ -93,6 +98,11 @@ pub struct Relay<'m, M: Masking, C> {
     outflow: usize,
     describing: Describing,
     active: Option<Active>,
+    /// A row that is masked in pieces.
+    long_row: Option<LongRow<M::Stream<'m>>>,
+    copy_out: Option<CopyOut<'m, M>>,
+    /// Bytes of a `CopyData` message that are still to be masked.
+    copy_left: usize,
     notices: Vec<u8>,
     value_buffer: Vec<u8>,
 }
@@ -187,6 +197,9 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
             outflow: 0,
             describing: Describing::No,
             active: None,
+            long_row: None,
+            copy_out: None,
+            copy_left: 0,
             notices: Vec::new(),
             value_buffer: Vec::new(),
         }
@@ -266,6 +279,6 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
 
     /// Whether the server owes the client no answer: the session can be ended without cutting anything off.
     pub fn is_quiet(&self) -> bool {
-        self.queue.is_empty() && self.outflow == 0
+        self.queue.is_empty() && self.outflow == 0 && self.copy_left == 0
     }
 }

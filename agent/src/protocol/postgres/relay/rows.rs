@@ -9,7 +9,7 @@ use crate::model::{ValueFormat, ValueType};
 
 use super::super::catalog::Relation;
 use super::super::wire::{DataRow, RowDescription, WireError};
-use super::lineage::{Shadow, Treat, one, whole};
+use super::lineage::{Shadow, Treat, origin, whole};
 use super::masking::{MaskStream, Masking};
 
 /// Result formats of a portal: none (all text), one for all, or one each.
@@ -111,10 +111,7 @@ pub(super) fn plan<M: Masking>(
                     // System columns: ctid, xmin, tableoid.
                     (Some(_), ..0) => Treat::Pass,
                     (Some(relation), 0) => whole(masks, relation),
-                    (Some(relation), attribute) => relation
-                        .columns
-                        .get(&attribute)
-                        .map_or(Treat::Null, |column| one(masks, relation, column)),
+                    (Some(relation), attribute) => origin(masks, relation, attribute),
                 }
             };
             let (ty, shape) = kind(field.type_oid);

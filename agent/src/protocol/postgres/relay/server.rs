@@ -19,6 +19,8 @@ pub(super) enum Answer {
     Pass,
     /// It is dealt with, whole.
     Done,
+    /// This much of it is dealt with; the rest is masked in pieces.
+    Part(usize),
     /// More bytes are needed.
     More,
     /// An answer is needed.
@@ -42,6 +44,17 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                 }
                 continue;
             }
+            if self.copy_left > 0 || self.long_row.is_some() {
+                if rest.is_empty() {
+                    break;
+                }
+                at += if self.copy_left > 0 {
+                    self.copy_body(rest, turn)?
+                } else {
+                    self.row_body(rest, at, turn)?
+                };
+                continue;
+            }
             if !self.notices.is_empty() {
                 let notices = std::mem::take(&mut self.notices);
                 turn.out.make(|out| out.extend_from_slice(&notices));
@@ -61,6 +74,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                     at += here;
                 }
                 Answer::Done => at += header.size(),
+                Answer::Part(count) => at += count,
                 Answer::More | Answer::Stop => break,
             }
         }
@@ -169,7 +183,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         let fields = ErrorFields::decode(body).map_err(ProtocolError::ServerFormat)?;
         let concerned = self.concerned();
         self.finish_rows(turn);
-        self.copy_ended();
+        self.copy_ended(turn);
         let code = String::from_utf8(fields.sqlstate().to_vec()).unwrap_or_default();
         turn.events.push(Event::Failed { code });
         let mut refused = None;

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use crate::model::Effect;
 
-use super::super::wire::{CommandComplete, CopyResponse, MAX_WHOLE, RowDescription};
+use super::super::wire::{CommandComplete, CopyResponse, Header, MAX_WHOLE, RowDescription};
 use super::client::Front;
-use super::lineage::{Shadow, Treat};
+use super::copy_out::CopyOut;
+use super::lineage::{CopyShadow, Shadow, Treat};
+use super::long_row::{LongRow, LongRowError};
 use super::masking::{Classify, Masking};
 use super::names::identifier;
 use super::queue::Expect;
@@ -16,7 +18,7 @@ use super::turn::{Ask, Event, MaskCount, Turn};
 use super::unit::{Defined, Unit, opaque};
 use super::{Describing, ProtocolError, Relay};
 
-impl<M: Masking, C: Classify> Relay<'_, M, C> {
+impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
     pub(super) fn row(&mut self, front: Front<'_>, turn: &mut Turn) -> Result<Answer, ProtocolError> {
         if self.masks.is_empty() {
             return match self.queue.front().map(|due| &due.what) {
@@ -35,7 +37,10 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
             return Ok(Answer::Pass);
         };
         if front.header.size() > MAX_WHOLE {
-            return Err(ProtocolError::server("a row of more than 1 MiB cannot be masked"));
+            turn.out.input(front.at..front.at + Header::SIZE);
+            self.rows += 1;
+            self.long_row = Some(LongRow::new(front.header.body, Arc::clone(&active.plan)));
+            return Ok(Answer::Part(Header::SIZE));
         }
         let Some((_, body)) = front.whole() else {
             return Ok(Answer::More);
@@ -178,7 +183,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
     pub(super) fn complete(&mut self, body: &[u8], turn: &mut Turn) -> Result<Answer, ProtocolError> {
         let complete = CommandComplete::decode(body).map_err(ProtocolError::ServerFormat)?;
         self.finish_rows(turn);
-        self.copy_ended();
+        self.copy_ended(turn);
         let (unit, index, serial) = match self.queue.front().map(|due| (due.serial, &mut due.what)) {
             Some((
                 serial,
@@ -244,33 +249,129 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         &mut self,
         tag: u8,
         body: &[u8],
-        _turn: &mut Turn,
+        turn: &mut Turn,
     ) -> Result<Answer, ProtocolError> {
+        let reads = !self.masks.is_empty();
         match (tag, self.queue.front().map(|due| &mut due.what)) {
             (CopyResponse::IN, Some(Expect::Query { copying, .. } | Expect::Execute { copying, .. })) => {
                 *copying = true;
                 self.copy_in = !self.queue.copy_begins();
                 Ok(Answer::Pass)
             }
-            (CopyResponse::OUT, Some(Expect::Query { .. } | Expect::Execute { .. })) => {
-                let _ = CopyResponse::decode(body);
-                if !self.masks.is_empty() {
-                    return Err(ProtocolError::server("COPY is not masked yet"));
-                }
+            (CopyResponse::OUT, Some(Expect::Query { .. } | Expect::Execute { .. })) if !reads => {
                 Ok(Answer::Pass)
             }
-            (b'c', Some(Expect::Query { .. } | Expect::Execute { .. })) => Ok(Answer::Pass),
+            (CopyResponse::OUT, Some(Expect::Query { unit, index, .. })) => {
+                let shadow = unit.shadows.get(*index).map(Arc::clone);
+                self.begin_copy(shadow.as_deref(), body)
+            }
+            (CopyResponse::OUT, Some(Expect::Execute { portal, .. })) => {
+                let shadow = portal.unit.shadows.first().map(Arc::clone);
+                self.begin_copy(shadow.as_deref(), body)
+            }
+            (b'c', Some(Expect::Query { .. } | Expect::Execute { .. })) => {
+                self.copy_ended(turn);
+                Ok(Answer::Pass)
+            }
             _ => Err(self.undue("a COPY message")),
         }
     }
 
-    pub(super) fn copy_data(&mut self, _front: Front<'_>, _turn: &mut Turn) -> Result<Answer, ProtocolError> {
-        Ok(Answer::Pass)
+    fn begin_copy(&mut self, shadow: Option<&Shadow>, body: &[u8]) -> Result<Answer, ProtocolError> {
+        let response = CopyResponse::decode(body).map_err(ProtocolError::ServerFormat)?;
+        let Some(CopyShadow::Columns(treats, format)) = shadow.map(|shadow| &shadow.copy) else {
+            return Err(ProtocolError::server(
+                "the server sends COPY data of a statement that could not be understood, so they cannot be masked",
+            ));
+        };
+        if treats.is_empty() && !self.masks.has_detectors() {
+            return Ok(Answer::Pass);
+        }
+        if !treats.is_empty() && treats.len() != response.columns {
+            return Err(ProtocolError::server(
+                "the COPY has other columns than the catalog knows; name its columns",
+            ));
+        }
+        self.copy_out = CopyOut::new(self.masks, Arc::clone(treats), *format).filter(|_| !response.binary);
+        match self.copy_out {
+            Some(_) => Ok(Answer::Pass),
+            None => Err(ProtocolError::server(
+                "the server sends COPY data in another format than was asked for",
+            )),
+        }
+    }
+
+    pub(super) fn copy_data(&mut self, front: Front<'_>, turn: &mut Turn) -> Result<Answer, ProtocolError> {
+        match self.queue.front().map(|due| &due.what) {
+            Some(Expect::Query { .. } | Expect::Execute { .. }) => {}
+            _ => return Err(self.undue("COPY data")),
+        }
+        let _ = turn;
+        if self.copy_out.is_none() {
+            return Ok(Answer::Pass);
+        }
+        self.copy_left = front.header.body;
+        Ok(Answer::Part(Header::SIZE))
+    }
+
+    /// Bytes of the body of a `CopyData` message that is masked; gives how many were taken.
+    pub(super) fn copy_body(&mut self, rest: &[u8], turn: &mut Turn) -> Result<usize, ProtocolError> {
+        let count = rest.len().min(self.copy_left).min(COPY_PIECE);
+        let data = rest.get(..count).unwrap_or_default();
+        self.copy_left -= count;
+        match &mut self.copy_out {
+            Some(copy) => {
+                turn.out
+                    .make(|out| copy.take(data, out))
+                    .map_err(ProtocolError::server)?;
+                Ok(count)
+            }
+            None => Err(ProtocolError::server("COPY data end within a message")),
+        }
+    }
+
+    /// Bytes of the body of a row that is masked in pieces; gives how many were taken.
+    pub(super) fn row_body(
+        &mut self,
+        rest: &[u8],
+        at: usize,
+        turn: &mut Turn,
+    ) -> Result<usize, ProtocolError> {
+        let (Some(row), Some(active)) = (&mut self.long_row, &mut self.active) else {
+            return Err(ProtocolError::server("a row has no description"));
+        };
+        let masks: &'m M = self.masks;
+        let count = row.take(masks, active, rest, at, &mut turn.out).map_err(|error| match error {
+            LongRowError::Format(error) => ProtocolError::ServerFormat(error),
+            LongRowError::Unmaskable => ProtocolError::server(
+                "a row of more than 1 MiB has a masked value of a type that cannot be overwritten in place",
+            ),
+        })?;
+        if row.is_done() {
+            self.long_row = None;
+        }
+        Ok(count)
     }
 
     /// COPY data from the server have ended, or failed.
-    pub(super) fn copy_ended(&mut self) {}
+    pub(super) fn copy_ended(&mut self, turn: &mut Turn) {
+        let Some(copy) = self.copy_out.take() else {
+            return;
+        };
+        let columns = turn.out.make(|out| copy.finish(out));
+        let command = match self.queue.front().map(|due| &due.what) {
+            Some(Expect::Query { unit, .. }) => Arc::clone(&unit.command),
+            Some(Expect::Execute { portal, .. }) => Arc::clone(&portal.unit.command),
+            _ => return,
+        };
+        if !columns.is_empty() {
+            turn.events.push(Event::Masked { command, columns });
+        }
+    }
 }
+
+/// Bytes of COPY data that are masked at a time: what a call makes stays small.
+const COPY_PIECE: usize = 64 << 10;
 
 /// The server says that `unit` returns no rows.
 pub(super) fn no_rows(unit: &Unit) {

@@ -88,6 +88,7 @@ impl Masking for TestMasks {
 }
 
 /// Overwrites `SECRET` with `*`, holding back five bytes.
+#[derive(Debug)]
 pub(super) struct TestStream {
     held: Vec<u8>,
     hits: u32,
