@@ -2,10 +2,13 @@
 
 mod accept;
 mod catalogue;
+mod front_desk;
 mod kernel_side;
 mod resolve;
+mod shipping;
 mod start;
 mod state;
 mod stop;
 
 pub use start::{StartError, run, uninstall};
+pub use state::records;

@@ -2,13 +2,17 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use chrono::Utc;
+use sd_notify::NotifyState;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::approval::Holds;
 use crate::config::{self, AgentConfig, Durability, PolicyErrors};
+use crate::control::{ControlError, Server};
 use crate::engine::Host;
 use crate::flow::{FlowError, Listener};
 use crate::identity::TokenVerifier;
@@ -16,13 +20,19 @@ use crate::kernel::{CgroupKeeper, HostLock, Kernel, KernelError, KernelOptions, 
 use crate::policy::PolicySet;
 use crate::protocol::postgres;
 use crate::record::{self, RecordError, Recorder, RecorderOptions};
+use crate::ship::{ShipOptions, Shipper};
 use crate::tls::{LocalCa, TlsError};
 
 use super::accept::Reception;
 use super::catalogue::{Catalogue, ServiceError};
 use super::resolve::{self, Addresses};
+use super::front_desk::FrontDesk;
+use super::shipping::{self, ShippingError};
 use super::state::StateDir;
 use super::{kernel_side, stop};
+
+/// Group whose members may use the control socket. Who may decide on a command, its rule says.
+const OPERATORS: &str = "tollgate";
 
 /// How long sessions may take to end by themselves when the agent stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -54,6 +64,12 @@ pub enum StartError {
     /// The local authority.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// Shipping.
+    #[error(transparent)]
+    Shipping(#[from] ShippingError),
     /// Something of the host.
     #[error("{what}: {source}")]
     Host {
@@ -114,6 +130,11 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
     background.spawn(kernel_side::follow(Arc::clone(&kernel), set, followed, current, config.resolve_interval));
 
     let holds = Holds::new();
+    let control = Server::bind(&config.control_socket, Some(OPERATORS))?;
+    let shipper = match &config.ship {
+        Some(spec) => Some(Shipper::new(shipping::target(spec)?, recorder.clone(), ShipOptions::default())),
+        None => None,
+    };
     let reception = Arc::new(Reception {
         kernel: Arc::clone(&kernel),
         catalogue,
@@ -126,9 +147,24 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
             name: host_name(),
             stop,
             live: parking_lot::Mutex::default(),
+            total: AtomicU64::new(0),
         },
     });
 
+    let desk = FrontDesk {
+        reception: Arc::clone(&reception),
+        started: Utc::now(),
+        managed: keeper.managed(),
+        backlog: shipper.as_ref().map(Shipper::backlog),
+    };
+    background.spawn(control.serve(Arc::clone(&holds), Arc::new(desk), std::future::pending()));
+    let (last_word, closed) = oneshot::channel::<()>();
+    let shipping = shipper.map(|shipper| tokio::spawn(shipper.run(async { closed.await.unwrap_or_default() })));
+    background.spawn(watchdog());
+
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+        tracing::warn!(%error, "systemd was not told that the agent is ready");
+    }
     tracing::info!(port = listener.addresses().v4, pid = std::process::id(), "ready");
     let mut sessions = JoinSet::new();
     let mut asked = std::pin::pin!(stop::asked());
@@ -146,6 +182,7 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
         }
     };
     tracing::info!(sessions = sessions.len(), "stopping, because of {why}; managed cgroups are closed from here on");
+    sd_notify::notify(&[NotifyState::Stopping]).ok();
     drop(listener);
     stopping.send_replace(true);
     holds.cancel_all("the agent stops");
@@ -157,8 +194,23 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
     background.shutdown().await;
     drop(keeper);
     recorder.shutdown()?;
+    drop(last_word);
+    if let Some(shipping) = shipping {
+        // It gives up by itself after its grace.
+        shipping.await.ok();
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Tells systemd that the agent lives, twice in the time that its unit allows. Stops when the runtime does: that is the point.
+async fn watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let mut tick = tokio::time::interval(limit / 2);
+    loop {
+        tick.tick().await;
+        sd_notify::notify(&[NotifyState::Watchdog]).ok();
+    }
 }
 
 /// Removes what an agent of this configuration left in the kernel.

@@ -43,8 +43,8 @@ impl StateDir {
     }
 }
 
-/// Records below a state directory.
-pub(crate) fn records(state_dir: &Path) -> PathBuf {
+/// Where the records of an agent with this state directory are.
+pub fn records(state_dir: &Path) -> PathBuf {
     state_dir.join("records")
 }
 

@@ -1,8 +1,14 @@
 //! The verbs of the command line, one file each.
 
 mod agent;
+pub mod approvals;
+pub mod approve;
+mod ask;
+pub mod deny;
 pub mod policy;
 pub mod sessions;
+pub mod status;
+mod text;
 pub mod verify;
 
 use std::path::PathBuf;
@@ -10,6 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::app;
 use crate::config::AgentConfig;
 
 /// Transparent interception for automation: identity, credentials, verdicts, masks and records on the data path.
@@ -33,10 +40,22 @@ struct Arguments {
 enum Verb {
     /// Run the agent: redirect, judge, mask, record. Needs root; stops on SIGTERM
     Agent,
-    /// Remove from the kernel what an agent left: managed cgroups are open afterwards
-    Uninstall,
+    /// Show how the running agent is
+    Status(status::Args),
+    /// List the commands that wait for a decision
+    Approvals(approvals::Args),
+    /// Let a held command run
+    Approve(approve::Args),
+    /// Refuse a held command
+    Deny(deny::Args),
+    /// List recorded sessions
+    Sessions(sessions::SessionsArgs),
+    /// Verify records: edited, cut, reordered, spliced, removed?
+    Verify(verify::VerifyArgs),
     /// Check policy files before they count
     Policy(policy::PolicyArgs),
+    /// Remove from the kernel what an agent left: managed cgroups are open afterwards
+    Uninstall,
 }
 
 /// Parses the command line and runs the verb.
@@ -46,10 +65,26 @@ pub fn main() -> ExitCode {
         Ok(config) => config,
         Err(errors) => return failed(&errors),
     };
+    let records = app::records(&config.state_dir);
+    let socket = config.control_socket.as_path();
     match arguments.verb {
         Verb::Agent => agent::run(config),
-        Verb::Uninstall => agent::uninstall(&config),
+        Verb::Status(args) => wait(status::run(args, socket)),
+        Verb::Approvals(args) => wait(approvals::run(args, socket)),
+        Verb::Approve(args) => wait(approve::run(args, socket)),
+        Verb::Deny(args) => wait(deny::run(args, socket)),
+        Verb::Sessions(args) => sessions::run(&args, &records),
+        Verb::Verify(args) => verify::run(&args, &records),
         Verb::Policy(args) => policy::run(&args),
+        Verb::Uninstall => agent::uninstall(&config),
+    }
+}
+
+/// Runs a verb that talks to the agent.
+fn wait(verb: impl Future<Output = ExitCode>) -> ExitCode {
+    match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(verb),
+        Err(error) => failed(&error),
     }
 }
 

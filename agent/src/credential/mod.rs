@@ -14,7 +14,7 @@ mod tests;
 
 use std::path::PathBuf;
 
-use crate::config::CredentialSource;
+use crate::config::{CredentialSource, SourceSpec};
 use crate::model::{Secret, SessionId};
 use crate::protocol::Login;
 
@@ -106,6 +106,11 @@ pub enum CredentialError {
     /// The agent could not run the read.
     #[error("the read of a secret was broken off: the agent stops")]
     BrokenOff,
+}
+
+/// Reads one secret that is no login: the key of an object store, say. Blocks for the disk.
+pub fn read(spec: &SourceSpec) -> Result<Secret, CredentialError> {
+    Source::open(spec)?.read()
 }
 
 impl Credentials {

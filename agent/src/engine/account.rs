@@ -1,23 +1,29 @@
 //! What a session has done so far, against its limits.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::config::Limits;
 use crate::policy::Denied;
 use crate::record::meta::CloseMeta;
 
+use super::session::Live;
+
 /// Counts of one session.
 #[derive(Debug)]
 pub(super) struct Account {
     limits: Limits,
+    live: Arc<Live>,
     started: Instant,
     /// What goes into the Close frame.
     pub(super) totals: CloseMeta,
 }
 
 impl Account {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, live: Arc<Live>) -> Self {
         Self {
+            live,
             limits,
             started: Instant::now(),
             totals: CloseMeta::default(),
@@ -28,8 +34,15 @@ impl Account {
     pub(super) fn count(&mut self, rows: u64, bytes: u64) -> Result<(), Denied> {
         self.totals.rows = self.totals.rows.saturating_add(rows);
         self.totals.bytes_to_client = self.totals.bytes_to_client.saturating_add(bytes);
+        self.live.bytes_to_client.store(self.totals.bytes_to_client, Ordering::Relaxed);
         within("rows", self.totals.rows, self.limits.rows)?;
         within("bytes", self.totals.bytes_to_client, self.limits.bytes)
+    }
+
+    /// Counts a command.
+    pub(super) fn command(&mut self) {
+        self.totals.commands += 1;
+        self.live.commands.store(self.totals.commands, Ordering::Relaxed);
     }
 
     /// How long the session may still last; `None`: as long as it likes.
@@ -53,12 +66,27 @@ fn within(what: &str, now: u64, limit: Option<u64>) -> Result<(), Denied> {
 
 #[cfg(test)]
 mod tests {
-    use super::Account;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicU64;
+
+    use super::{Account, Live};
     use crate::config::Limits;
+
+    fn account(limits: Limits) -> Account {
+        let live = Live {
+            workload: "w".into(),
+            service: "s".into(),
+            identity: String::new(),
+            started: chrono::Utc::now(),
+            commands: AtomicU64::new(0),
+            bytes_to_client: AtomicU64::new(0),
+        };
+        Account::new(limits, Arc::new(live))
+    }
 
     #[test]
     fn the_row_that_passes_the_limit_ends_the_session_and_not_the_one_that_reaches_it() {
-        let mut account = Account::new(Limits {
+        let mut account = account(Limits {
             rows: Some(10),
             ..Limits::default()
         });
@@ -69,7 +97,7 @@ mod tests {
 
     #[test]
     fn without_limits_everything_passes() {
-        let mut account = Account::new(Limits::default());
+        let mut account = account(Limits::default());
         assert!(account.count(u64::MAX, u64::MAX).is_ok());
         assert!(account.count(1, 1).is_ok());
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::Utc;
 use tokio::net::TcpStream;
@@ -38,11 +39,13 @@ pub struct Host {
     /// True when the agent stops.
     pub stop: watch::Receiver<bool>,
     /// Sessions that run.
-    pub live: parking_lot::Mutex<BTreeMap<SessionId, Live>>,
+    pub live: parking_lot::Mutex<BTreeMap<SessionId, Arc<Live>>>,
+    /// Sessions since the agent started.
+    pub total: AtomicU64,
 }
 
 /// A session that runs, for listings.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Live {
     /// Whose it is.
     pub workload: WorkloadName,
@@ -52,6 +55,10 @@ pub struct Live {
     pub identity: String,
     /// When it began.
     pub started: chrono::DateTime<Utc>,
+    /// Commands so far.
+    pub commands: AtomicU64,
+    /// Bytes to the client so far.
+    pub bytes_to_client: AtomicU64,
 }
 
 /// A service of a workload, ready for sessions.
@@ -126,13 +133,17 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
         service: service.name.clone(),
         identity: identity.summary(),
         started: meta.started,
+        commands: AtomicU64::new(0),
+        bytes_to_client: AtomicU64::new(0),
     };
-    host.live.lock().insert(id, live);
+    let live = Arc::new(live);
+    host.live.lock().insert(id, Arc::clone(&live));
+    host.total.fetch_add(1, Ordering::Relaxed);
     let _gone = Gone { host, id };
     let mut stages = SessionStages {
         id,
         record,
-        account: Account::new(service.limits),
+        account: Account::new(service.limits, live),
         rules: Arc::clone(&service.rules),
         mode: service.mode,
         masks: Arc::clone(&service.masks),

@@ -121,7 +121,7 @@ impl Stages for SessionStages {
             (Occasion::Run(parameters), _) => parameters,
         };
         self.number += 1;
-        self.account.totals.commands += 1;
+        self.account.command();
         let meta = CommandMeta {
             number: self.number,
             command: Command::clone(command),
