@@ -75,10 +75,8 @@ impl FrontDesk {
         if let Some(error) = self.backlog.as_ref().and_then(|backlog| backlog.borrow().error.clone()) {
             warnings.push(format!("records cannot be shipped, and wait on this host: {error}"));
         }
-        for link in self.reception.kernel.links() {
-            if !link.exists() {
-                warnings.push(format!("the pinned link {} is gone: managed cgroups may be open; restart the agent", link.display()));
-            }
+        if let Err(error) = self.reception.kernel.check_links() {
+            warnings.push(format!("managed cgroups may be open: {error}"));
         }
         warnings
     }
