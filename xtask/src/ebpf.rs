@@ -10,7 +10,7 @@ const TARGET: &str = "bpfel-unknown-none";
 
 /// Builds the object and returns where it is: `target/bpf/tollgate-ebpf` below the workspace, written only if it
 /// changed, so that the agent is not built again for nothing.
-pub fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let source = root.join("agent-ebpf");
     let status = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))

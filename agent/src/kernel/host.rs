@@ -49,7 +49,7 @@ impl KernelOptions {
 pub struct ProxyAddresses {
     /// Port on 127.0.0.1; 0: none, and everything protected is refused.
     pub v4: u16,
-    /// Port on ::1; 0 likewise.
+    /// Port on `::1`; 0 likewise.
     pub v6: u16,
 }
 
@@ -354,7 +354,7 @@ impl ProxyAddresses {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.v4)
     }
 
-    /// The address on ::1.
+    /// The address on `::1`.
     pub fn v6_address(self) -> SocketAddr {
         SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), self.v6)
     }
@@ -390,7 +390,7 @@ impl Parts {
                 Ok(binder) => binders.push(binder),
                 // Pinned by an agent that died before it had pinned everything, so it guards nothing either.
                 Err(error) => {
-                    tracing::debug!(path = %path.display(), error = with_sources(&error), "no old binder")
+                    tracing::debug!(path = %path.display(), error = with_sources(&error), "no old binder");
                 }
             }
         }
