@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use super::cgroup2::Cgroup2;
 use super::error::with_sources;
 use super::generation::Generation;
+use super::link::PinnedLink;
 use super::protected::ProtectedMap;
 use super::{EventStream, FlowOrigin, KernelError, Protected, bpffs, generation, programs, requirements};
 use crate::config::Egress;
@@ -321,16 +322,23 @@ impl Kernel {
         })
     }
 
-    /// Fails if a program's link is not pinned any more. Somebody who may do that may do it at any time, so this is
-    /// asked again and again.
+    /// Fails if a program is not attached any more, or its link not pinned. Somebody who may do that may do it at any
+    /// time, so this is asked again and again.
     pub fn check_links(&self) -> Result<(), KernelError> {
-        let mut links = programs::LINKS_IN_ORDER_OF_ATTACHMENT
-            .iter()
-            .map(|name| self.generation.link(name));
-        match links.find(|path| !path.exists()) {
-            Some(path) => Err(KernelError::Detached { path }),
-            None => Ok(()),
+        let root = self
+            .cgroup2
+            .id_of(&CgroupPath("/".into()))
+            .ok_or(KernelError::NoCgroup2)?;
+        for name in programs::LINKS_IN_ORDER_OF_ATTACHMENT {
+            let path = self.generation.link(name);
+            if !PinnedLink::open(&path)
+                .and_then(|link| link.is_attached_to(root.0))
+                .unwrap_or(false)
+            {
+                return Err(KernelError::Detached { path });
+            }
         }
+        Ok(())
     }
 
     /// How it was loaded.

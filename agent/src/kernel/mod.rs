@@ -18,6 +18,7 @@ mod events;
 mod generation;
 mod host;
 mod keeper;
+mod link;
 pub mod local;
 mod lock;
 pub mod netns;
