@@ -7,13 +7,17 @@ use std::{env, fs};
 fn main() -> Result<(), Box<dyn Error>> {
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("..");
     println!("cargo::rerun-if-env-changed=TOLLGATE_EBPF");
-    let object = match env::var_os("TOLLGATE_EBPF") {
-        Some(path) => PathBuf::from(path),
-        None => root.join("target/bpf/tollgate-ebpf"),
+    let object = if let Some(path) = env::var_os("TOLLGATE_EBPF") {
+        let path = PathBuf::from(path);
+        println!("cargo::rerun-if-changed={}", path.display());
+        path
+    } else {
+        // Watched as a directory: for a file that does not exist cargo would build the agent each time.
+        let directory = root.join("target/bpf");
+        fs::create_dir_all(&directory)?;
+        println!("cargo::rerun-if-changed={}", directory.display());
+        directory.join("tollgate-ebpf")
     };
-    // A path that does not exist makes cargo run this script each time, which is how the object is noticed when it
-    // appears; the output is written only when it changes.
-    println!("cargo::rerun-if-changed={}", object.display());
     let bytes = if object.exists() {
         fs::read(&object)?
     } else {

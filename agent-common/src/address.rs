@@ -18,7 +18,7 @@ const MAPPED: u32 = 0xffff_u32.to_be();
 impl Ip128 {
     /// 127.0.0.1.
     pub const LOOPBACK_V4: Self = Self::from_v4_words(0x7f00_0001_u32.to_be());
-    /// ::1.
+    /// `::1`.
     pub const LOOPBACK_V6: Self = Self([0, 0, 0, 1_u32.to_be()]);
 
     /// From an IPv4 address in network byte order, as it lies in memory.
@@ -29,20 +29,20 @@ impl Ip128 {
 
     /// From the sixteen bytes of an IPv6 address.
     pub const fn from_octets(octets: [u8; 16]) -> Self {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = octets;
+        let [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3] = octets;
         Self([
-            u32::from_ne_bytes([a, b, c, d]),
-            u32::from_ne_bytes([e, f, g, h]),
-            u32::from_ne_bytes([i, j, k, l]),
-            u32::from_ne_bytes([m, n, o, p]),
+            u32::from_ne_bytes([a0, a1, a2, a3]),
+            u32::from_ne_bytes([b0, b1, b2, b3]),
+            u32::from_ne_bytes([c0, c1, c2, c3]),
+            u32::from_ne_bytes([d0, d1, d2, d3]),
         ])
     }
 
     /// The sixteen bytes of the address in its IPv6 form.
     pub const fn octets(self) -> [u8; 16] {
-        let [a, b, c, d] = self.0;
-        let [[a0, a1, a2, a3], [b0, b1, b2, b3]] = [a.to_ne_bytes(), b.to_ne_bytes()];
-        let [[c0, c1, c2, c3], [d0, d1, d2, d3]] = [c.to_ne_bytes(), d.to_ne_bytes()];
+        let [first, second, third, fourth] = self.0;
+        let [[a0, a1, a2, a3], [b0, b1, b2, b3]] = [first.to_ne_bytes(), second.to_ne_bytes()];
+        let [[c0, c1, c2, c3], [d0, d1, d2, d3]] = [third.to_ne_bytes(), fourth.to_ne_bytes()];
         [a0, a1, a2, a3, b0, b1, b2, b3, c0, c1, c2, c3, d0, d1, d2, d3]
     }
 
@@ -57,6 +57,7 @@ impl Ip128 {
 
     /// Where the kernel really connects to: the unspecified address means this host's loopback.
     #[inline(always)]
+    #[must_use]
     pub const fn effective(self) -> Self {
         match self.0 {
             [0, 0, 0, 0] => Self::LOOPBACK_V6,

@@ -40,9 +40,8 @@ const DNS: Port = Port(53);
 #[inline(always)]
 pub const fn on_connect(question: ConnectQuestion) -> ConnectAnswer {
     match question.standing {
-        Standing::Free => ConnectAnswer::Pass,
         Standing::Pending if question.protected => ConnectAnswer::Refuse(EventKind::PendingRefused),
-        Standing::Pending => ConnectAnswer::Pass,
+        Standing::Free | Standing::Pending => ConnectAnswer::Pass,
         Standing::Managed { .. } if question.protected => match question.protocol {
             ip_protocol::TCP => ConnectAnswer::Redirect,
             _ => ConnectAnswer::Refuse(EventKind::ProtocolRefused),

@@ -39,9 +39,8 @@ pub enum PacketAnswer {
 #[inline(always)]
 pub const fn on_packet(question: PacketQuestion) -> PacketAnswer {
     match question.standing {
-        Standing::Free => PacketAnswer::Pass,
         Standing::Pending if question.protected => PacketAnswer::Drop(EventKind::PacketDropped),
-        Standing::Pending => PacketAnswer::Pass,
+        Standing::Free | Standing::Pending => PacketAnswer::Pass,
         Standing::Managed { .. } => match question.protocol {
             None => PacketAnswer::Drop(EventKind::PacketDropped),
             Some(ip_protocol::TCP) if question.to_proxy => PacketAnswer::Pass,

@@ -22,9 +22,9 @@ pub struct FlowRecord {
     pub netns: u64,
     /// `SO_COOKIE` of the workload's socket.
     pub socket: u64,
-    /// Time of the connect, nanoseconds of CLOCK_BOOTTIME.
+    /// Time of the connect, nanoseconds of `CLOCK_BOOTTIME`.
     pub boottime: u64,
-    /// Thread group (process) in the initial pid namespace. io_uring's workers carry their owner's.
+    /// Thread group (process) in the initial pid namespace. `io_uring`'s workers carry their owner's.
     pub tgid: u32,
     /// Thread in the initial pid namespace.
     pub pid: u32,

@@ -4,6 +4,11 @@
 //! helper, reads a map or knows a clock. Every shared structure is `repr(C)`, without implicit padding, and its
 //! size is fixed by an assertion: the two sides are built by different compilers' back ends.
 #![cfg_attr(not(test), no_std)]
+#![expect(
+    clippy::inline_always,
+    reason = "programs of the kernel side are one function each: what is not inlined costs a call that the verifier \
+              has to follow"
+)]
 
 mod address;
 mod connect;
@@ -35,7 +40,7 @@ pub mod ip_protocol {
     pub const UDP: u32 = 17;
     /// DCCP (RFC 4340).
     pub const DCCP: u32 = 33;
-    /// ICMPv6 (RFC 4443).
+    /// ICMP for IPv6 (RFC 4443).
     pub const ICMPV6: u32 = 58;
     /// SCTP (RFC 9260).
     pub const SCTP: u32 = 132;

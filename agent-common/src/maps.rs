@@ -79,14 +79,14 @@ impl PolicyRules {
     }
 }
 
-/// The one value of `PROXY`: ports of the agent's listeners on 127.0.0.1 and ::1, the same in every network
+/// The one value of `PROXY`: ports of the agent's listeners on 127.0.0.1 and `::1`, the same in every network
 /// namespace. 0: no listener, so that everything protected is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ProxyPorts {
     /// Port on 127.0.0.1.
     pub v4: u32,
-    /// Port on ::1.
+    /// Port on `::1`.
     pub v6: u32,
 }
 

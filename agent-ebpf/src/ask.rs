@@ -27,7 +27,7 @@ pub(crate) fn standing(ancestor: impl Fn(i32) -> u64) -> Standing {
         }
         // SAFETY: an entry that is replaced meanwhile gives the old or the new class; both were true at some time
         // during the call. The map is not preallocated, so a freed entry stays until the program has ended.
-        let class = unsafe { CGROUPS.get(&cgroup) }.copied();
+        let class = unsafe { CGROUPS.get(cgroup) }.copied();
         match step(watched, cgroup, class) {
             Step::Done(standing) => return standing,
             Step::Down { watched: below } => watched = below,
@@ -67,7 +67,7 @@ pub(crate) fn egress_mode(standing: Standing) -> Option<EgressMode> {
         return None;
     };
     // SAFETY: as in `standing`.
-    unsafe { POLICIES.get(&policy) }.map(|rules| rules.egress())
+    unsafe { POLICIES.get(policy) }.map(|rules| rules.egress())
 }
 
 /// The proxy's ports; zeros before the agent has set them.

@@ -32,7 +32,7 @@ fn connecting(ctx: &SockOpsContext) {
         return;
     };
     // A failed insert needs nothing: the agent closes a connection that it finds no entry for.
-    let _inserted = TUPLES.insert(&key, record, 0);
+    let _inserted = TUPLES.insert(key, record, 0);
     let _set = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
 }
 
@@ -43,7 +43,7 @@ fn state_changed(ctx: &SockOpsContext) {
         return;
     }
     if let Some((key, _)) = redirected(ctx) {
-        let _removed = TUPLES.remove(&key);
+        let _removed = TUPLES.remove(key);
     }
 }
 

@@ -95,19 +95,21 @@ const BACKLOG: i32 = 4096;
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
 /// After which an accept that did not come will not come.
-const STALE_FLOW: Duration = Duration::from_secs(120);
+const STALE_FLOW: Duration = Duration::from_mins(2);
 
 impl Listener {
     /// Listens in the agent's own network namespace, on `wanted` (0: any free port), and tells the kernel side.
     pub fn bind(kernel: Arc<Kernel>, wanted: ProxyAddresses) -> Result<Self, FlowError> {
         let host = Arc::new(Netns::own().map_err(KernelError::system("opening the own network namespace"))?);
-        let sockets =
-            [wanted.v4_address(), wanted.v6_address()].map(|address| bound_socket(&kernel, &host, address));
-        let [v4, v6] = sockets;
-        let (v4, v6) = (v4?, v6?);
+        let v4 = bound_socket(&kernel, &host, wanted.v4_address())?;
+        // A host can be without IPv6; then what is protected is refused to IPv6 sockets.
+        let v6 = match bound_socket(&kernel, &host, wanted.v6_address()) {
+            Err(FlowError::Listen { source, .. }) if is_without_ipv6(&source) => None,
+            bound => Some(bound?),
+        };
         let addresses = ProxyAddresses {
             v4: port_of(&v4)?,
-            v6: port_of(&v6)?,
+            v6: v6.as_ref().map_or(Ok(0), port_of)?,
         };
         // From here on the ports are reserved everywhere; a connection is redirected only when its listener is marked.
         kernel.set_proxy(addresses)?;
@@ -119,7 +121,7 @@ impl Listener {
             namespaces: Mutex::new(HashMap::new()),
             unexplained: AtomicU64::new(0),
         });
-        shared.serve(Arc::clone(&host), [v4, v6])?;
+        shared.serve(Arc::clone(&host), std::iter::once(v4).chain(v6))?;
         let housekeeper = tokio::spawn(housekeeping(Arc::downgrade(&shared)));
         if let Some(namespace) = shared.namespaces.lock().get_mut(&host.cookie()) {
             namespace.tasks.push(housekeeper);
@@ -192,14 +194,12 @@ impl Expander {
         }
         let [v4, v6] = [self.0.addresses.v4_address(), self.0.addresses.v6_address()];
         let v4 = bound_socket(&self.0.kernel, &netns, v4)?;
-        // A namespace can be without IPv6; then nobody connects by it either.
-        match bound_socket(&self.0.kernel, &netns, v6) {
-            Ok(v6) => self.0.serve(netns, [v4, v6]),
-            Err(error) => {
-                tracing::debug!(%error, "listening on IPv4 alone");
-                self.0.serve(netns, [v4])
-            }
-        }
+        let v6 = match bound_socket(&self.0.kernel, &netns, v6) {
+            _ if self.0.addresses.v6 == 0 => None,
+            Err(FlowError::Listen { source, .. }) if is_without_ipv6(&source) => None,
+            bound => Some(bound?),
+        };
+        self.0.serve(netns, std::iter::once(v4).chain(v6))
     }
 }
 
@@ -349,6 +349,13 @@ fn bound_socket(kernel: &Kernel, netns: &Netns, address: SocketAddr) -> Result<O
         })?
         .map_err(|errno| failed(errno.into()))?;
     Ok(socket)
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)
+    )
 }
 
 fn port_of(socket: &OwnedFd) -> Result<u16, FlowError> {

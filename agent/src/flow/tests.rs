@@ -212,7 +212,7 @@ async fn the_proxys_ports_are_the_agents_everywhere_and_stay_so_when_it_is_gone(
     drop((workload, pins));
 }
 
-/// listen() without bind() picks a port by itself, and no bind program sees it. IP_LOCAL_PORT_RANGE (Linux 6.3) makes
+/// `listen()` without `bind()` picks a port by itself, and no bind program sees it. `IP_LOCAL_PORT_RANGE` (Linux 6.3) makes
 /// it pick the one that is wanted.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_gets_the_port_without_bind_harvests_nothing() {

@@ -10,7 +10,7 @@ use nix::sys::statfs::statfs;
 use super::KernelError;
 
 /// `BPF_FS_MAGIC` (linux/magic.h).
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+const BPF_FS_MAGIC: nix::libc::__fsword_t = 0xcafe_4a11;
 
 /// Where a host's bpffs is by convention.
 const STANDARD: &str = "/sys/fs/bpf";
@@ -73,7 +73,7 @@ pub(super) fn remove(dir: &Path) -> Result<(), KernelError> {
 pub(super) fn is_bpffs(dir: &Path) -> Result<bool, KernelError> {
     let found = statfs(dir)
         .map_err(|errno| KernelError::system(format!("statfs {}", dir.display()))(errno.into()))?;
-    Ok(i64::from(found.filesystem_type().0) == BPF_FS_MAGIC)
+    Ok(found.filesystem_type().0 == BPF_FS_MAGIC)
 }
 
 fn is_mount_point(dir: &Path) -> Result<bool, KernelError> {

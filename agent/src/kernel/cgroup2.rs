@@ -45,7 +45,7 @@ impl Cgroup2 {
         id_of_directory(&self.directory(path))
     }
 
-    /// The path of the cgroup with the id `id`; `None` if it is gone. Needs CAP_DAC_READ_SEARCH.
+    /// The path of the cgroup with the id `id`; `None` if it is gone. Needs `CAP_DAC_READ_SEARCH`.
     pub fn path_of(&self, id: CgroupId) -> Option<CgroupPath> {
         let root = self.open_root().ok()?;
         let directory = open_by_kernfs_id(&root, id.0).ok()?;
@@ -89,7 +89,7 @@ fn find_mount(mounts: &[u8]) -> Option<PathBuf> {
     })
 }
 
-/// proc_pid_mountinfo(5) writes blank, tab, newline and backslash as three octal digits.
+/// `/proc/PID/mountinfo` has blank, tab, newline and backslash as three octal digits.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(field.len());
     let mut rest = field;

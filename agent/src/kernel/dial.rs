@@ -20,6 +20,6 @@ pub async fn connect(namespace: &Netns, address: SocketAddr, limit: Duration) ->
         .await
         .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     stream.set_nodelay(true)?;
-    set_keepalive(&stream, Duration::from_secs(60), Duration::from_secs(15), 4)?;
+    set_keepalive(&stream, Duration::from_mins(1), Duration::from_secs(15), 4)?;
     Ok(stream)
 }

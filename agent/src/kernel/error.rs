@@ -55,8 +55,8 @@ pub enum KernelError {
     /// Policy number 0.
     #[error("policy number 0 means \"no policy\" to the kernel side and cannot be used for one")]
     PolicyZero,
-    /// Somebody removed a program's link.
-    #[error("the link {} is gone: connections are not redirected; restart the agent", path.display())]
+    /// Somebody detached a program, or removed its link.
+    #[error("the program of the link {} is not attached any more: connections are not redirected; restart the agent", path.display())]
     Detached {
         /// Where it was pinned.
         path: PathBuf,

@@ -56,8 +56,10 @@ impl std::os::fd::AsRawFd for Ring {
 
 impl EventStream {
     pub(super) fn new(ring: RingBuf<MapData>) -> Result<Self, KernelError> {
-        let ring = AsyncFd::with_interest(Ring(ring), tokio::io::Interest::READABLE)
-            .map_err(KernelError::system("polling the event ring"))?;
+        #[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
+        // SAFETY: the ring owns its descriptor, always gives the same one, and closes it only when it is dropped.
+        let ring = unsafe { AsyncFd::register_with_interest(Ring(ring), tokio::io::Interest::READABLE) }
+            .map_err(|error| KernelError::system("polling the event ring")(error.into()))?;
         Ok(Self { ring })
     }
 

@@ -1,9 +1,10 @@
 //! Pins of one loaded set of programs. A new agent loads a new generation beside the old one and removes the old
 //! one only when its own is complete, so that managed cgroups are never open between the two.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
+use super::link::PinnedLink;
 use super::programs::LINKS_IN_ORDER_OF_ATTACHMENT;
 use super::{KernelError, bpffs};
 
@@ -53,24 +54,25 @@ impl Generation {
         self.dir.join(name)
     }
 
-    /// Removes the links in the order that leaves the second wall for last, then the maps.
+    /// Detaches the programs in the order that leaves the second wall for last, then removes every pin. When this
+    /// returns, none of the programs is run any more.
     pub(super) fn remove(&self) -> Result<(), KernelError> {
-        let links = LINKS_IN_ORDER_OF_ATTACHMENT
-            .iter()
-            .rev()
-            .map(|name| self.link(name));
-        let rest = fs::read_dir(&self.dir)
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|entry| entry.path());
-        for path in links.chain(rest.collect::<Vec<_>>()) {
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(KernelError::system(format!("removing {}", path.display()))(error));
+        for name in LINKS_IN_ORDER_OF_ATTACHMENT.iter().rev() {
+            let path = self.link(name);
+            match PinnedLink::open(&path).and_then(|link| link.detach()) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(KernelError::system(format!("detaching {}", path.display()))(
+                        error,
+                    ));
                 }
                 _ => {}
             }
+        }
+        let pins = fs::read_dir(&self.dir)
+            .map_err(KernelError::system(format!("reading {}", self.dir.display())))?;
+        for pin in pins.flatten() {
+            let path = pin.path();
+            fs::remove_file(&path).map_err(KernelError::system(format!("removing {}", path.display())))?;
         }
         fs::remove_dir(&self.dir).map_err(KernelError::system(format!("removing {}", self.dir.display())))
     }

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use super::cgroup2::Cgroup2;
 use super::error::with_sources;
 use super::generation::Generation;
+use super::link::PinnedLink;
 use super::protected::ProtectedMap;
 use super::{EventStream, FlowOrigin, KernelError, Protected, bpffs, generation, programs, requirements};
 use crate::config::Egress;
@@ -49,7 +50,7 @@ impl KernelOptions {
 pub struct ProxyAddresses {
     /// Port on 127.0.0.1; 0: none, and everything protected is refused.
     pub v4: u16,
-    /// Port on ::1; 0 likewise.
+    /// Port on `::1`; 0 likewise.
     pub v6: u16,
 }
 
@@ -321,16 +322,23 @@ impl Kernel {
         })
     }
 
-    /// Fails if a program's link is not pinned any more. Somebody who may do that may do it at any time, so this is
-    /// asked again and again.
+    /// Fails if a program is not attached any more, or its link not pinned. Somebody who may do that may do it at any
+    /// time, so this is asked again and again.
     pub fn check_links(&self) -> Result<(), KernelError> {
-        let mut links = programs::LINKS_IN_ORDER_OF_ATTACHMENT
-            .iter()
-            .map(|name| self.generation.link(name));
-        match links.find(|path| !path.exists()) {
-            Some(path) => Err(KernelError::Detached { path }),
-            None => Ok(()),
+        let root = self
+            .cgroup2
+            .id_of(&CgroupPath("/".into()))
+            .ok_or(KernelError::NoCgroup2)?;
+        for name in programs::LINKS_IN_ORDER_OF_ATTACHMENT {
+            let path = self.generation.link(name);
+            if !PinnedLink::open(&path)
+                .and_then(|link| link.is_attached_to(root.0))
+                .unwrap_or(false)
+            {
+                return Err(KernelError::Detached { path });
+            }
         }
+        Ok(())
     }
 
     /// How it was loaded.
@@ -354,7 +362,7 @@ impl ProxyAddresses {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.v4)
     }
 
-    /// The address on ::1.
+    /// The address on `::1`.
     pub fn v6_address(self) -> SocketAddr {
         SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), self.v6)
     }
@@ -390,7 +398,7 @@ impl Parts {
                 Ok(binder) => binders.push(binder),
                 // Pinned by an agent that died before it had pinned everything, so it guards nothing either.
                 Err(error) => {
-                    tracing::debug!(path = %path.display(), error = with_sources(&error), "no old binder")
+                    tracing::debug!(path = %path.display(), error = with_sources(&error), "no old binder");
                 }
             }
         }

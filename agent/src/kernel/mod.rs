@@ -5,9 +5,10 @@
 //! dies leaves managed cgroups closed for protected destinations, and its ports to nobody.
 //!
 //! Limits: a socket that was made outside a managed cgroup and connected before it was brought in (inherited,
-//! SCM_RIGHTS) is not seen. Packets without ports (ICMP) to a protected host pass unless the policy's egress denies.
+//! `SCM_RIGHTS`) is not seen. Packets without ports (ICMP) to a protected host pass unless the policy's egress denies.
 //! A connection to a protected destination from a network namespace without a listener of the agent's is refused
-//! once; the agent listens there by the next attempt. Unix sockets, vsock and AF_PACKET are not covered.
+//! once; the agent listens there by the next attempt. While the agent is away nobody classifies: cgroups made
+//! meanwhile where a pattern might match are refused what any policy protects, workloads or not. Unix sockets, vsock and `AF_PACKET` are not covered.
 
 mod bpffs;
 pub mod cgroup2;
@@ -17,6 +18,7 @@ mod events;
 mod generation;
 mod host;
 mod keeper;
+mod link;
 pub mod local;
 pub mod mapping;
 mod lock;

@@ -16,6 +16,8 @@ pub struct Netns {
     file: File,
     cookie: NetnsCookie,
     inode: u64,
+    /// Whether this process is in it anyway.
+    own: bool,
 }
 
 impl Netns {
@@ -24,7 +26,7 @@ impl Netns {
         Self::at("/proc/self/ns/net")
     }
 
-    /// The namespace of process `pid` (in the pid namespace of the agent). Needs CAP_SYS_PTRACE for others' processes.
+    /// The namespace of process `pid` (in the pid namespace of the agent). Needs `CAP_SYS_PTRACE` for others' processes.
     pub fn of_process(pid: u32) -> io::Result<Self> {
         Self::at(&format!("/proc/{pid}/ns/net"))
     }
@@ -32,6 +34,7 @@ impl Netns {
     fn at(path: &str) -> io::Result<Self> {
         let file = File::open(path)?;
         let inode = file.metadata()?.ino();
+        let own = fs::metadata("/proc/self/ns/net")?.ino() == inode;
         let probe = run_in(&file, || {
             nix::sys::socket::socket(
                 nix::sys::socket::AddressFamily::Inet,
@@ -41,7 +44,12 @@ impl Netns {
             )
         })??;
         let cookie = netns_cookie(probe)?;
-        Ok(Self { file, cookie, inode })
+        Ok(Self {
+            file,
+            cookie,
+            inode,
+            own,
+        })
     }
 
     /// Its cookie, as the kernel side names it.
@@ -49,9 +57,13 @@ impl Netns {
         self.cookie
     }
 
-    /// Runs `work` on a thread in the namespace. Sockets made there belong to it for good, whoever uses them.
+    /// Runs `work` in the namespace: here if it is this process's own, else on a thread. Sockets made there belong to it for good, whoever uses them.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
-        run_in(&self.file, work)
+        if self.own {
+            Ok(work())
+        } else {
+            run_in(&self.file, work)
+        }
     }
 
     /// Whether any process is in the namespace. The agent's own sockets would keep a dead container's alive forever.

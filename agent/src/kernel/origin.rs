@@ -22,7 +22,7 @@ pub struct FlowOrigin {
     pub netns: NetnsCookie,
     /// `SO_COOKIE` of the workload's socket.
     pub socket_cookie: u64,
-    /// Time of the connect, since boot (CLOCK_BOOTTIME).
+    /// Time of the connect, since boot (`CLOCK_BOOTTIME`).
     pub since_boot: Duration,
     /// Process that called connect, in the initial pid namespace.
     pub tgid: u32,

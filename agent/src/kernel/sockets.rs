@@ -73,7 +73,7 @@ fn set_option(socket: &impl AsFd, level: c_int, option: c_int, value: c_int) -> 
 pub(super) fn open_by_kernfs_id(mount: &File, id: u64) -> io::Result<OwnedFd> {
     const FILEID_KERNFS: c_int = 0xfe;
 
-    /// `struct file_handle` (open_by_handle_at(2)) with room for a kernfs id.
+    /// `struct file_handle` of `open_by_handle_at(2)`, with room for a kernfs id.
     #[repr(C)]
     struct Handle {
         bytes: u32,

@@ -292,16 +292,20 @@ async fn uninstall_leaves_nothing_and_opens_what_was_closed() {
 }
 
 #[tokio::test]
-async fn a_link_that_somebody_removed_is_noticed() {
+async fn a_program_that_somebody_detached_is_noticed() {
     if !privileged() {
         return;
     }
-    let bench = Bench::new();
-    bench.kernel.check_links().unwrap();
-    let link = bench.pins.dir().join("1/link_tollgate_connect4");
-    std::fs::remove_file(&link).unwrap();
-    let message = bench.kernel.check_links().unwrap_err().to_string();
-    assert!(message.contains(link.to_str().unwrap()), "{message}");
+    let detach = |link: &Path| super::link::PinnedLink::open(link).unwrap().detach().unwrap();
+    let unpin = |link: &Path| std::fs::remove_file(link).unwrap();
+    for sabotage in [&detach as &dyn Fn(&Path), &unpin] {
+        let bench = Bench::new();
+        bench.kernel.check_links().unwrap();
+        let link = bench.pins.dir().join("1/link_tollgate_connect4");
+        sabotage(&link);
+        let message = bench.kernel.check_links().unwrap_err().to_string();
+        assert!(message.contains(link.to_str().unwrap()), "{message}");
+    }
 }
 
 #[tokio::test]
