@@ -1,3 +1,4 @@
 //! The verbs of the command line, one file each.
 
 pub mod policy;
+pub mod replay;

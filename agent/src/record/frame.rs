@@ -266,7 +266,7 @@ mod tests {
         ) {
             let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
             let mut run = Run::new(&slices);
-            let mut joined = Vec::new();
+            let mut joined: Vec<u8> = Vec::new();
             for cut in cuts {
                 let front = run.split_to(cut);
                 prop_assert!(front.len() <= cut);
