@@ -1,7 +1,7 @@
 //! `tollgate replay`: shows a recorded session, as it went.
 //!
 //! Reads the records directory alone: it needs no agent, and verifies nothing beyond the hash chain that it follows
-//! while it reads. Exit status: 0 shown, 1 not shown or not to the end, 2 the command line is wrong.
+//! while it reads.
 
 use std::io::{self, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
@@ -9,7 +9,6 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
-use crate::config::AgentConfig;
 use crate::model::{FrameKind, SessionId};
 use crate::record::{Frame, Layout, MAX_PAYLOAD, Reader, RecordError, SessionState, list};
 use crate::replay::{Limits, Player, Screen, Speed, Step, json_line};
@@ -47,16 +46,11 @@ pub struct ReplayArgs {
     /// Records directory, as an agent writes it or as records are shipped [default: the agent's]
     #[arg(long, value_name = "DIR")]
     records: Option<PathBuf>,
-    /// The agent's configuration
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 /// Why a session cannot be shown.
 #[derive(Debug, thiserror::Error)]
 enum ReplayError {
-    #[error("{0}")]
-    Config(String),
     #[error("no session begins with \"{0}\": `tollgate sessions` lists them")]
     None(String),
     #[error("{count} sessions begin with \"{prefix}\": write more of the id, for example {example}")]
@@ -73,23 +67,23 @@ enum ReplayError {
     Output(#[from] io::Error),
 }
 
-/// Runs `tollgate replay`.
-pub fn run(args: &ReplayArgs) -> ExitCode {
-    match args.replay() {
+/// Shows the session of `args`, from the directory `records` if it names no other. Exit code 0, or 2 where it cannot be
+/// shown to its end.
+pub fn run(args: &ReplayArgs, records: &Path) -> ExitCode {
+    match args.replay(args.records.as_deref().unwrap_or(records)) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has seen enough.
         Err(ReplayError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(io::stderr(), "tollgate: {error}");
-            ExitCode::FAILURE
+            anstream::eprintln!("tollgate replay: {error}");
+            ExitCode::from(2)
         }
     }
 }
 
 impl ReplayArgs {
-    fn replay(&self) -> Result<(), ReplayError> {
-        let directory = self.directory()?;
-        let session = find(&directory, &self.session)?;
+    fn replay(&self, directory: &Path) -> Result<(), ReplayError> {
+        let session = find(directory, &self.session)?;
         let terminal = io::stdout().is_terminal();
         let fallback = if terminal && !self.follow {
             Speed::Times(1.0)
@@ -115,7 +109,7 @@ impl ReplayArgs {
             // Whether the session's agent is still there is asked now and then, because it takes a look at all records;
             // and asked first, so that what it wrote last is still read.
             let ask = self.follow && look % LOOKS_PER_LIST == 0;
-            let gone = ask && !is_open(&directory, session)?;
+            let gone = ask && !is_open(directory, session)?;
             let over = play(
                 &directory,
                 session,
@@ -135,15 +129,6 @@ impl ReplayArgs {
         steps.drain(..).try_for_each(|step| show.step(&step))?;
         show.out.flush()?;
         Ok(())
-    }
-
-    fn directory(&self) -> Result<PathBuf, ReplayError> {
-        if let Some(directory) = &self.records {
-            return Ok(directory.clone());
-        }
-        let config = AgentConfig::load(self.config.as_deref())
-            .map_err(|problems| ReplayError::Config(problems.to_string().trim_end().to_owned()))?;
-        Ok(config.state_dir.join("records"))
     }
 }
 
