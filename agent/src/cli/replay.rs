@@ -111,7 +111,7 @@ impl ReplayArgs {
             let ask = self.follow && look % LOOKS_PER_LIST == 0;
             let gone = ask && !is_open(directory, session)?;
             let over = play(
-                &directory,
+                directory,
                 session,
                 &mut next,
                 &mut player,
