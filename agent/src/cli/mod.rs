@@ -6,6 +6,7 @@ pub mod approve;
 mod ask;
 pub mod deny;
 pub mod policy;
+<<<<<<< HEAD
 pub mod sessions;
 pub mod status;
 mod text;
@@ -93,3 +94,6 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     anstream::eprintln!("tollgate: {error}");
     ExitCode::from(2)
 }
+=======
+pub mod replay;
+>>>>>>> mask

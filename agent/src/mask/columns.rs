@@ -1,25 +1,23 @@
 //! Column rules: which stored column has which mask.
 
-use globset::{GlobBuilder, GlobMatcher};
-
-use crate::config::ColumnPattern;
+use crate::config::{ColumnPattern, Glob};
 use crate::model::ColumnName;
 
 use super::{MaskId, NULL};
 
 /// Columns of the catalog that hold samples of the values of other columns (PostgreSQL 12 to 18).
-const STATISTICS: [(&str, &str); 5] = [
-    (
-        "pg_stats",
-        "{most_common_vals,histogram_bounds,most_common_elems,range_bounds_histogram}",
-    ),
-    ("pg_stats_ext", "most_common_vals"),
-    (
-        "pg_stats_ext_exprs",
-        "{most_common_vals,histogram_bounds,most_common_elems,range_bounds_histogram}",
-    ),
-    ("pg_statistic", "stavalues*"),
-    ("pg_statistic_ext_data", "stxd{mcv,expr}"),
+const STATISTICS: [(&str, &[&str]); 5] = [
+    ("pg_stats", SAMPLES),
+    ("pg_stats_ext", &["most_common_vals"]),
+    ("pg_stats_ext_exprs", SAMPLES),
+    ("pg_statistic", &["stavalues*"]),
+    ("pg_statistic_ext_data", &["stxdmcv", "stxdexpr"]),
+];
+const SAMPLES: &[&str] = &[
+    "most_common_vals",
+    "histogram_bounds",
+    "most_common_elems",
+    "range_bounds_histogram",
 ];
 
 /// The column rules of a policy, in its order.
@@ -30,9 +28,9 @@ pub(super) struct ColumnRules {
 
 #[derive(Debug)]
 struct ColumnRule {
-    schema: Part,
-    table: Part,
-    column: Part,
+    schema: Glob,
+    table: Glob,
+    column: Glob,
     /// For the column's own values.
     stored: MaskId,
     /// For values computed from it.
@@ -42,9 +40,9 @@ struct ColumnRule {
 impl ColumnRules {
     pub(super) fn add(&mut self, patterns: &[ColumnPattern], stored: MaskId, computed: MaskId) {
         self.rules.extend(patterns.iter().map(|pattern| ColumnRule {
-            schema: Part::compile(&pattern.schema),
-            table: Part::compile(&pattern.table),
-            column: Part::compile(&pattern.column),
+            schema: compile(&pattern.schema),
+            table: compile(&pattern.table),
+            column: compile(&pattern.column),
             stored,
             computed,
         }));
@@ -55,13 +53,15 @@ impl ColumnRules {
         if self.is_empty() {
             return;
         }
-        for (table, column) in STATISTICS {
-            let pattern = ColumnPattern {
-                schema: "pg_catalog".into(),
-                table: table.into(),
-                column: column.into(),
-            };
-            self.add(&[pattern], NULL, NULL);
+        for (table, columns) in STATISTICS {
+            for column in columns {
+                let pattern = ColumnPattern {
+                    schema: "pg_catalog".into(),
+                    table: table.into(),
+                    column: (*column).into(),
+                };
+                self.add(&[pattern], NULL, NULL);
+            }
         }
     }
 
@@ -95,34 +95,7 @@ impl ColumnRules {
     }
 }
 
-/// One part of a pattern. Most are plain names or `*`, which need no glob.
-#[derive(Debug)]
-enum Part {
-    Any,
-    Name(Box<str>),
-    Glob(GlobMatcher),
-}
-
-impl Part {
-    fn compile(pattern: &str) -> Self {
-        if pattern == "*" {
-            return Self::Any;
-        }
-        if !pattern.contains(['*', '?', '[', ']', '{', '}', '\\']) {
-            return Self::Name(pattern.into());
-        }
-        match GlobBuilder::new(pattern).literal_separator(false).build() {
-            Ok(glob) => Self::Glob(glob.compile_matcher()),
-            // `config` has refused such a pattern; should one come here all the same, too much is masked, not too little.
-            Err(_) => Self::Any,
-        }
-    }
-
-    fn matches(&self, name: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Name(only) => **only == *name,
-            Self::Glob(glob) => glob.is_match(name),
-        }
-    }
+fn compile(pattern: &str) -> Glob {
+    // `config` has refused what is no pattern; should it come here all the same, too much is masked, not too little.
+    Glob::name(pattern).unwrap_or_else(|_| Glob::any())
 }

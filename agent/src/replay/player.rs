@@ -11,8 +11,6 @@ use super::step::{Event, Step};
 use crate::model::{Direction, FrameKind};
 use crate::record::Frame;
 
-/// Longest JSON of one frame and those that continue it, in bytes.
-const LONGEST_JSON: usize = 16 * 1024 * 1024;
 /// How much of bytes that are not understood is shown.
 const BEGINNING: usize = 64;
 
@@ -30,8 +28,6 @@ pub struct Limits {
 pub struct Player {
     limits: Limits,
     protocol: Protocol,
-    /// JSON of frames that are continued.
-    json: Vec<u8>,
     clock: (Duration, DateTime<Utc>),
 }
 
@@ -47,7 +43,6 @@ impl Player {
         Self {
             limits,
             protocol: Protocol::Unknown,
-            json: Vec::new(),
             clock: (Duration::ZERO, DateTime::UNIX_EPOCH),
         }
     }
@@ -75,21 +70,16 @@ impl Player {
     }
 
     fn events(&mut self, frame: &Frame, events: &mut Vec<Event>) {
-        match frame.kind {
-            FrameKind::ClientBytes | FrameKind::ServerBytes => {
-                self.bytes(frame, events);
-                return;
-            }
-            _ => self.json.extend_from_slice(&frame.bytes),
-        }
-        if frame.continued && self.json.len() <= LONGEST_JSON {
+        if matches!(frame.kind, FrameKind::ClientBytes | FrameKind::ServerBytes) {
+            self.bytes(frame, events);
             return;
         }
-        let json = std::mem::take(&mut self.json);
-        let event = self.event(frame.kind, &json).unwrap_or_else(|error| Event::Unreadable {
-            kind: frame.kind,
-            reason: error.to_string(),
-        });
+        let event = self
+            .event(frame.kind, &frame.bytes)
+            .unwrap_or_else(|error| Event::Unreadable {
+                kind: frame.kind,
+                reason: error.to_string(),
+            });
         if matches!(event, Event::Close(_))
             && let Protocol::Postgres(conversation) = &mut self.protocol
         {

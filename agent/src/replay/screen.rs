@@ -63,7 +63,11 @@ impl Screen {
             Event::Notification { channel, payload } => note(
                 out,
                 YELLOW,
-                &format!("notification on {}: {}", clean::line(channel), clean::line(payload)),
+                &format!(
+                    "notification on {}: {}",
+                    clean::line(channel),
+                    clean::line(payload)
+                ),
             ),
             Event::Mask(mask) => masked(out, mask),
             Event::Lease(lease) => leased(out, &at, lease),
@@ -76,13 +80,16 @@ impl Screen {
             } => {
                 let arrow = arrow(*direction);
                 let beginning = clean::line(beginning);
-                writeln!(out, "{DIM}{at:>10}{DIM:#}  {arrow} {length} bytes  {DIM}{beginning}{DIM:#}")
+                writeln!(
+                    out,
+                    "{DIM}{at:>10}{DIM:#}  {arrow} {length} bytes  {DIM}{beginning}{DIM:#}"
+                )
             }
             Event::Unreadable { kind, reason } => {
                 let reason = format!("unreadable {}: {}", kind_name(*kind), clean::line(reason));
                 writeln!(out, "{DIM}{at:>10}{DIM:#}  {RED}{reason}{RED:#}")
             }
-            Event::Close(close) => self.close(out, &at, close),
+            Event::Close(close) => closed(out, &at, close),
         }
     }
 
@@ -92,10 +99,18 @@ impl Screen {
         collect("", &open.identity, &mut facts);
         let summary = open.identity.get("summary").and_then(serde_json::Value::as_str);
         writeln!(out, "{BOLD}Session {}{BOLD:#}", open.session)?;
-        let who = summary.map_or_else(|| open.workload.to_string(), |summary| format!("{} · {summary}", open.workload));
+        let who = summary.map_or_else(
+            || open.workload.to_string(),
+            |summary| format!("{} · {summary}", open.workload),
+        );
         heading(out, "who", &who)?;
         for (name, value) in facts.iter().filter(|(name, _)| name != "summary").take(FACTS) {
-            writeln!(out, "{INDENT}{DIM}{}{DIM:#} {}", clean::line(name), clean::line(value))?;
+            writeln!(
+                out,
+                "{INDENT}{DIM}{}{DIM:#} {}",
+                clean::line(name),
+                clean::line(value)
+            )?;
         }
         let place = format!(
             "{} ({}) · {} → {}",
@@ -161,14 +176,25 @@ impl Screen {
             .map(|rule| format!("“{}”", clean::line(rule.as_str())))
             .collect::<Vec<_>>()
             .join(", ");
-        let by = if rules.is_empty() { rules } else { format!(" by {rules}") };
+        let by = if rules.is_empty() {
+            rules
+        } else {
+            format!(" by {rules}")
+        };
         match verdict.verdict {
             Verdict::Allow if verdict.message.is_empty() => note(out, GREEN, &format!("✓ allowed{by}")),
             Verdict::Hold => note(out, YELLOW, &format!("‖ held{by}: waits for a person")),
             Verdict::Allow | Verdict::Deny => {
-                let word = if self.observe { "would be refused" } else { "refused" };
+                let word = if self.observe {
+                    "would be refused"
+                } else {
+                    "refused"
+                };
                 note(out, RED, &format!("✗ {word}{by}"))?;
-                for text in [&verdict.message, &verdict.hint].into_iter().filter(|text| !text.is_empty()) {
+                for text in [&verdict.message, &verdict.hint]
+                    .into_iter()
+                    .filter(|text| !text.is_empty())
+                {
                     writeln!(out, "{INDENT}  {}", clean::line(text))?;
                 }
                 Ok(())
@@ -215,30 +241,33 @@ impl Screen {
             _ => Ok(()),
         }
     }
+}
 
-    fn close(&self, out: &mut impl Write, at: &str, close: &CloseMeta) -> io::Result<()> {
-        let reason = clean::line(&close.reason);
-        writeln!(out, "\n{DIM}{at:>10}{DIM:#}  {BOLD}end{BOLD:#}  {reason}")?;
-        if close.reason == CloseMeta::KILLED {
-            return Ok(());
-        }
-        let counts = [
-            (close.commands, "commands"),
-            (close.allowed, "allowed"),
-            (close.denied, "refused"),
-            (close.held, "held"),
-            (close.rows, "rows"),
-            (close.masked_values, "values masked"),
-            (close.bytes_to_client, "bytes to the client"),
-            (close.bytes_to_server, "bytes to the server"),
-        ];
-        let counts: Vec<String> = counts
-            .iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, what)| format!("{count} {what}"))
-            .collect();
-        writeln!(out, "{INDENT}{DIM}{}{DIM:#}", counts.join(" · "))
+fn closed(out: &mut impl Write, at: &str, close: &CloseMeta) -> io::Result<()> {
+    let reason = clean::line(&close.reason);
+    writeln!(out, "\n{DIM}{at:>10}{DIM:#}  {BOLD}end{BOLD:#}  {reason}")?;
+    if close.reason == CloseMeta::KILLED {
+        return Ok(());
     }
+    let counts = [
+        (close.commands, "commands"),
+        (close.allowed, "allowed"),
+        (close.denied, "refused"),
+        (close.held, "held"),
+        (close.rows, "rows"),
+        (close.masked_values, "values masked"),
+        (close.bytes_to_client, "bytes to the client"),
+        (close.bytes_to_server, "bytes to the server"),
+    ];
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, what)| format!("{count} {what}"))
+        .collect();
+    if counts.is_empty() {
+        return Ok(());
+    }
+    note(out, DIM, &counts.join(" · "))
 }
 
 fn approved(out: &mut impl Write, at: &str, approval: &ApprovalMeta) -> io::Result<()> {
@@ -249,7 +278,8 @@ fn approved(out: &mut impl Write, at: &str, approval: &ApprovalMeta) -> io::Resu
         ApprovalState::TimedOut => (RED, "✗ nobody decided in time:"),
         ApprovalState::Cancelled => (RED, "✗ withdrawn by the client:"),
     };
-    write!(out, "{DIM}{at:>10}{DIM:#}  {style}{what} {}{style:#}", approval.hold)?;
+    let hold = clean::line(approval.hold.as_str());
+    write!(out, "{DIM}{at:>10}{DIM:#}  {style}{what} {hold}{style:#}")?;
     if let Some(by) = &approval.by {
         write!(out, " by {BOLD}{}{BOLD:#}", clean::line(by))?;
     }
@@ -260,8 +290,16 @@ fn approved(out: &mut impl Write, at: &str, approval: &ApprovalMeta) -> io::Resu
 }
 
 fn masked(out: &mut impl Write, mask: &MaskMeta) -> io::Result<()> {
-    let what = mask.column.as_deref().or(mask.detector.as_deref()).unwrap_or("values");
-    note(out, YELLOW, &format!("masked: {} × {}", clean::line(what), mask.count))
+    let what = mask
+        .column
+        .as_deref()
+        .or(mask.detector.as_deref())
+        .unwrap_or("values");
+    note(
+        out,
+        YELLOW,
+        &format!("masked: {} × {}", clean::line(what), mask.count),
+    )
 }
 
 fn leased(out: &mut impl Write, at: &str, lease: &LeaseMeta) -> io::Result<()> {
@@ -289,13 +327,21 @@ fn failed(out: &mut impl Write, at: &str, error: &ErrorMeta) -> io::Result<()> {
         Fault::Policy => "by the policy",
     };
     let message = clean::line(&error.message);
-    writeln!(out, "{DIM}{at:>10}{DIM:#}  {RED}error{RED:#}  {message} {DIM}({fault}){DIM:#}")
+    writeln!(
+        out,
+        "{DIM}{at:>10}{DIM:#}  {RED}error{RED:#}  {message} {DIM}({fault}){DIM:#}"
+    )
 }
 
 fn missing(out: &mut impl Write, at: &str, gap: &GapMeta) -> io::Result<()> {
-    let bytes = gap.bytes.map_or_else(String::new, |bytes| format!(" ({bytes} bytes)"));
+    let bytes = gap
+        .bytes
+        .map_or_else(String::new, |bytes| format!(" ({bytes} bytes)"));
     let reason = clean::line(&gap.reason);
-    writeln!(out, "{DIM}{at:>10}{DIM:#}  {RED}not on record{RED:#}  {reason}{bytes}")
+    writeln!(
+        out,
+        "{DIM}{at:>10}{DIM:#}  {RED}not on record{RED:#}  {reason}{bytes}"
+    )
 }
 
 fn copied(out: &mut impl Write, copy: &CopyData) -> io::Result<()> {
@@ -304,7 +350,11 @@ fn copied(out: &mut impl Write, copy: &CopyData) -> io::Result<()> {
         writeln!(out, "{INDENT}{DIM}{arrow}{DIM:#} {}", clean::line(line))?;
     }
     let format = if copy.binary { " in binary format" } else { "" };
-    writeln!(out, "{INDENT}{DIM}{arrow} {} bytes of COPY data{format}{DIM:#}", copy.bytes)
+    writeln!(
+        out,
+        "{INDENT}{DIM}{arrow} {} bytes of COPY data{format}{DIM:#}",
+        copy.bytes
+    )
 }
 
 /// `read public.customers, public.orders · transaction`.
@@ -312,10 +362,13 @@ fn actions(actions: &[Action]) -> String {
     let mut groups: Vec<(&str, Vec<String>)> = Vec::new();
     for action in actions {
         let name = action.effect.name();
-        let place = groups.iter().position(|(group, _)| *group == name).unwrap_or_else(|| {
-            groups.push((name, Vec::new()));
-            groups.len() - 1
-        });
+        let place = groups
+            .iter()
+            .position(|(group, _)| *group == name)
+            .unwrap_or_else(|| {
+                groups.push((name, Vec::new()));
+                groups.len() - 1
+            });
         if let (Some((_, objects)), Some(object)) = (groups.get_mut(place), &action.object) {
             let object = clean::line(&object.to_string());
             if !objects.contains(&object) {
@@ -337,7 +390,11 @@ fn collect(name: &str, value: &serde_json::Value, facts: &mut Vec<(String, Strin
         Value::Null => return,
         Value::Object(map) => {
             for (key, value) in map {
-                let name = if name.is_empty() { key.clone() } else { format!("{name}.{key}") };
+                let name = if name.is_empty() {
+                    key.clone()
+                } else {
+                    format!("{name}.{key}")
+                };
                 collect(&name, value, facts);
             }
             return;
@@ -380,7 +437,17 @@ fn elapsed(at: Duration) -> String {
     let seconds = at.as_secs();
     match seconds {
         0..60 => format!("+{:.3}s", at.as_secs_f64()),
-        60..3600 => format!("+{}m{:02}.{}s", seconds / 60, seconds % 60, at.subsec_millis() / 100),
-        _ => format!("+{}h{:02}m{:02}s", seconds / 3600, seconds / 60 % 60, seconds % 60),
+        60..3600 => format!(
+            "+{}m{:02}.{}s",
+            seconds / 60,
+            seconds % 60,
+            at.subsec_millis() / 100
+        ),
+        _ => format!(
+            "+{}h{:02}m{:02}s",
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60
+        ),
     }
 }

@@ -18,19 +18,29 @@ const NARROW: usize = 8;
 const WIDE: usize = 60;
 
 /// Writes the rows of `result`, each line behind `indent`, in `width` columns of a terminal.
-pub(super) fn write(out: &mut impl Write, result: &QueryResult, indent: &str, width: usize) -> io::Result<()> {
+pub(super) fn write(
+    out: &mut impl Write,
+    result: &QueryResult,
+    indent: &str,
+    width: usize,
+) -> io::Result<()> {
     let cells: Vec<Vec<Cell>> = result
         .rows
         .iter()
         .map(|row| row.iter().map(|value| Cell::new(value.as_deref())).collect())
         .collect();
-    let columns = fit(&result.columns, &cells, width.saturating_sub(indent.width()).max(NARROW));
+    let columns = fit(
+        &result.columns,
+        &cells,
+        width.saturating_sub(indent.width()).max(NARROW),
+    );
     let hidden = result.columns.len() - columns.len();
 
     write!(out, "{indent}")?;
     for (index, column) in columns.iter().enumerate() {
         separate(out, index, " │ ")?;
         let (name, fill) = pad(&column.name, column.width);
+        let fill = if index + 1 == columns.len() { "" } else { &fill };
         write!(out, "{BOLD}{name}{BOLD:#}{fill}")?;
     }
     write!(out, "\n{indent}{DIM}")?;
@@ -46,7 +56,7 @@ pub(super) fn write(out: &mut impl Write, result: &QueryResult, indent: &str, wi
         for (index, column) in columns.iter().enumerate() {
             separate(out, index, " │ ")?;
             if let Some(cell) = row.get(index) {
-                cell.write(out, column)?;
+                cell.write(out, column, index + 1 == columns.len())?;
             }
         }
         writeln!(out)?;
@@ -58,7 +68,10 @@ pub(super) fn write(out: &mut impl Write, result: &QueryResult, indent: &str, wi
     }
     if hidden > 0 {
         let names = if hidden == 1 { "column" } else { "columns" };
-        writeln!(out, "{indent}{DIM}… {hidden} more {names} (--json has them){DIM:#}")?;
+        writeln!(
+            out,
+            "{indent}{DIM}… {hidden} more {names} (--json has them){DIM:#}"
+        )?;
     }
     Ok(())
 }
@@ -94,11 +107,13 @@ impl Cell {
         }
     }
 
-    fn write(&self, out: &mut impl Write, column: &Layout) -> io::Result<()> {
-        let (text, fill) = pad(&self.text, column.width);
+    /// Blanks behind the last cell of a line are left out.
+    fn write(&self, out: &mut impl Write, column: &Layout, last: bool) -> io::Result<()> {
+        let (text, before) = pad(&self.text, column.width);
+        let fill = if last { "" } else { &before };
         match (self.null, column.right) {
             (true, _) => write!(out, "{DIM}{text}{DIM:#}{fill}"),
-            (false, true) => write!(out, "{fill}{text}"),
+            (false, true) => write!(out, "{before}{text}"),
             (false, false) => write!(out, "{text}{fill}"),
         }
     }
@@ -112,7 +127,10 @@ fn fit(columns: &[Column], cells: &[Vec<Cell>], width: usize) -> Vec<Layout> {
         .enumerate()
         .map(|(index, column)| {
             let name = clean::line(&column.name);
-            let cells = cells.iter().filter_map(|row| row.get(index)).map(|cell| cell.width);
+            let cells = cells
+                .iter()
+                .filter_map(|row| row.get(index))
+                .map(|cell| cell.width);
             let natural = cells.chain([name.width()]).max().unwrap_or(0);
             Layout {
                 width: natural.clamp(1, widest.max(1)),
@@ -136,7 +154,12 @@ fn fit(columns: &[Column], cells: &[Vec<Cell>], width: usize) -> Vec<Layout> {
             layout.pop();
             continue;
         }
-        let next = widths.iter().copied().find(|width| *width < top).unwrap_or(0).max(NARROW);
+        let next = widths
+            .iter()
+            .copied()
+            .find(|width| *width < top)
+            .unwrap_or(0)
+            .max(NARROW);
         if let Some(column) = layout.iter_mut().find(|column| column.width == top) {
             column.width = top.saturating_sub(over).max(next.min(top - 1));
         }

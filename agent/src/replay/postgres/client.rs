@@ -58,7 +58,9 @@ impl Conversation {
             }
             b'S' => self.due.push_back(Due::Sync),
             b'd' => {
-                let copy = self.copy_in.get_or_insert_with(|| copy(Direction::ToServer, None));
+                let copy = self
+                    .copy_in
+                    .get_or_insert_with(|| copy(Direction::ToServer, None));
                 add_copy(copy, message.body, message.length as u64, self.limits);
             }
             _ => {}

@@ -3,6 +3,10 @@
 /// How much of a message's body is kept, in bytes.
 const LONGEST_BODY: usize = 1024 * 1024;
 
+/// Codes of the packets that may come before a startup packet.
+const SSL_REQUEST: u32 = 80_877_103;
+const GSSENC_REQUEST: u32 = 80_877_104;
+
 /// A message.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Message<'a> {
@@ -97,7 +101,8 @@ impl Framing {
     }
 
     fn header<'b>(&mut self, bytes: &'b [u8]) -> Result<&'b [u8], &'static str> {
-        if self.begin == Begin::Startup && self.held.is_empty() && bytes.first().is_some_and(|tag| *tag != 0) {
+        if self.begin == Begin::Startup && self.held.is_empty() && bytes.first().is_some_and(|tag| *tag != 0)
+        {
             self.begin = Begin::Over;
         }
         // Startup packets are read with their code, which says whether another follows.
@@ -105,18 +110,29 @@ impl Framing {
         let missing = size - self.held.len();
         let (now, rest) = bytes.split_at_checked(missing).unwrap_or((bytes, &[]));
         self.held.extend_from_slice(now);
-        let (tag, length, done) = match *self.held.as_slice() {
-            [a, b, c, d, e, f, g, h] => {
-                if ![80_877_103, 80_877_104].contains(&u32::from_be_bytes([e, f, g, h])) {
-                    self.begin = Begin::Over;
-                }
-                (0, u32::from_be_bytes([a, b, c, d]), 8)
-            }
-            [tag, a, b, c, d] if size == 5 => (tag, u32::from_be_bytes([a, b, c, d]), 4),
-            _ => return Ok(rest),
+        if self.held.len() < size {
+            return Ok(rest);
+        }
+        let (tag, fields) = match self.held.as_slice() {
+            [tag, fields @ ..] if size == 5 => (*tag, fields),
+            fields => (0, fields),
         };
+        let length = fields
+            .first_chunk()
+            .map_or(0, |length| u32::from_be_bytes(*length));
+        if size == 8 {
+            let code = fields.last_chunk().map_or(0, |code| u32::from_be_bytes(*code));
+            if ![SSL_REQUEST, GSSENC_REQUEST].contains(&code) {
+                self.begin = Begin::Over;
+            }
+        }
+        // The length counts itself and, in startup packets, the code that was read with it.
+        let done = fields.len();
         self.held.clear();
-        match usize::try_from(length).ok().and_then(|length| length.checked_sub(done)) {
+        match usize::try_from(length)
+            .ok()
+            .and_then(|length| length.checked_sub(done))
+        {
             Some(length) if i32::try_from(length).is_ok() => {
                 self.body = Some(Body {
                     tag,

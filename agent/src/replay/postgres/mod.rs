@@ -9,9 +9,6 @@ mod server;
 mod slot;
 mod value;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
@@ -96,11 +93,20 @@ impl Conversation {
 
     /// The command of this number and text was judged: finds the message that it came in.
     pub(super) fn judged(&mut self, number: u64, text: &str) {
-        let place = self.unjudged.iter().position(|slot| slot.text() == text).or_else(|| {
-            // A text whose secrets were replaced is not equal, but it begins alike.
-            let alike = |slot: &Rc<Slot>| text.chars().zip(slot.text().chars()).take(ALIKE).all(|(a, b)| a == b);
-            self.unjudged.iter().position(alike)
-        });
+        let place = self
+            .unjudged
+            .iter()
+            .position(|slot| slot.text() == text)
+            .or_else(|| {
+                // A text whose secrets were replaced is not equal, but it begins alike.
+                let alike = |slot: &Rc<Slot>| {
+                    text.chars()
+                        .zip(slot.text().chars())
+                        .take(ALIKE)
+                        .all(|(a, b)| a == b)
+                };
+                self.unjudged.iter().position(alike)
+            });
         if let Some(place) = place {
             // Messages before it were not judged by themselves.
             self.unjudged.drain(..place);
@@ -136,7 +142,11 @@ impl Conversation {
 
     /// The server has answered the message at `slot`: nothing up to it will be judged any more.
     fn settle(&mut self, slot: &Rc<Slot>) {
-        if let Some(place) = self.unjudged.iter().position(|unjudged| Rc::ptr_eq(unjudged, slot)) {
+        if let Some(place) = self
+            .unjudged
+            .iter()
+            .position(|unjudged| Rc::ptr_eq(unjudged, slot))
+        {
             self.unjudged.drain(..=place);
         }
     }
@@ -188,9 +198,15 @@ fn add_copy(copy: &mut CopyData, piece: &[u8], length: u64, limits: Limits) {
         return;
     }
     let room = limits.rows.saturating_sub(copy.lines.len());
-    let lines = piece.strip_suffix(b"\n").unwrap_or(piece).split(|byte| *byte == b'\n');
-    copy.lines
-        .extend(lines.take(room).map(|line| value::cut(line, line.len(), limits.value)));
+    let lines = piece
+        .strip_suffix(b"\n")
+        .unwrap_or(piece)
+        .split(|byte| *byte == b'\n');
+    copy.lines.extend(
+        lines
+            .take(room)
+            .map(|line| value::cut(line, line.len(), limits.value)),
+    );
 }
 
 fn copy(direction: Direction, format: Option<&u8>) -> CopyData {

@@ -95,7 +95,7 @@ impl Conversation {
             let column = result.columns.get(index).cloned().unwrap_or_default();
             // A row that is longer than what is kept of a message ends early.
             let Some(value) = fields.value() else { break };
-            row.push(value.map(|value| value::show(value, &column, limits.value)));
+            row.push(value::show(value, &column, limits.value));
         }
         while result.columns.len() < row.len() {
             let name = format!("?{}", result.columns.len() + 1);

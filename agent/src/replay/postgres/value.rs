@@ -3,11 +3,16 @@
 use super::super::clean;
 use super::super::step::Column;
 
-/// A value of a message of which only the beginning may be there.
+/// A value of a row.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Value<'a> {
-    bytes: &'a [u8],
-    length: usize,
+pub(super) enum Value<'a> {
+    Null,
+    Some {
+        /// The value, or its beginning where that is all that was kept of the message.
+        bytes: &'a [u8],
+        /// Its whole length.
+        length: usize,
+    },
 }
 
 /// Fields of a message's body, read as far as there are any.
@@ -50,23 +55,23 @@ impl<'a> Fields<'a> {
         string
     }
 
-    /// A value with its length, `None` inside for NULL.
-    pub(super) fn value(&mut self) -> Option<Option<Value<'a>>> {
+    /// A value, behind its length.
+    pub(super) fn value(&mut self) -> Option<Value<'a>> {
         let Ok(length) = usize::try_from(self.i32()?) else {
-            return Some(None);
+            return Some(Value::Null);
         };
         let (bytes, rest) = self.0.split_at_checked(length).unwrap_or((self.0, &[]));
         self.0 = rest;
-        Some(Some(Value { bytes, length }))
+        Some(Value::Some { bytes, length })
     }
 }
 
-/// A value as text. Of what is longer than `most` bytes the beginning, and how long it was.
-pub(super) fn show(value: Value<'_>, column: &Column, most: usize) -> String {
-    if column.binary {
-        binary(value, column.type_oid, most)
-    } else {
-        cut(value.bytes, value.length, most)
+/// A value as text; `None` is NULL. Of what is longer than `most` bytes the beginning, and how long it was.
+pub(super) fn show(value: Value<'_>, column: &Column, most: usize) -> Option<String> {
+    match value {
+        Value::Null => None,
+        Value::Some { bytes, length } if column.binary => Some(binary(bytes, length, column.type_oid, most)),
+        Value::Some { bytes, length } => Some(cut(bytes, length, most)),
     }
 }
 
@@ -77,7 +82,8 @@ pub(super) fn cut(bytes: &[u8], length: usize, most: usize) -> String {
     }
     let mut end = most.min(bytes.len());
     // Not inside a character: its first byte is at most three back.
-    while end > 0 && most.min(bytes.len()) - end < 4 && bytes.get(end).is_some_and(|byte| byte & 0xc0 == 0x80) {
+    while end > 0 && most.min(bytes.len()) - end < 4 && bytes.get(end).is_some_and(|byte| byte & 0xc0 == 0x80)
+    {
         end -= 1;
     }
     let beginning = clean::text(bytes.get(..end).unwrap_or_default());
@@ -85,29 +91,34 @@ pub(super) fn cut(bytes: &[u8], length: usize, most: usize) -> String {
 }
 
 /// A value in binary form, by the OID of its type (`pg_type.dat`).
-fn binary(value: Value<'_>, type_oid: u32, most: usize) -> String {
-    let bytes = value.bytes;
+fn binary(bytes: &[u8], length: usize, type_oid: u32, most: usize) -> String {
     let known = match (type_oid, bytes) {
         (16, [truth]) => Some(if *truth == 0 { "f" } else { "t" }.to_owned()),
         (21, [a, b]) => Some(i16::from_be_bytes([*a, *b]).to_string()),
         (23, [a, b, c, d]) => Some(i32::from_be_bytes([*a, *b, *c, *d]).to_string()),
         (26, [a, b, c, d]) => Some(u32::from_be_bytes([*a, *b, *c, *d]).to_string()),
         (700, [a, b, c, d]) => Some(f32::from_be_bytes([*a, *b, *c, *d]).to_string()),
-        (20, _) => bytes.as_array().map(|bytes| i64::from_be_bytes(*bytes).to_string()),
-        (701, _) => bytes.as_array().map(|bytes| f64::from_be_bytes(*bytes).to_string()),
-        (2950, _) => bytes.as_array().map(|bytes| uuid::Uuid::from_bytes(*bytes).to_string()),
+        (20, _) => bytes
+            .as_array()
+            .map(|bytes| i64::from_be_bytes(*bytes).to_string()),
+        (701, _) => bytes
+            .as_array()
+            .map(|bytes| f64::from_be_bytes(*bytes).to_string()),
+        (2950, _) => bytes
+            .as_array()
+            .map(|bytes| uuid::Uuid::from_bytes(*bytes).to_string()),
         // text, varchar, bpchar, name, "char", unknown, json, xml; jsonb begins with its version.
-        (25 | 1043 | 1042 | 19 | 18 | 705 | 114 | 142, _) => Some(cut(bytes, value.length, most)),
-        (3802, [1, json @ ..]) => Some(cut(json, value.length.saturating_sub(1), most)),
+        (25 | 1043 | 1042 | 19 | 18 | 705 | 114 | 142, _) => Some(cut(bytes, length, most)),
+        (3802, [1, json @ ..]) => Some(cut(json, length.saturating_sub(1), most)),
         _ => None,
     };
     known.unwrap_or_else(|| {
         let shown = bytes.get(..most / 2).unwrap_or(bytes);
         let hex = hex::encode(shown);
-        if shown.len() == value.length {
+        if shown.len() == length {
             format!("\\x{hex}")
         } else {
-            format!("\\x{hex}… ({} bytes)", value.length)
+            format!("\\x{hex}… ({length} bytes)")
         }
     })
 }
