@@ -4,7 +4,7 @@
 //! It does no I/O and holds no clock. Two inputs, [`Relay::client`] and [`Relay::server`], each with a slice that
 //! starts where the last call stopped; what they give refers to ranges of that slice (forwarded verbatim) or to
 //! bytes made here. When a direction asks ([`Ask`]) it stops before the message concerned until it is answered; the
-//! other direction goes on.
+//! other direction goes on. Where a call fails, what its [`Turn`] holds came before the failure and is good.
 //!
 //! Promises kept here: nothing runs that was not ruled on, what cannot be decoded is unknown, a refusal leaves the
 //! session as the server's own would, masked values do not pass.
@@ -272,9 +272,15 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
         self.rows
     }
 
+<<<<<<< HEAD
     /// Whether what went to the client ends with a whole message, so that one of ours can follow.
     pub fn is_between_messages(&self) -> bool {
         self.outflow == 0
+=======
+    /// Whether the client has had only whole messages, so that an error or a notice can be put behind them.
+    pub fn is_between_messages(&self) -> bool {
+        self.outflow == 0 && self.long_row.is_none()
+>>>>>>> pgrelay
     }
 
     /// Whether the server owes the client no answer: the session can be ended without cutting anything off.
