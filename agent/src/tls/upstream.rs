@@ -161,3 +161,6 @@ fn explain(error: io::Error, name: String) -> TlsError {
         _ => TlsError::BadCertificate { name, source: cause },
     }
 }
+
+#[cfg(test)]
+mod tests;

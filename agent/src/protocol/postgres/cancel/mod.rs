@@ -31,13 +31,14 @@ pub struct Owner {
 }
 
 /// Every session that can be cancelled. Shared by all sessions of the agent.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct CancelMap {
     sessions: Mutex<HashMap<u32, Arc<Session>>>,
 }
 
 /// A session's place in the [`CancelMap`]; gone when dropped.
 #[derive(Debug)]
+#[must_use = "the session cannot be cancelled any more once this is dropped"]
 pub struct Registration {
     map: Weak<CancelMap>,
     session: Arc<Session>,
@@ -92,6 +93,12 @@ struct Session {
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CancelMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelMap").field("sessions", &self.sessions.lock().len()).finish()
     }
 }
 

@@ -106,7 +106,10 @@ impl From<StartupError> for SessionEnd {
 /// # Errors
 /// What the client sent is refused; it has been told with a native FATAL, where it could understand it.
 pub async fn accept(stream: TcpStream, tls: ClientTls<'_>) -> Result<Opened, StartupError> {
-    let deadline = Instant::now() + PATIENCE;
+    accept_until(Instant::now() + PATIENCE, stream, tls).await
+}
+
+async fn accept_until(deadline: Instant, stream: TcpStream, tls: ClientTls<'_>) -> Result<Opened, StartupError> {
     // Small messages both ways: waiting for more only adds delay. Without it the session works all the same.
     let _ = stream.set_nodelay(true);
     let mut client = ClientStream::Plain(stream);

@@ -74,7 +74,7 @@ mod tests {
     const SSL: &[u8] = &[0, 0, 0, 8, 4, 210, 22, 47];
     const GSS: &[u8] = &[0, 0, 0, 8, 4, 210, 22, 48];
     const CANCEL: &[u8] = &[0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 7, 1, 2, 3, 4];
-    const START: &[u8] = b"\0\0\0\x11\0\x03\0\0user\0a\0\0";
+    const START: &[u8] = b"\0\0\0\x10\0\x03\0\0user\0a\0\0";
 
     /// The steps that `packets` lead to, each packet in a segment of its own.
     fn steps(packets: &[&[u8]]) -> Result<Vec<Step>, NegotiationError> {
