@@ -6,7 +6,7 @@ pub mod approve;
 mod ask;
 pub mod deny;
 pub mod policy;
-<<<<<<< HEAD
+pub mod replay;
 pub mod sessions;
 pub mod status;
 mod text;
@@ -51,6 +51,8 @@ enum Verb {
     Deny(deny::Args),
     /// List recorded sessions
     Sessions(sessions::SessionsArgs),
+    /// Show a recorded session, as it went
+    Replay(replay::ReplayArgs),
     /// Verify records: edited, cut, reordered, spliced, removed?
     Verify(verify::VerifyArgs),
     /// Check policy files before they count
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
         Verb::Approve(args) => wait(approve::run(args, socket)),
         Verb::Deny(args) => wait(deny::run(args, socket)),
         Verb::Sessions(args) => sessions::run(&args, &records),
+        Verb::Replay(args) => replay::run(&args, &records),
         Verb::Verify(args) => verify::run(&args, &records),
         Verb::Policy(args) => policy::run(&args),
         Verb::Uninstall => agent::uninstall(&config),
@@ -94,6 +97,3 @@ fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     anstream::eprintln!("tollgate: {error}");
     ExitCode::from(2)
 }
-=======
-pub mod replay;
->>>>>>> mask

@@ -272,15 +272,9 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
         self.rows
     }
 
-<<<<<<< HEAD
-    /// Whether what went to the client ends with a whole message, so that one of ours can follow.
-    pub fn is_between_messages(&self) -> bool {
-        self.outflow == 0
-=======
     /// Whether the client has had only whole messages, so that an error or a notice can be put behind them.
     pub fn is_between_messages(&self) -> bool {
         self.outflow == 0 && self.long_row.is_none()
->>>>>>> pgrelay
     }
 
     /// Whether the server owes the client no answer: the session can be ended without cutting anything off.
