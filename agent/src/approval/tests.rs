@@ -9,7 +9,7 @@ use crate::protocol::HoldOutcome;
 const JOB_UID: u32 = 1001;
 const STARTER_UID: u32 = 1002;
 const DBA_UID: u32 = 2001;
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 
 fn info(timeout: Duration) -> HoldInfo {
     HoldInfo {
