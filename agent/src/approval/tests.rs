@@ -281,3 +281,12 @@ async fn a_hold_is_shown_to_those_who_may_decide_alone() {
         assert_eq!(holds.list_for(&approver).len(), sees, "{approver:?}");
     }
 }
+
+#[test]
+fn accounts_come_from_the_hosts_user_database() {
+    let root = Approver::look_up(0).unwrap();
+    assert_eq!(root.name(), "root");
+    // No host gives this one away.
+    let nobody = Approver::look_up(3_999_999_999).unwrap();
+    assert_eq!(nobody.name(), "uid 3999999999");
+}
