@@ -329,5 +329,5 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 const ID_LENGTH: usize = 8;
 const WITHDRAWN: &str = "was withdrawn: its client cancelled it or went away";
 /// Stands for "never": longer than the agent runs, and far from overflow.
-const YEARS: Duration = Duration::from_secs(10 * 365 * 86_400);
+const YEARS: Duration = Duration::from_hours(10 * 365 * 24);
 const REMEMBERED: usize = 256;

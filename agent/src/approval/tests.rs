@@ -9,7 +9,7 @@ use crate::protocol::HoldOutcome;
 const JOB_UID: u32 = 1001;
 const STARTER_UID: u32 = 1002;
 const DBA_UID: u32 = 2001;
-const LONG: Duration = Duration::from_secs(600);
+const LONG: Duration = Duration::from_mins(10);
 
 fn info(timeout: Duration) -> HoldInfo {
     HoldInfo {
@@ -280,4 +280,13 @@ async fn a_hold_is_shown_to_those_who_may_decide_alone() {
     ] {
         assert_eq!(holds.list_for(&approver).len(), sees, "{approver:?}");
     }
+}
+
+#[test]
+fn accounts_come_from_the_hosts_user_database() {
+    let root = Approver::look_up(0).unwrap();
+    assert_eq!(root.name(), "root");
+    // No host gives this one away.
+    let nobody = Approver::look_up(3_999_999_999).unwrap();
+    assert_eq!(nobody.name(), "uid 3999999999");
 }

@@ -112,10 +112,11 @@ fn render(holds: &[HoldView], now: DateTime<Utc>, width: usize) -> String {
             one_line(&hold.command.text),
         ]
     }));
-    let mut out: String = table(&rows)
-        .lines()
-        .map(|line| format!("{}\n", cut(line, width)))
-        .collect();
+    let mut out = String::new();
+    for line in table(&rows).lines() {
+        out.push_str(&cut(line, width));
+        out.push('\n');
+    }
     for hold in holds {
         out.push('\n');
         out.push_str(&details(hold, now));

@@ -169,7 +169,7 @@ mod tests {
             terms: HoldTerms {
                 rules: vec!["deletes".into()],
                 approvers: vec![user.name],
-                timeout: Duration::from_secs(600),
+                timeout: Duration::from_mins(10),
             },
             writing_since: None,
         }

@@ -13,9 +13,9 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::ControlError;
 use super::message::{AgentStatus, LiveSession, Request, Response};
 use super::peer::{Peer, Seats};
-use super::{ControlError, DEFAULT_GROUP};
 use crate::approval::{Approver, Decision, Holds};
 use crate::model::HoldId;
 
@@ -98,8 +98,15 @@ impl Server {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            let Some(peer) = Peer::of(&stream) else { continue };
+            let Some(peer) = Peer::of(&stream) else {
+                turn_away(
+                    &stream,
+                    "the agent cannot see your process; ask from the host's own pid namespace",
+                );
+                continue;
+            };
             let Some(seat) = seats.take(peer.uid) else {
+                turn_away(&stream, "you have too many connections to the agent; close some");
                 continue;
             };
             let desk = Arc::clone(&desk);
@@ -126,12 +133,11 @@ impl Drop for Server {
 fn check_place(path: &Path) -> Result<(), ControlError> {
     let path = path.to_owned();
     match std::fs::symlink_metadata(&path) {
-        Err(_) => Ok(()),
         Ok(metadata) if !metadata.file_type().is_socket() => Err(ControlError::InTheWay { path }),
         Ok(_) if std::os::unix::net::UnixStream::connect(&path).is_ok() => {
             Err(ControlError::AlreadyRunning { path })
         }
-        Ok(_) => Ok(()),
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
@@ -145,11 +151,13 @@ fn tempdir_in(directory: &Path) -> io::Result<PathBuf> {
 fn make_socket(workplace: &Path, path: &Path, group: Option<&str>) -> io::Result<(UnixListener, (u64, u64))> {
     let listener = UnixListener::bind(workplace)?;
     let finish = || -> io::Result<(u64, u64)> {
-        match group.map(Group::from_name).transpose()?.flatten() {
-            Some(group) => chown(workplace, None, Some(group.gid.as_raw()))?,
-            None => {
-                tracing::info!("there is no group `{DEFAULT_GROUP}`: only root can reach the control socket")
-            }
+        if let Some(group) = group.map(Group::from_name).transpose()?.flatten() {
+            chown(workplace, None, Some(group.gid.as_raw()))?;
+        } else {
+            tracing::info!(
+                group,
+                "there is no such group: only root can reach the control socket"
+            );
         }
         std::fs::set_permissions(workplace, std::fs::Permissions::from_mode(0o660))?;
         let metadata = std::fs::symlink_metadata(workplace)?;
@@ -167,15 +175,8 @@ impl Desk {
         let (reader, mut writer) = stream.into_split();
         let mut reader = BufReader::new(reader);
         while let Some(line) = read_line(&mut reader).await? {
-            let request = match serde_json::from_slice(&line) {
-                Ok(request) => request,
-                Err(_) => return send(
-                    &mut writer,
-                    &refused(
-                        "the request cannot be understood; command and agent have to be of the same version",
-                    ),
-                )
-                .await,
+            let Ok(request) = serde_json::from_slice(&line) else {
+                return send(&mut writer, &refused(UNINTELLIGIBLE)).await;
             };
             // Asked for each request: a process can be moved into a managed cgroup while it is connected.
             if self.handler.is_managed(peer.pid) {
@@ -233,7 +234,7 @@ impl Desk {
             send(&mut writer, &self.approvals(peer).await).await?;
             let mut more = [0];
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return Ok(()) },
+                next = changes.changed() => if next.is_err() { return Ok(()) },
                 // A watcher has nothing more to say; whatever comes, above all its end, ends the watch.
                 _ = reader.read(&mut more) => return Ok(()),
             }
@@ -285,6 +286,14 @@ impl Desk {
     }
 }
 
+/// Says so without waiting: a fresh socket's buffer takes one line, and if not, closing says enough.
+fn turn_away(stream: &UnixStream, why: &str) {
+    if let Ok(mut line) = serde_json::to_vec(&refused(why)) {
+        line.push(b'\n');
+        let _unheard = stream.try_write(&line);
+    }
+}
+
 async fn look_up(peer: Peer) -> Result<Approver, Response> {
     let looked_up = tokio::task::spawn_blocking(move || Approver::look_up(peer.uid));
     match timeout(PATIENCE, looked_up).await {
@@ -321,6 +330,8 @@ async fn send(writer: &mut OwnedWriteHalf, response: &Response) -> io::Result<()
         .map_err(|_| io::ErrorKind::TimedOut)?
 }
 
+const UNINTELLIGIBLE: &str =
+    "the request cannot be understood; command and agent have to be of the same version";
 const LONGEST_REQUEST: u64 = 64 * 1024;
 const LONGEST_REASON: usize = 500;
 /// How long a peer may take to read an answer, and the user database to give one.

@@ -98,7 +98,7 @@ fn info() -> HoldInfo {
             rules: vec!["deletes".into()],
             // Whoever runs the tests.
             approvers: vec![own_name()],
-            timeout: Duration::from_secs(600),
+            timeout: Duration::from_mins(10),
         },
         writing_since: None,
     }

@@ -8,6 +8,8 @@ use crate::model::SessionId;
 
 fn secret_file(directory: &Path, content: &[u8], mode: u32) -> PathBuf {
     let path = directory.join("secret");
+    // One of before may not let itself be written.
+    let _not_there = fs::remove_file(&path);
     fs::write(&path, content).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     path

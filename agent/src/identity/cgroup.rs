@@ -39,7 +39,7 @@ fn unit(path: &str) -> Option<String> {
     let first = path
         .split('/')
         .filter(|part| !part.is_empty())
-        .find(|part| !part.ends_with(".slice"))?;
+        .find(|part| part.rsplit_once('.').is_none_or(|(_, kind)| kind != "slice"))?;
     // systemd puts `_` before names that the kernel keeps for itself.
     let name = first.strip_prefix('_').unwrap_or(first);
     let (stem, kind) = name.rsplit_once('.')?;

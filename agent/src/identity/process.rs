@@ -239,6 +239,15 @@ mod tests {
         assert_eq!(parse_cgroup(b"1:cpu:/\n"), None);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn nothing_in_proc_stops_it(raw in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            parse_stat(&raw);
+            parse_cgroup(&raw);
+            parse_file_gid(&raw);
+        }
+    }
+
     #[test]
     fn the_group_of_file_accesses_is_the_fourth() {
         let status = b"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9\n";

@@ -144,8 +144,9 @@ fn by_looks(argument: &str) -> String {
 /// `None` if a pattern did not compile, which a test rules out; then whole arguments are hidden.
 static PATTERNS: LazyLock<Option<Vec<Regex>>> = LazyLock::new(|| {
     [
-        // scheme://user:SECRET@host
-        r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@]*:([^\s@]+)@",
+        // scheme://user:SECRET@host, to the last @ of the word: a password may hold one, and clients differ in
+        // where they end it.
+        r"[A-Za-z][A-Za-z0-9+.-]*://[^\s/:@]*:(\S+)@",
         // password=SECRET, "token": "SECRET", PGPASSWORD='SECRET'
         r#"(?i)[\w.-]*(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)[\w.-]*["']?\s*[=:]\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s&;,"']+)"#,
         // --password SECRET inside a shell command
@@ -201,6 +202,7 @@ mod tests {
             &["psql", "postgres://app:hunter2@db/orders"][..],
             &["psql", "postgresql://:hunter2@db/orders?x=1"],
             &["psql", "postgres://app:hunter2/with@slash@db/orders"],
+            &["psql", "postgres://app:p@hunter2@db/orders"],
             &["psql", "host=db password=hunter2 user=app"],
             &["psql", "host=db password='hunter2 \\' hunter2' user=app"],
             &["psql", "postgres://db/orders?user=app&password=hunter2&x=1"],
@@ -230,6 +232,25 @@ mod tests {
             let shown = shown(arguments);
             assert!(!shown.contains("hunter2"), "{shown}");
             assert!(shown.contains(HIDDEN), "{shown}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_password_of_any_letters_is_hidden(secret in "[!-~]{6,24}") {
+            for line in [
+                format!("tool\0--password={secret}"),
+                format!("tool\0--password\0{secret}"),
+                format!("psql\0postgres://app:{secret}@db/orders"),
+            ] {
+                let shown = command_line(line.as_bytes());
+                proptest::prop_assert!(!shown.iter().any(|argument| argument.contains(&secret)), "{shown:?}");
+            }
+        }
+
+        #[test]
+        fn no_command_line_stops_it(raw in proptest::collection::vec(proptest::num::u8::ANY, 0..600)) {
+            command_line(&raw);
         }
     }
 

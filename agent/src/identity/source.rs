@@ -34,7 +34,9 @@ pub(super) fn from_environment(facts: &FlowFacts, name: &str) -> Result<Secret, 
             break;
         }
         match variable(&handle, name) {
-            Ok(Some(value)) if !value.trim_ascii().is_empty() => return secret(value, || format!("${name}")),
+            Ok(Some(value)) if !value.trim_ascii().is_empty() => {
+                return secret(&value, || format!("${name}"));
+            }
             Ok(_) => {}
             Err(error) if handle.pid == facts.pid => return Err(gone(error)),
             // An ancestor that ended meanwhile, or that may not be read, has no say; nor have those above it.
@@ -93,7 +95,7 @@ pub(super) fn from_file(facts: &FlowFacts, container: bool, path: &Path) -> Resu
     };
     read_as(&root, path, facts.uid, gid)
         .map_err(unreadable)
-        .and_then(|bytes| secret(bytes, || format!("the token file {}", path.display())))
+        .and_then(|bytes| secret(&bytes, || format!("the token file {}", path.display())))
 }
 
 pub(super) fn read_as(root: &OwnedFd, path: &Path, uid: u32, gid: u32) -> io::Result<Zeroizing<Vec<u8>>> {
@@ -138,7 +140,7 @@ fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     }
 }
 
-fn secret(bytes: Zeroizing<Vec<u8>>, origin: impl Fn() -> String) -> Result<Secret, IdentityError> {
+fn secret(bytes: &[u8], origin: impl Fn() -> String) -> Result<Secret, IdentityError> {
     if bytes.len() > LONGEST_TOKEN {
         return Err(IdentityError::TokenTooLong { origin: origin() });
     }

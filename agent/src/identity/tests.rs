@@ -111,7 +111,7 @@ async fn a_flow_is_tied_to_its_process() {
         ["job", "--password=***", "postgres://u:***@db/x"]
     );
     let age = SystemTime::now().duration_since(known.started_at.into()).unwrap();
-    assert!(age < Duration::from_secs(60), "{age:?}");
+    assert!(age < Duration::from_mins(1), "{age:?}");
     let shown = format!(
         "{} {}",
         serde_json::to_string(&identity).unwrap(),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use openidconnect::JsonWebKey;
 use openidconnect::core::CoreJsonWebKeySet;
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use super::TokenError;
 use super::fetch;
@@ -57,22 +58,25 @@ impl Issuer {
         now: Instant,
     ) -> Result<Arc<CoreJsonWebKeySet>, TokenError> {
         let plan = self.cache.lock().plan(kid, now);
-        match plan {
+        let in_hand = match plan {
             Plan::Use(keys) => return Ok(keys),
             Plan::Refuse(reason) => return Err(TokenError::Unavailable { reason }),
-            Plan::Ask {
-                meanwhile: Some(keys),
-            } if self.asking.try_lock().is_err() => return Ok(keys),
-            Plan::Ask { .. } => {}
-        }
+            Plan::Ask { meanwhile } => meanwhile,
+        };
         // A task of its own: a client that goes away must not leave the question half asked.
         let issuer = Arc::clone(self);
         let kid_of_task = kid.map(str::to_owned);
         let asked = tokio::spawn(async move { issuer.ask(kid_of_task.as_deref(), now).await });
-        let stopping = |_| TokenError::Unavailable {
-            reason: "the agent stops".to_owned(),
-        };
-        asked.await.map_err(stopping)?;
+        if let Some(keys) = in_hand {
+            // An issuer that hangs must not hold up those whose key is known.
+            if timeout(BRIEF, asked).await.is_err() {
+                return Ok(keys);
+            }
+        } else if asked.await.is_err() {
+            return Err(TokenError::Unavailable {
+                reason: "the agent stops".to_owned(),
+            });
+        }
         match self.cache.lock().plan(kid, now) {
             Plan::Use(keys)
             | Plan::Ask {
@@ -144,12 +148,14 @@ impl KeyCache {
 const FRESH: Duration = Duration::from_mins(5);
 /// How long keys are used while the issuer cannot be reached, counted from its last answer.
 const USABLE: Duration = Duration::from_hours(1);
+/// How long a token whose key is known waits for newer keys.
+const BRIEF: Duration = Duration::from_secs(2);
 /// Shortest time between two questions to an issuer, whatever tokens come.
 const PAUSE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use openidconnect::JsonWebKeyId;
     use openidconnect::core::{CoreJsonCurveType, CoreJsonWebKey, CoreJsonWebKeySet};
@@ -176,10 +182,7 @@ mod tests {
         let start = Instant::now();
         let cache = filled(start);
         for kid in [None, Some("known")] {
-            assert!(matches!(
-                cache.plan(kid, start + FRESH - Duration::from_secs(1)),
-                Plan::Use(_)
-            ));
+            assert!(matches!(cache.plan(kid, start + FRESH / 2), Plan::Use(_)));
         }
         assert!(
             matches!(cache.plan(Some("new"), start + PAUSE / 2), Plan::Use(_)),

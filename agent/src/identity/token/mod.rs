@@ -71,7 +71,7 @@ pub enum TokenError {
     #[error("its signature algorithm is not accepted; RS256 to PS512, ES256, ES384 and EdDSA are")]
     Algorithm,
     /// Of another kind than identity or access token.
-    #[error("it is a token of another kind ({reason})")]
+    #[error("it is a token of another kind ({reason:?})")]
     Kind {
         /// What the library said.
         reason: String,
@@ -136,8 +136,11 @@ pub enum TokenError {
 /// Verifies tokens, and keeps the keys of the issuers. One for the whole agent.
 #[derive(Debug, Default)]
 pub struct TokenVerifier {
-    issuers: Mutex<HashMap<(String, Option<PathBuf>), Arc<Issuer>>>,
+    issuers: Mutex<HashMap<IssuerKey, Arc<Issuer>>>,
 }
+
+/// URL and extra authorities: the same issuer seen through other authorities is asked again.
+type IssuerKey = (String, Option<PathBuf>);
 
 /// Both clocks, read once for a verification.
 #[derive(Clone, Copy, Debug)]
@@ -201,7 +204,7 @@ impl TokenVerifier {
             }
         });
         let no_nonce = |_: Option<&Nonce>| Ok(());
-        let verified = parsed
+        let sound = parsed
             .claims(&verifier, no_nonce)
             .map_err(|error| explain(&error, spec, header.kid.as_deref()))?;
 
@@ -210,12 +213,12 @@ impl TokenVerifier {
         if not_before(&all).is_some_and(|start| start > wall + leeway) {
             return Err(TokenError::NotYet);
         }
-        let expires_at = verified.expiration();
+        let expires_at = sound.expiration();
         Ok(TokenClaims {
             issuer: spec.issuer.clone(),
-            subject: claims::cut(verified.subject().as_str()),
+            subject: claims::cut(sound.subject().as_str()),
             audience: spec.audience.clone(),
-            issued_at: verified.issue_time(),
+            issued_at: sound.issue_time(),
             expires_at,
             claims: claims::check(&all, &spec.claims)?,
             valid_until: SystemTime::from(expires_at) + spec.leeway,

@@ -32,18 +32,16 @@ impl Provider {
         let mut line = String::new();
         let mut output = BufReader::new(child.stdout.take().unwrap());
         output.read_line(&mut line).unwrap();
-        match line.trim().parse::<u16>() {
-            Ok(port) => Ok(Self {
+        if let Ok(port) = line.trim().parse::<u16>() {
+            return Ok(Self {
                 child,
                 _output: output,
                 issuer: format!("http://127.0.0.1:{port}"),
-            }),
-            Err(_) => {
-                let _already_gone = child.kill();
-                child.wait().unwrap();
-                Err(format!("the provider printed {line:?} and no port"))
-            }
+            });
         }
+        let _already_gone = child.kill();
+        child.wait().unwrap();
+        Err(format!("the provider printed {line:?} and no port"))
     }
 
     /// Asks the token end point as `client`, with the form's further fields.
@@ -134,20 +132,20 @@ async fn tokens_of_a_real_provider_are_verified() {
             audience: client.into(),
             ..good.clone()
         };
-        let verified = verifier
+        let claims = verifier
             .verify(&token, &spec)
             .await
             .unwrap_or_else(|error| panic!("{client}: {error}"));
-        assert_eq!(verified.subject, "job-4711");
-        assert_eq!(verified.claims["project_path"], "acme/report");
-        assert!(verified.valid_until > std::time::SystemTime::now());
+        assert_eq!(claims.subject, "job-4711");
+        assert_eq!(claims.claims["project_path"], "acme/report");
+        assert!(claims.valid_until > std::time::SystemTime::now());
     }
 
     // An access token in JWT form, addressed by a resource indicator.
     let resource = "grant_type=client_credentials&resource=urn:tollgate";
     let access = provider.token("tollgate", resource, "access_token").await;
-    let verified = verifier.verify(&access, &good).await.unwrap();
-    assert_eq!(verified.claims["ref_protected"], "true");
+    let claims = verifier.verify(&access, &good).await.unwrap();
+    assert_eq!(claims.claims["ref_protected"], "true");
 
     let other = provider
         .token("vault", "grant_type=urn:tollgate:test:job", "id_token")

@@ -1,6 +1,6 @@
 //! An issuer for tests: discovery and keys over HTTP on loopback, and tokens of any shape.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -9,6 +9,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ed25519_dalek::{Signer, SigningKey};
 use parking_lot::Mutex;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::model::Secret;
@@ -39,10 +40,30 @@ fn jwk(kid: &str, key: &SigningKey) -> Value {
 }
 
 impl TestIssuer {
+    /// Over plain HTTP.
     pub(super) fn start() -> Self {
+        Self::start_with(None)
+    }
+
+    /// Over HTTPS, and the PEM certificate that vouches for it.
+    pub(super) fn start_tls() -> (Self, String) {
+        let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
+        let config =
+            ServerConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+                .with_safe_default_protocol_versions()
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(vec![made.cert.der().clone()], key.into())
+                .unwrap();
+        (Self::start_with(Some(Arc::new(config))), made.cert.pem())
+    }
+
+    fn start_with(tls: Option<Arc<ServerConfig>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let url = format!("http://{address}");
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{address}");
         let shared = Arc::new(Shared {
             url: url.clone(),
             keys: Mutex::new(vec![jwk("one", &key(1))]),
@@ -56,7 +77,14 @@ impl TestIssuer {
                 if *of_server.stop.lock() {
                     return;
                 }
-                of_server.answer(&stream.unwrap());
+                let mut stream = stream.unwrap();
+                match &tls {
+                    None => of_server.answer(&mut stream),
+                    Some(tls) => {
+                        let connection = ServerConnection::new(Arc::clone(tls)).unwrap();
+                        of_server.answer(&mut StreamOwned::new(connection, stream));
+                    }
+                }
             }
         });
         Self {
@@ -110,14 +138,11 @@ impl Drop for TestIssuer {
 }
 
 impl Shared {
-    fn answer(&self, mut stream: &TcpStream) {
-        let mut lines = BufReader::new(stream).lines();
-        let request = lines.next().and_then(Result::ok).unwrap_or_default();
-        for line in lines {
-            if line.unwrap_or_default().is_empty() {
-                break;
-            }
-        }
+    fn answer(&self, stream: &mut (impl Read + Write)) {
+        // A client that does not trust the certificate ends it here, with nothing to answer.
+        let Some(Ok(request)) = BufReader::new(&mut *stream).lines().next() else {
+            return;
+        };
         let (status, body) = match self.instead.lock().clone() {
             Some(instead) => instead,
             None if request.starts_with("GET /.well-known/openid-configuration ") => {

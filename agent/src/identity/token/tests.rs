@@ -10,7 +10,9 @@ use super::{Now, TokenClaims, TokenError, TokenVerifier};
 use crate::config::{IdentitySpec, TokenSource};
 use crate::model::Secret;
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
+
+type Check = fn(&TokenError) -> bool;
 
 struct Stand {
     issuer: TestIssuer,
@@ -93,7 +95,6 @@ async fn a_good_token_gives_its_claims_and_its_end() {
 async fn each_wrong_claim_is_refused() {
     let stand = Stand::new();
     let now = stand.now.wall.duration_since(UNIX_EPOCH).unwrap().as_secs();
-    type Check = fn(&TokenError) -> bool;
     let table: &[(&str, Value, Check)] = &[
         ("aud", json!("vault"), |error| {
             matches!(error, TokenError::Audience { .. })
@@ -324,4 +325,30 @@ async fn many_at_once_ask_once() {
     let all = futures_util::future::join_all((0..32).map(|_| stand.verify(&good))).await;
     assert!(all.iter().all(Result::is_ok));
     assert_eq!(stand.issuer.questions(), 1);
+}
+
+#[tokio::test]
+async fn an_https_issuer_is_believed_through_its_authority_alone() {
+    let (issuer, certificate) = TestIssuer::start_tls();
+    let mut stand = Stand::new();
+    stand.spec.issuer.clone_from(&issuer.url);
+    stand.issuer = issuer;
+    let good = token("one", &key(1), &stand.claims());
+    let error = stand.verify(&good).await.unwrap_err();
+    assert!(
+        matches!(&error, TokenError::Unavailable { reason } if reason.contains("cannot be reached")),
+        "{error}"
+    );
+
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), certificate).unwrap();
+    stand.spec.ca = Some(file.path().to_owned());
+    stand.verify(&good).await.unwrap();
+
+    std::fs::write(file.path(), "no certificate").unwrap();
+    let error = stand.verify_after(2 * 60 * MINUTE, &good).await.unwrap_err();
+    assert!(
+        error.to_string().contains("put PEM certificates there"),
+        "{error}"
+    );
 }
