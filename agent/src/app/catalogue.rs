@@ -74,6 +74,17 @@ impl Catalogue {
         Ok(Self { set, services })
     }
 
+    /// Whether every secret can be read now: told at the start, not in the night when a job needs it.
+    pub(super) async fn check_secrets(&self) -> Result<(), ServiceError> {
+        for service in self.services.values() {
+            if let Some(credentials) = &service.credentials {
+                let failed = |source| ServiceError::Credential { service: service.name.clone(), source };
+                credentials.check().await.map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The service that a flow goes to, and the endpoint of it that matched.
     pub(super) fn service(
         &self,

@@ -96,6 +96,7 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
     let state = StateDir::open(&config.state_dir).map_err(host(format!("{}", config.state_dir.display())))?;
     let mask_key = state.mask_key().map_err(host("the key of the masks"))?;
     let catalogue = Catalogue::new(set.clone(), mask_key)?;
+    catalogue.check_secrets().await?;
     for service in catalogue.opaque() {
         tracing::warn!(service = %service.name, "this service is opaque: recorded, neither judged nor masked");
     }
