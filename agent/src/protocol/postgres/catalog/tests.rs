@@ -32,6 +32,8 @@ CREATE VIEW crm.over_hidden AS SELECT * FROM crm.hidden;
 CREATE VIEW crm.by_query AS SELECT query_to_xml('SELECT email FROM crm.customers', true, false, '');
 CREATE VIEW crm.passwords AS SELECT passwd FROM pg_shadow;
 CREATE VIEW crm.samples AS SELECT most_common_vals::text FROM pg_stats;
+CREATE EXTENSION pgcrypto;
+CREATE VIEW crm.folded AS SELECT digest(name, 'sha256') AS h FROM crm.customers;
 CREATE TABLE crm.events (id int, at date, actor text) PARTITION BY RANGE (at);
 CREATE TABLE crm.events_old PARTITION OF crm.events FOR VALUES FROM ('2000-01-01') TO ('2020-01-01');
 CREATE TABLE crm.events_new (actor text, id int, at date);
@@ -54,11 +56,15 @@ impl Stages for Asker<'_> {
     }
 
     fn judge(&mut self, _: &Arc<Command>, _: &[Parameter]) -> Result<Ruling, SessionEnd> {
-        Err(SessionEnd::Agent("the agent's own look-ups are not judged".to_owned()))
+        Err(SessionEnd::Agent(
+            "the agent's own look-ups are not judged".to_owned(),
+        ))
     }
 
     async fn hold(&mut self, _: HoldRequest) -> Result<HoldOutcome, SessionEnd> {
-        Err(SessionEnd::Agent("the agent's own look-ups are not held".to_owned()))
+        Err(SessionEnd::Agent(
+            "the agent's own look-ups are not held".to_owned(),
+        ))
     }
 
     fn masks(&self) -> Arc<Masks> {
@@ -88,8 +94,15 @@ fn made_of(relation: &Relation) -> Vec<String> {
 }
 
 fn origins(relation: &Relation, column: &str) -> Vec<String> {
-    let (attribute, _) = relation.columns.iter().find(|(_, name)| &***name == column).unwrap();
-    relation.origins(*attribute).map(|origin| origin.to_string()).collect()
+    let (attribute, _) = relation
+        .columns
+        .iter()
+        .find(|(_, name)| &***name == column)
+        .unwrap();
+    relation
+        .origins(*attribute)
+        .map(|origin| origin.to_string())
+        .collect()
 }
 
 /// Sessions run in tasks that move between threads.
@@ -100,96 +113,178 @@ fn look_ups_can_be_spawned(catalog: &mut Catalog, asker: &mut Asker<'_>) {
     is_send(catalog.relations_named(asker, &[]));
 }
 
-#[tokio::test]
-async fn relations_are_followed_to_the_columns_that_they_are_made_of() {
-    let server = Server::start(&Authority::new(), "host all app 127.0.0.1/32 scram-sha-256", SCHEMA);
-    let target = server.target(TlsMode::Disable, None, None);
-    let cache = Arc::new(CatalogCache::default());
-    let mut catalog = Catalog::new(target, "postgres".to_owned(), Arc::clone(&cache));
-    let mut asker = Asker {
-        server: &server,
-        dialled: 0,
-    };
-    let one = async |asker: &mut Asker<'_>, catalog: &mut Catalog, relation: &str| -> Arc<Relation> {
-        let mut found = catalog.relations_named(asker, &[name(Some("crm"), relation)]).await.unwrap();
+/// A session that does nothing but ask.
+struct Look<'a> {
+    catalog: Catalog,
+    asker: Asker<'a>,
+}
+
+impl Look<'_> {
+    async fn named(&mut self, schema: Option<&str>, relation: &str) -> Vec<Arc<Relation>> {
+        let names = [name(schema, relation)];
+        self.catalog
+            .relations_named(&mut self.asker, &names)
+            .await
+            .unwrap()
+    }
+
+    /// The one relation of this name in schema `crm`.
+    async fn one(&mut self, relation: &str) -> Arc<Relation> {
+        let mut found = self.named(Some("crm"), relation).await;
         assert_eq!(found.len(), 1, "{relation}");
         found.remove(0)
-    };
+    }
+}
 
-    let every = catalog.relations_named(&mut asker, &[name(None, "customers")]).await.unwrap();
+#[tokio::test]
+async fn relations_are_followed_to_the_columns_that_they_are_made_of() {
+    let server = Server::start(
+        &Authority::new(),
+        "host all app 127.0.0.1/32 scram-sha-256",
+        SCHEMA,
+    );
+    let cache = Arc::new(CatalogCache::default());
+    let mut look = Look {
+        catalog: Catalog::new(
+            server.target(TlsMode::Disable, None, None),
+            "postgres".to_owned(),
+            cache,
+        ),
+        asker: Asker {
+            server: &server,
+            dialled: 0,
+        },
+    };
+    tables(&mut look).await;
+    views(&mut look).await;
+    what_cannot_be_followed(&mut look).await;
+    partitions(&mut look).await;
+    what_is_known_is_not_asked_for_again(&mut look, &server).await;
+    odd_names(&mut look, &server).await;
+}
+
+async fn tables(look: &mut Look<'_>) {
+    let every = look.named(None, "customers").await;
     let mut schemas: Vec<&str> = every.iter().map(|relation| &*relation.schema).collect();
     schemas.sort_unstable();
     assert_eq!(schemas, ["audit", "crm"]);
 
-    let customers = one(&mut asker, &mut catalog, "customers").await;
-    let columns: Vec<(i16, &str)> = customers.columns.iter().map(|(number, name)| (*number, &**name)).collect();
+    let customers = look.one("customers").await;
+    let columns: Vec<(i16, &str)> = customers
+        .columns
+        .iter()
+        .map(|(number, name)| (*number, &**name))
+        .collect();
     assert_eq!(columns, [(1, "id"), (3, "email"), (4, "name"), (5, "email_low")]);
     assert!(!customers.opaque && !customers.rewritten);
     assert_eq!(origins(&customers, "name"), ["crm.customers.name"]);
-    assert_eq!(origins(&customers, "email_low"), ["crm.customers.email_low", "crm.customers.email"]);
+    assert_eq!(
+        origins(&customers, "email_low"),
+        ["crm.customers.email_low", "crm.customers.email"]
+    );
 
-    let v1 = one(&mut asker, &mut catalog, "v1").await;
-    assert_eq!(made_of(&v1), ["crm.customers.email", "crm.customers.id"]);
+    let toast = look
+        .asker
+        .server
+        .run("SELECT reltoastrelid::oid FROM pg_catalog.pg_class WHERE oid = 'crm.customers'::regclass");
+    let toast = look
+        .catalog
+        .relations_by_oid(&mut look.asker, &[toast.parse().unwrap()])
+        .await
+        .unwrap()
+        .remove(0);
+    assert!(origins(&toast, "chunk_data").contains(&"crm.customers.email".to_owned()));
+}
+
+async fn views(look: &mut Look<'_>) {
     let email = "crm.customers.email".to_owned();
-    let m3 = one(&mut asker, &mut catalog, "m3").await;
+    assert_eq!(
+        made_of(&*look.one("v1").await),
+        ["crm.customers.email", "crm.customers.id"]
+    );
+    let m3 = look.one("m3").await;
     assert!(m3.rewritten && made_of(&m3).contains(&email) && made_of(&m3).contains(&"crm.v1.e".to_owned()));
     assert!(origins(&m3, "contact").contains(&email));
     assert!(!made_of(&m3).contains(&"crm.customers.name".to_owned()));
-
-    assert_eq!(made_of(&*one(&mut asker, &mut catalog, "counts").await), Vec::<String>::new());
+    assert!(made_of(&*look.one("counts").await).is_empty());
     for whole in ["whole", "whole_and_id"] {
-        assert!(made_of(&*one(&mut asker, &mut catalog, whole).await).contains(&email), "{whole}");
+        assert!(made_of(&*look.one(whole).await).contains(&email), "{whole}");
     }
-    for opaque in ["hidden", "over_hidden", "by_query", "samples"] {
-        assert!(one(&mut asker, &mut catalog, opaque).await.opaque, "{opaque}");
-    }
-    for clear in ["v2", "whole", "counts", "passwords"] {
-        assert!(!one(&mut asker, &mut catalog, clear).await.opaque, "{clear}");
-    }
-    let passwords = one(&mut asker, &mut catalog, "passwords").await;
+    let passwords = look.one("passwords").await;
     assert!(made_of(&passwords).contains(&"pg_catalog.pg_authid.rolpassword".to_owned()));
+}
 
-    let new = one(&mut asker, &mut catalog, "events_new").await;
-    assert_eq!(origins(&new, "actor"), ["crm.events_new.actor", "crm.events.actor"]);
+async fn what_cannot_be_followed(look: &mut Look<'_>) {
+    for opaque in ["hidden", "over_hidden", "by_query", "samples"] {
+        assert!(look.one(opaque).await.opaque, "{opaque}");
+    }
+    for clear in ["v2", "whole", "counts", "passwords", "folded"] {
+        assert!(!look.one(clear).await.opaque, "{clear}");
+    }
+}
+
+async fn partitions(look: &mut Look<'_>) {
+    let new = look.one("events_new").await;
+    assert_eq!(
+        origins(&new, "actor"),
+        ["crm.events_new.actor", "crm.events.actor"]
+    );
     assert_eq!(origins(&new, "id"), ["crm.events_new.id", "crm.events.id"]);
-    let events = one(&mut asker, &mut catalog, "events").await;
+    assert_eq!(
+        made_of(&new),
+        ["crm.events.actor", "crm.events.at", "crm.events.id"]
+    );
+    let events = look.one("events").await;
     assert_eq!(
         origins(&events, "actor"),
         ["crm.events.actor", "crm.events_new.actor", "crm.events_old.actor"]
     );
-    let actors = one(&mut asker, &mut catalog, "actors").await;
+    let actors = look.one("actors").await;
     assert!(origins(&actors, "actor").contains(&"crm.events_old.actor".to_owned()));
+}
 
-    let toast: u32 = server.run("SELECT reltoastrelid::oid FROM pg_catalog.pg_class WHERE oid = 'crm.customers'::regclass").parse().unwrap();
-    let toast = catalog.relations_by_oid(&mut asker, &[toast]).await.unwrap().remove(0);
-    assert!(origins(&toast, "chunk_data").contains(&email));
-
-    // By oid; what does not exist is left out; what is known is not asked for again, until it is forgotten.
-    let found = catalog.relations_by_oid(&mut asker, &[customers.oid, 4_000_000_000]).await.unwrap();
-    assert_eq!(found.len(), 1);
-    assert_eq!(catalog.cached_by_oid(&[customers.oid]).unwrap()[0].name, customers.name);
-    server.run("ALTER TABLE crm.customers RENAME COLUMN email TO mail");
-    assert_eq!(made_of(&*one(&mut asker, &mut catalog, "v1").await), made_of(&v1));
-    catalog.forget();
+async fn what_is_known_is_not_asked_for_again(look: &mut Look<'_>, server: &Server) {
+    let customers = look.one("customers").await;
+    let found = look
+        .catalog
+        .relations_by_oid(&mut look.asker, &[customers.oid, 4_000_000_000])
+        .await
+        .unwrap();
+    assert_eq!(found.len(), 1, "what does not exist is left out");
     assert_eq!(
-        made_of(&*one(&mut asker, &mut catalog, "v1").await),
+        look.catalog.cached_by_oid(&[customers.oid]).unwrap()[0].name,
+        customers.name
+    );
+    assert!(look.named(None, "nowhere").await.is_empty());
+
+    let before = made_of(&*look.one("v1").await);
+    server.run("ALTER TABLE crm.customers RENAME COLUMN email TO mail");
+    assert_eq!(made_of(&*look.one("v1").await), before);
+    look.catalog.forget();
+    assert_eq!(
+        made_of(&*look.one("v1").await),
         ["crm.customers.id", "crm.customers.mail"]
     );
-    assert!(catalog.relations_named(&mut asker, &[name(None, "nowhere")]).await.unwrap().is_empty());
-    assert_eq!(asker.dialled, 1);
+    assert_eq!(look.asker.dialled, 1);
 
     // A connection that the server has closed in between is opened again.
-    server.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tollgate catalog'");
-    while server.run("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tollgate catalog'") != "0" {}
-    catalog.forget();
-    assert_eq!(made_of(&*one(&mut asker, &mut catalog, "v1").await).len(), 2);
-    assert_eq!(asker.dialled, 2);
+    server.run(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tollgate catalog'",
+    );
+    while server.run("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tollgate catalog'")
+        != "0"
+    {}
+    look.catalog.forget();
+    assert_eq!(made_of(&*look.one("v1").await).len(), 2);
+    assert_eq!(look.asker.dialled, 2);
+}
 
-    // Temporary tables of other sessions, long names, and names that try to be more.
+async fn odd_names(look: &mut Look<'_>, server: &Server) {
     let long = "x".repeat(70);
-    server.run(&format!("CREATE TABLE public.{long} (a int); CREATE TABLE public.\"o'; --\\\" (a int)"));
+    server.run(&format!(
+        "CREATE TABLE public.{long} (a int); CREATE TABLE public.\"o'; --\\\" (a int)"
+    ));
     for odd in [long.as_str(), "o'; --\\"] {
-        let found = catalog.relations_named(&mut asker, &[name(Some("public"), odd)]).await.unwrap();
-        assert_eq!(found.len(), 1, "{odd}");
+        assert_eq!(look.named(Some("public"), odd).await.len(), 1, "{odd}");
     }
 }

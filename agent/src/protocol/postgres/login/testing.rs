@@ -35,14 +35,24 @@ pub(crate) struct Authority {
 }
 
 impl Server {
-    /// Starts a server. `hba`: lines of pg_hba.conf for TCP; `sql` is run by the superuser `admin` in database
+    /// Starts a server. `hba`: lines of `pg_hba.conf` for TCP; `sql` is run by the superuser `admin` in database
     /// `postgres`. TLS is on, with a certificate of `authority` for `db.acme.test` and 127.0.0.1.
     pub(crate) fn start(authority: &Authority, hba: &str, sql: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("pg-").tempdir().unwrap();
         give(dir.path());
         let data = dir.path().join("data");
         let made = as_postgres(&program("initdb"))
-            .args(["-U", "admin", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync", "-D"])
+            .args([
+                "-U",
+                "admin",
+                "-A",
+                "trust",
+                "-E",
+                "UTF8",
+                "--no-locale",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data)
             .output()
             .unwrap();
@@ -60,7 +70,11 @@ impl Server {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             give(&path);
         }
-        let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let port = StdListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let mut process = as_postgres(&program("postgres"))
             .arg("-D")
             .arg(&data)
@@ -74,7 +88,11 @@ impl Server {
         let mut log = BufReader::new(process.stderr.take().unwrap());
         let mut seen = String::new();
         while !seen.contains("ready to accept connections") {
-            assert_ne!(log.read_line(&mut seen).unwrap(), 0, "the server did not start: {seen}");
+            assert_ne!(
+                log.read_line(&mut seen).unwrap(),
+                0,
+                "the server did not start: {seen}"
+            );
         }
         // A full pipe would stop the server.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
@@ -86,7 +104,18 @@ impl Server {
     /// Runs `sql` as the superuser and gives what it says, unaligned.
     pub(crate) fn run(&self, sql: &str) -> String {
         let mut psql = Command::new(program("psql"))
-            .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "admin", "-d", "postgres"])
+            .args([
+                "-X",
+                "-q",
+                "-A",
+                "-t",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-U",
+                "admin",
+                "-d",
+                "postgres",
+            ])
             .args(["-p", &self.port.to_string(), "-h"])
             .arg(self.dir.path())
             .stdin(Stdio::piped())
@@ -96,7 +125,11 @@ impl Server {
             .unwrap();
         psql.stdin.take().unwrap().write_all(sql.as_bytes()).unwrap();
         let output = psql.wait_with_output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
@@ -240,7 +273,9 @@ impl Proxy {
             }
             Ok(Opened::Cancel { client, key }) => {
                 if let Cancelled::Forward(cancel) = self.cancels.cancel(key, &owner) {
-                    forward(dial(cancel.target().address).await, &cancel).await.unwrap();
+                    forward(dial(cancel.target().address).await, &cancel)
+                        .await
+                        .unwrap();
                 }
                 drop(client);
             }
@@ -257,7 +292,9 @@ pub(crate) fn program(name: &str) -> PathBuf {
         .filter(|path| path.exists())
         .collect();
     versions.sort();
-    versions.pop().expect("these tests need a PostgreSQL server: install the package postgresql")
+    versions
+        .pop()
+        .expect("these tests need a PostgreSQL server: install the package postgresql")
 }
 
 /// PostgreSQL refuses to run as root. The server dies with the thread that started it, even if that is killed.
@@ -273,7 +310,9 @@ fn as_postgres(program: &Path) -> Command {
 
 fn give(path: &Path) {
     if nix::unistd::geteuid().is_root() {
-        let user = nix::unistd::User::from_name("postgres").unwrap().expect("user postgres");
+        let user = nix::unistd::User::from_name("postgres")
+            .unwrap()
+            .expect("user postgres");
         chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
     }
 }

@@ -1,3 +1,4 @@
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::Arc;
 
@@ -66,11 +67,21 @@ async fn every_way_of_authentication_against_a_real_server() {
     let authority = Authority::new();
     let server = Server::start(&authority, HBA, USERS);
     let ca = authority.file(dir.path());
+    gets_in_and_shows_nothing_of_it(&server, &ca).await;
+    is_refused_cleanly(&server, &ca).await;
+    verifies_names_and_authorities(&server, &ca, &Authority::new().file(dir.path())).await;
+    notices_that_tls_is_off(&server, &ca).await;
+}
+
+async fn gets_in_and_shows_nothing_of_it(server: &Server, ca: &Path) {
     let plain = server.target(TlsMode::Disable, None, None);
     let require = server.target(TlsMode::Require, None, None);
-    let verified = server.target(TlsMode::VerifyFull, Some(&ca), Some("db.acme.test"));
-
-    for (user, password) in [("scram_app", "scram-secret"), ("md5_app", "md5-secret"), ("clear_app", "clear-secret")] {
+    let verified = server.target(TlsMode::VerifyFull, Some(ca), Some("db.acme.test"));
+    for (user, password) in [
+        ("scram_app", "scram-secret"),
+        ("md5_app", "md5-secret"),
+        ("clear_app", "clear-secret"),
+    ] {
         for target in [&plain, &require, &verified] {
             let started = attempt(target, &credential(user, password), "postgres").await;
             if user == "clear_app" && target.tls.mode() == TlsMode::Disable {
@@ -83,9 +94,16 @@ async fn every_way_of_authentication_against_a_real_server() {
             assert_eq!(session.stream.is_tls(), target.tls.mode() != TlsMode::Disable);
             assert_eq!(session.status, b'I');
             assert!(session.key.is_some());
-            assert!(session.parameters.contains(&("session_authorization".to_owned(), user.to_owned())));
+            assert!(
+                session
+                    .parameters
+                    .contains(&("session_authorization".to_owned(), user.to_owned()))
+            );
 
-            let key = CancelKey { process: 7, secret: *b"fake" };
+            let key = CancelKey {
+                process: 7,
+                secret: *b"fake",
+            };
             let greeting = greeting(&session, &startup("job"), key);
             let mut rest = BytesMut::from(&greeting[..]);
             let mut tags = Vec::new();
@@ -106,16 +124,29 @@ async fn every_way_of_authentication_against_a_real_server() {
             }
         }
     }
+}
 
+async fn is_refused_cleanly(server: &Server, ca: &Path) {
+    let verified = server.target(TlsMode::VerifyFull, Some(ca), Some("db.acme.test"));
     for user in ["scram_app", "md5_app", "clear_app", "no_such_app"] {
-        let error = attempt(&verified, &credential(user, "wrong-secret"), "postgres").await.unwrap_err();
-        assert!(matches!(&error, LoginError::Refused { sqlstate } if sqlstate.starts_with("28")), "{error}");
+        let error = attempt(&verified, &credential(user, "wrong-secret"), "postgres")
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(&error, LoginError::Refused { sqlstate } if sqlstate.starts_with("28")),
+            "{error}"
+        );
         says_nothing(&error, &[user, "wrong-secret", "127.0.0.1", "db.acme.test"]);
         let told = error.to_client(&"orders-db".into());
         assert_eq!(told.code, "28000");
-        assert_eq!(told.message, "tollgate: the login of service orders-db was refused by the server");
+        assert_eq!(
+            told.message,
+            "tollgate: the login of service orders-db was refused by the server"
+        );
     }
-    let gss = attempt(&verified, &credential("gss_app", "x"), "postgres").await.unwrap_err();
+    let gss = attempt(&verified, &credential("gss_app", "x"), "postgres")
+        .await
+        .unwrap_err();
     assert!(matches!(gss, LoginError::Unsupported("GSSAPI")), "{gss}");
 
     let app = credential("scram_app", "scram-secret");
@@ -130,24 +161,34 @@ async fn every_way_of_authentication_against_a_real_server() {
     };
     attempt(&verified, &elsewhere, "nowhere").await.unwrap();
     let smuggled = credential("scram_app\0role\0admin", "scram-secret");
-    assert!(matches!(attempt(&verified, &smuggled, "postgres").await, Err(LoginError::Credential)));
+    assert!(matches!(
+        attempt(&verified, &smuggled, "postgres").await,
+        Err(LoginError::Credential)
+    ));
+}
 
-    // Names and authorities.
-    let wrong_name = server.target(TlsMode::VerifyFull, Some(&ca), Some("other.acme.test"));
+async fn verifies_names_and_authorities(server: &Server, ca: &Path, stranger: &Path) {
+    let app = credential("scram_app", "scram-secret");
+    let wrong_name = server.target(TlsMode::VerifyFull, Some(ca), Some("other.acme.test"));
     let error = attempt(&wrong_name, &app, "postgres").await.unwrap_err();
-    assert!(matches!(&error, LoginError::Tls(TlsError::WrongName { name }) if name == "other.acme.test"), "{error}");
+    assert!(
+        matches!(&error, LoginError::Tls(TlsError::WrongName { name }) if name == "other.acme.test"),
+        "{error}"
+    );
     says_nothing_to_client(&error, "other.acme.test");
-    let stranger = Authority::new().file(dir.path());
-    let unknown = server.target(TlsMode::VerifyFull, Some(&stranger), Some("db.acme.test"));
+    let unknown = server.target(TlsMode::VerifyFull, Some(stranger), Some("db.acme.test"));
     let error = attempt(&unknown, &app, "postgres").await.unwrap_err();
-    assert!(matches!(error, LoginError::Tls(TlsError::UnknownAuthority { .. })), "{error}");
-    let by_address = server.target(TlsMode::VerifyFull, Some(&ca), None);
+    assert!(
+        matches!(error, LoginError::Tls(TlsError::UnknownAuthority { .. })),
+        "{error}"
+    );
+    let by_address = server.target(TlsMode::VerifyFull, Some(ca), None);
     attempt(&by_address, &app, "postgres").await.unwrap();
     let named = Target {
         tls: Arc::new(
             Upstream::from_spec(&TlsSpec {
                 upstream: TlsMode::VerifyFull,
-                ca: Some(ca.clone()),
+                ca: Some(ca.to_owned()),
                 server_name: Some("db.acme.test".to_owned()),
             })
             .unwrap(),
@@ -155,7 +196,11 @@ async fn every_way_of_authentication_against_a_real_server() {
         ..by_address
     };
     attempt(&named, &app, "postgres").await.unwrap();
+}
 
+async fn notices_that_tls_is_off(server: &Server, ca: &Path) {
+    let verified = server.target(TlsMode::VerifyFull, Some(ca), Some("db.acme.test"));
+    let app = credential("scram_app", "scram-secret");
     server.run("ALTER SYSTEM SET ssl = off; SELECT pg_reload_conf();");
     // The postmaster takes the change up when it gets to it.
     let refused = async {
@@ -165,7 +210,9 @@ async fn every_way_of_authentication_against_a_real_server() {
             }
         }
     };
-    let error = tokio::time::timeout(std::time::Duration::from_secs(20), refused).await.unwrap();
+    let error = tokio::time::timeout(std::time::Duration::from_secs(20), refused)
+        .await
+        .unwrap();
     assert!(matches!(error, LoginError::NoTls), "{error}");
 }
 
@@ -191,7 +238,10 @@ async fn psql(connection: &str, sql: &str) -> (bool, String) {
         .await
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
-    (output.status.success(), String::from_utf8(said).unwrap().trim().to_owned())
+    (
+        output.status.success(),
+        String::from_utf8(said).unwrap().trim().to_owned(),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -200,7 +250,9 @@ async fn a_real_psql_without_a_password_gets_in_and_a_real_driver_can_cancel() {
     let server = Server::start(&Authority::new(), HBA, USERS);
     let good = proxy(&server, &dir, "scram-secret").listen().await;
     let bad = proxy(&server, &dir, "wrong-secret").listen().await;
-    let at = |port: u16, more: &str| format!("host=localhost hostaddr=127.0.0.1 port={port} user=job dbname=postgres {more}");
+    let at = |port: u16, more: &str| {
+        format!("host=localhost hostaddr=127.0.0.1 port={port} user=job dbname=postgres {more}")
+    };
     let root = dir.path().join("ca.pem");
 
     for ssl in [
@@ -208,7 +260,11 @@ async fn a_real_psql_without_a_password_gets_in_and_a_real_driver_can_cancel() {
         "sslmode=disable".to_owned(),
         format!("sslmode=verify-full sslrootcert={}", root.display()),
     ] {
-        let seen = psql(&at(good, &ssl), "SELECT 6 * 7, (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid())").await;
+        let seen = psql(
+            &at(good, &ssl),
+            "SELECT 6 * 7, (SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid())",
+        )
+        .await;
         assert_eq!(seen, (true, "42|t".to_owned()), "{ssl}");
     }
     let seen = psql(
@@ -219,11 +275,20 @@ async fn a_real_psql_without_a_password_gets_in_and_a_real_driver_can_cancel() {
     assert_eq!(seen, (true, "77s|audit|nightly".to_owned()));
 
     let (ok, said) = psql(&at(good, "options='-c role=admin'"), "SELECT 1").await;
-    assert!(!ok && said.contains("the setting \"role\" may not be made"), "{said}");
+    assert!(
+        !ok && said.contains("the setting \"role\" may not be made"),
+        "{said}"
+    );
     let (ok, said) = psql(&at(good, "replication=database"), "SELECT 1").await;
-    assert!(!ok && said.contains("replication is not supported in this version"), "{said}");
+    assert!(
+        !ok && said.contains("replication is not supported in this version"),
+        "{said}"
+    );
     let (ok, said) = psql(&at(bad, "sslmode=require"), "SELECT 1").await;
-    assert!(!ok && said.contains("the login of service orders-db was refused"), "{said}");
+    assert!(
+        !ok && said.contains("the login of service orders-db was refused"),
+        "{said}"
+    );
     for word in ["scram_app", "wrong-secret"] {
         assert!(!said.contains(word), "{said}");
     }
@@ -235,15 +300,26 @@ async fn a_real_psql_without_a_password_gets_in_and_a_real_driver_can_cancel() {
     let cancel = client.cancel_token();
     let sleeping = client.batch_execute("SELECT pg_sleep(600)");
     let cancelling = async {
-        while server.run("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'") != "1" {}
+        while server.run("SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'") != "1"
+        {
+        }
         cancel.cancel_query(tokio_postgres::NoTls).await.unwrap();
     };
     let (slept, ()) = tokio::join!(sleeping, cancelling);
-    assert_eq!(slept.unwrap_err().code(), Some(&tokio_postgres::error::SqlState::QUERY_CANCELED));
-    assert_eq!(client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0), 1);
+    assert_eq!(
+        slept.unwrap_err().code(),
+        Some(&tokio_postgres::error::SqlState::QUERY_CANCELED)
+    );
+    assert_eq!(
+        client.query_one("SELECT 1", &[]).await.unwrap().get::<_, i32>(0),
+        1
+    );
     drop(client);
     driving.await.unwrap().unwrap();
 }
+
+/// What a target says, and whether the error is the right one.
+type Expected = (&'static [u8], fn(&LoginError) -> bool);
 
 /// What a login makes of a target that answers `answers` and then closes.
 async fn against(answers: &'static [u8], upstream: TlsMode) -> LoginError {
@@ -279,33 +355,53 @@ async fn against(answers: &'static [u8], upstream: TlsMode) -> LoginError {
 
 #[tokio::test]
 async fn targets_that_break_the_protocol_are_named_as_such() {
-    let plain: &[(&'static [u8], fn(&LoginError) -> bool)] = &[
+    let plain: &[Expected] = &[
         (b"", |error| matches!(error, LoginError::Closed)),
         (b"R\0\0\0\x08\0", |error| matches!(error, LoginError::Closed)),
-        (b"HTTP/1.1 400 Bad Request\r\n\r\n", |error| matches!(error, LoginError::Protocol(_))),
-        (b"SSH-2.0-OpenSSH_9.2\r\n", |error| matches!(error, LoginError::Protocol(_))),
-        (b"R\x7f\xff\xff\xff", |error| matches!(error, LoginError::Protocol(_))),
-        (b"R\xff\xff\xff\xff", |error| matches!(error, LoginError::Protocol(_))),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n", |error| {
+            matches!(error, LoginError::Protocol(_))
+        }),
+        (b"SSH-2.0-OpenSSH_9.2\r\n", |error| {
+            matches!(error, LoginError::Protocol(_))
+        }),
+        (b"R\x7f\xff\xff\xff", |error| {
+            matches!(error, LoginError::Protocol(_))
+        }),
+        (b"R\xff\xff\xff\xff", |error| {
+            matches!(error, LoginError::Protocol(_))
+        }),
         (b"R\0\0\0\x05\0", |error| matches!(error, LoginError::Protocol(_))),
         // Ready before it has let anybody in.
         (b"Z\0\0\0\x05I", |error| matches!(error, LoginError::Protocol(_))),
-        (b"R\0\0\0\x08\0\0\0\0D\0\0\0\x04", |error| matches!(error, LoginError::Protocol(_))),
-        (b"R\0\0\0\x08\0\0\0\0R\0\0\0\x08\0\0\0\x03", |error| matches!(error, LoginError::Protocol(_))),
-        (b"R\0\0\0\x08\0\0\0\x03", |error| matches!(error, LoginError::Cleartext)),
-        (b"E\0\0\0\x0cC28P01\0\0", |error| matches!(error, LoginError::Refused { .. })),
-        (b"E\0\0\0\x0cC53300\0\0", |error| matches!(error, LoginError::NoSession { .. })),
+        (b"R\0\0\0\x08\0\0\0\0D\0\0\0\x04", |error| {
+            matches!(error, LoginError::Protocol(_))
+        }),
+        (b"R\0\0\0\x08\0\0\0\0R\0\0\0\x08\0\0\0\x03", |error| {
+            matches!(error, LoginError::Protocol(_))
+        }),
+        (b"R\0\0\0\x08\0\0\0\x03", |error| {
+            matches!(error, LoginError::Cleartext)
+        }),
+        (b"E\0\0\0\x0cC28P01\0\0", |error| {
+            matches!(error, LoginError::Refused { .. })
+        }),
+        (b"E\0\0\0\x0cC53300\0\0", |error| {
+            matches!(error, LoginError::NoSession { .. })
+        }),
     ];
     for (answers, expected) in plain {
         let error = against(answers, TlsMode::Disable).await;
         assert!(expected(&error), "{answers:?}: {error:?}");
     }
-    let tls: &[(&'static [u8], fn(&LoginError) -> bool)] = &[
+    let tls: &[Expected] = &[
         (b"N", |error| matches!(error, LoginError::NoTls)),
         (b"E\0\0\0\x04", |error| matches!(error, LoginError::Protocol(_))),
         (b"H", |error| matches!(error, LoginError::Protocol(_))),
         (b"", |error| matches!(error, LoginError::Closed)),
         // Let in, in clear, before the handshake: not believed.
-        (b"SR\0\0\0\x08\0\0\0\0Z\0\0\0\x05I", |error| matches!(error, LoginError::Tls(TlsError::Handshake(_)))),
+        (b"SR\0\0\0\x08\0\0\0\0Z\0\0\0\x05I", |error| {
+            matches!(error, LoginError::Tls(TlsError::Handshake(_)))
+        }),
     ];
     for (answers, expected) in tls {
         let error = against(answers, TlsMode::Require).await;

@@ -68,7 +68,8 @@ impl Host {
 }
 
 fn is_fatal(told: &[u8], code: &str) -> bool {
-    told.starts_with(b"E") && memchr::memmem::find(told, format!("SFATAL\0VFATAL\0C{code}\0M").as_bytes()).is_some()
+    told.starts_with(b"E")
+        && memchr::memmem::find(told, format!("SFATAL\0VFATAL\0C{code}\0M").as_bytes()).is_some()
 }
 
 #[tokio::test]
@@ -82,7 +83,12 @@ async fn a_session_in_clear_keeps_what_came_early() {
             stream
         })
         .await;
-    let Ok(Opened::Session { client, startup, early }) = opened else {
+    let Ok(Opened::Session {
+        client,
+        startup,
+        early,
+    }) = opened
+    else {
         panic!("{opened:?}");
     };
     assert!(!client.is_tls());
@@ -108,7 +114,10 @@ async fn a_session_inside_tls_has_a_certificate_for_the_name_asked_for() {
             })
             .await;
         seen.unwrap();
-        assert!(matches!(opened, Ok(Opened::Session { client, .. }) if client.is_tls()), "{name}");
+        assert!(
+            matches!(opened, Ok(Opened::Session { client, .. }) if client.is_tls()),
+            "{name}"
+        );
     }
 }
 
@@ -120,7 +129,10 @@ async fn a_second_ssl_request_inside_tls_is_refused_inside_tls() {
         .meet(async |mut stream: TcpStream| {
             stream.write_all(SSL).await.unwrap();
             stream.read_exact(&mut [0]).await.unwrap();
-            let mut stream = upstream.connect(ServerName::try_from("x.test").unwrap(), stream).await.unwrap();
+            let mut stream = upstream
+                .connect(ServerName::try_from("x.test").unwrap(), stream)
+                .await
+                .unwrap();
             stream.write_all(SSL).await.unwrap();
             stream.flush().await.unwrap();
             let mut told = Vec::new();
@@ -140,7 +152,9 @@ async fn a_cancel_is_known_in_clear() {
             stream
         })
         .await;
-    assert!(matches!(opened, Ok(Opened::Cancel { key, .. }) if key.process == 7 && key.secret == [1, 2, 3, 4]));
+    assert!(
+        matches!(opened, Ok(Opened::Cancel { key, .. }) if key.process == 7 && key.secret == [1, 2, 3, 4])
+    );
 }
 
 #[tokio::test]
@@ -170,7 +184,7 @@ async fn what_is_not_postgresql_is_refused_in_words_it_can_read_or_none() {
         (b"\0\0\0\x03", Some("08P01")),
         (b"\0\0\0\x08\0\x02\0\0", Some("0A000")),
         (b"\0\0\0\x09\0\x03\0\0\0", Some("28000")),
-        (b"\0\0\0\x1e\0\x03\0\0user\0a\0replication\01\0\0", None),
+        (b"\0\0\0\x1e\0\x03\0\0user\0a\0replication\0\x31\0\0", None),
     ] {
         let (opened, told) = host.send(bytes).await;
         assert!(opened.is_err(), "{bytes:?}");
@@ -180,7 +194,10 @@ async fn what_is_not_postgresql_is_refused_in_words_it_can_read_or_none() {
         }
     }
     let (opened, told) = host.send(b"\x16\x03\x01\0").await;
-    assert!(matches!(opened, Err(StartupError::Packet(PacketError::Foreign(Foreign::Tls)))));
+    assert!(matches!(
+        opened,
+        Err(StartupError::Packet(PacketError::Foreign(Foreign::Tls)))
+    ));
     assert!(told.is_empty());
 }
 
@@ -208,7 +225,10 @@ async fn a_client_that_closes_early_is_told_apart_from_one_that_never_spoke() {
     assert!(matches!(host.send(b"").await.0, Err(StartupError::Silent)));
     for length in 1..START.len() {
         let (opened, told) = host.send(&START[..length]).await;
-        assert!(matches!(opened, Err(StartupError::Truncated)), "{length}: {opened:?}");
+        assert!(
+            matches!(opened, Err(StartupError::Truncated)),
+            "{length}: {opened:?}"
+        );
         assert!(told.is_empty());
     }
 }
