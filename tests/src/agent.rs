@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use nix::sys::signal::Signal;
 
 use crate::policy::Policy;
@@ -122,6 +122,12 @@ impl Agent {
     /// Runs `tollgate VERB ARGS…` and gives what it printed.
     pub fn cli(&self, verb: &str, args: &[&str]) -> Result<String> {
         run(self.tollgate(verb).args(args))
+    }
+
+    /// What `tollgate sessions --json` says.
+    pub fn sessions(&self) -> Result<Vec<serde_json::Value>> {
+        let lines = self.cli("sessions", &["--json"])?;
+        lines.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
     }
 
     /// Kills it, as the out-of-memory killer would.

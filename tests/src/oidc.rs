@@ -29,19 +29,13 @@ impl Provider {
         let mut command = Command::new("node");
         command.arg("provider.mjs").current_dir(&dir);
         let mut service = Service::start("oidc-provider", &mut command, &scratch.path().join("log"))?;
-        let mut issuer = None;
-        service.wait_for("its address", Duration::from_secs(30), |output| {
-            issuer = output
-                .lines()
-                .find_map(|line| line.strip_prefix("issuer "))
-                .map(str::to_owned);
-            issuer.is_some()
+        let mut port = None;
+        service.wait_for("its port", Duration::from_secs(30), |output| {
+            port = output.lines().find_map(|line| line.parse::<u16>().ok());
+            port.is_some()
         })?;
-        Ok(Self {
-            _service: service,
-            _scratch: scratch,
-            issuer: issuer.context("no issuer")?,
-        })
+        let issuer = format!("http://127.0.0.1:{}", port.context("no port")?);
+        Ok(Self { _service: service, _scratch: scratch, issuer })
     }
 
     /// Its issuer URL.
@@ -49,24 +43,16 @@ impl Provider {
         &self.issuer
     }
 
-    /// A token for the demo's job with `audience`, as a CI system would put it into the job's environment.
+    /// An ID token for a job, as a CI system would put it into the job's environment. The provider knows the audiences
+    /// `tollgate` and `vault`.
     pub fn token(&self, audience: &str) -> Result<String> {
-        let answer = run(Command::new("curl").args([
-            "--silent",
-            "--fail-with-body",
-            "--user",
-            "ci-job:ci-job-throw-away",
-            "--data-urlencode",
-            "grant_type=client_credentials",
-            "--data-urlencode",
-            &format!("resource={audience}"),
-            &format!("{}/token", self.issuer),
-        ]))?;
-        let answer: serde_json::Value =
-            serde_json::from_str(&answer).with_context(|| format!("not JSON: {answer}"))?;
-        Ok(answer["access_token"]
-            .as_str()
-            .with_context(|| format!("no token in {answer}"))?
-            .to_owned())
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--fail-with-body"]);
+        for field in ["grant_type=urn:tollgate:test:job", "client_secret=job-secret"] {
+            curl.args(["--data-urlencode", field]);
+        }
+        let answer = run(curl.args(["--data-urlencode", &format!("client_id={audience}"), &format!("{}/token", self.issuer)]))?;
+        let answer: serde_json::Value = serde_json::from_str(&answer).with_context(|| format!("not JSON: {answer}"))?;
+        Ok(answer["id_token"].as_str().with_context(|| format!("no token in {answer}"))?.to_owned())
     }
 }

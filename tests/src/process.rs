@@ -22,7 +22,8 @@ impl Service {
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let out = File::create(log).with_context(|| format!("create {}", log.display()))?;
         let child = command
-            .stdin(Stdio::null())
+            // Open for as long as the owner lives: a child that watches it ends even when the owner is killed.
+            .stdin(Stdio::piped())
             .stdout(out.try_clone()?)
             .stderr(out)
             .spawn()

@@ -129,7 +129,7 @@ password = "{secret}"
 
     /// What `tollgate sessions --json` says.
     pub fn sessions(&self) -> Result<Vec<serde_json::Value>> {
-        Ok(serde_json::from_str(&self.agent.cli("sessions", &["--json"])?)?)
+        self.agent.sessions()
     }
 }
 

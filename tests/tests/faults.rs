@@ -204,7 +204,7 @@ fn an_agent_started_twice_says_that_one_runs_already() {
         .unwrap();
     assert!(!output.status.success());
     let words = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(words.contains("already"), "{words}");
+    assert!(words.contains("another tollgate agent"), "{words}");
     assert_eq!(world.sql("SELECT 1").unwrap().success().unwrap(), "1\n");
 }
 

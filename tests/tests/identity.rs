@@ -90,7 +90,7 @@ fn the_right_token_lets_a_job_in_and_every_other_one_does_not() {
     altered.pop();
     altered.push(last);
     altered.push('A');
-    let other_audience = setting.provider.token("another").unwrap();
+    let other_audience = setting.provider.token("vault").unwrap();
     for (what, token) in [
         ("no token", None),
         ("an empty token", Some("")),

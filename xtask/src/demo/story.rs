@@ -199,8 +199,7 @@ pub(super) fn play(_binary: &Path) -> Result<Vec<PathBuf>> {
     interrupted()?;
 
     stage::title("What was recorded");
-    let sessions: serde_json::Value = serde_json::from_str(&agent.cli("sessions", &["--json"])?)?;
-    let sessions = sessions.as_array().context("sessions --json is no array")?;
+    let sessions = agent.sessions()?;
     stage::command("tollgate sessions", &agent.cli("sessions", &[])?);
     let first = sessions
         .iter()
