@@ -118,7 +118,14 @@ impl Kernel {
         let parts = match parts {
             Ok(parts) => parts,
             Err(error) => {
-                if let Err(left) = generation.remove() {
+                let removed = generation.remove().and_then(|()| {
+                    if previous.is_empty() {
+                        bpffs::remove(&options.pin_dir)
+                    } else {
+                        Ok(())
+                    }
+                });
+                if let Err(left) = removed {
                     tracing::error!(%left, "what was pinned of a failed start could not be removed");
                 }
                 return Err(error);
