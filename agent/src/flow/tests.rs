@@ -87,6 +87,35 @@ async fn a_managed_connect_to_a_protected_address_becomes_a_flow() {
     assert_eq!(stand.bench.kernel.stats().unwrap().redirected, 4);
 }
 
+/// TCP Fast Open (RFC 7413) connects in `sendto()`, without a `connect()`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_begins_with_data_becomes_a_flow_too() {
+    if !privileged() {
+        return;
+    }
+    let (server, address) = server("127.0.0.1:0");
+    server.set_nonblocking(true).unwrap();
+    let mut stand = Stand::new(Egress::Allow, &[address]);
+    let mut workload = Workload::inside(&stand.cgroup);
+    workload.tell("open_('s', socket.AF_INET)");
+    let port = address.port();
+    let sent = workload.tell(&format!(
+        "S['s'].sendto(b'early', socket.MSG_FASTOPEN, ('127.0.0.1', {port}))"
+    ));
+    assert_eq!(sent, "5");
+    let mut flow = stand.flow().await;
+    assert_eq!(flow.original.0, address);
+    let mut early = [0; 5];
+    tokio::io::AsyncReadExt::read_exact(&mut flow.stream, &mut early)
+        .await
+        .unwrap();
+    assert_eq!(&early, b"early");
+    assert_eq!(
+        server.accept().unwrap_err().kind(),
+        std::io::ErrorKind::WouldBlock
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nested_cgroup_is_under_the_policy_of_the_outer_one() {
     if !privileged() {

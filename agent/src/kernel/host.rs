@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_common::{
     CgroupClass, EgressMode, EventKind, FlowRecord, Ip128, MAX_DEPTH, PENDING_POLICY, PolicyRules, Port,
-    ProxyPorts, Stat, TupleKey,
+    ProxyPorts, Stat, Step, TupleKey,
 };
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage};
@@ -20,7 +20,10 @@ use super::error::with_sources;
 use super::generation::Generation;
 use super::link::PinnedLink;
 use super::protected::ProtectedMap;
-use super::{EventStream, FlowOrigin, KernelError, Protected, bpffs, generation, programs, requirements};
+use super::{
+    EventStream, FlowOrigin, KernelError, Protected, ProxyAddresses, Stats, bpffs, generation, programs,
+    requirements,
+};
 use crate::config::Egress;
 use crate::model::{CgroupId, CgroupPath, NetnsCookie, PolicyId};
 
@@ -45,15 +48,6 @@ impl KernelOptions {
     }
 }
 
-/// Where the agent listens, in every network namespace where it does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ProxyAddresses {
-    /// Port on 127.0.0.1; 0: none, and everything protected is refused.
-    pub v4: u16,
-    /// Port on `::1`; 0 likewise.
-    pub v6: u16,
-}
-
 /// What is said of one cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -67,13 +61,15 @@ pub enum Standing {
     },
 }
 
-/// Exact counts since the programs were loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stats {
-    /// Connections redirected to the agent.
-    pub redirected: u64,
-    /// Events by kind, in the order of [`EventKind::ALL`]; also those that were lost from the stream.
-    pub events: Vec<(EventKind, u64)>,
+/// How a process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessStanding {
+    /// Under no policy.
+    Free,
+    /// In a cgroup that is not classified yet: it may turn out to be a workload.
+    Pending,
+    /// Under a policy.
+    Managed(PolicyId),
 }
 
 /// The loaded programs and their maps.
@@ -118,7 +114,14 @@ impl Kernel {
         let parts = match parts {
             Ok(parts) => parts,
             Err(error) => {
-                if let Err(left) = generation.remove() {
+                let removed = generation.remove().and_then(|()| {
+                    if previous.is_empty() {
+                        bpffs::remove(&options.pin_dir)
+                    } else {
+                        Ok(())
+                    }
+                });
+                if let Err(left) = removed {
                     tracing::error!(%left, "what was pinned of a failed start could not be removed");
                 }
                 return Err(error);
@@ -258,6 +261,37 @@ impl Kernel {
             .map_err(KernelError::map("CGROUPS", "a removal"))
     }
 
+    /// How a process in the cgroup at `path` stands, by the same walk that the kernel side does at its `connect()`.
+    /// A cgroup that is gone stands like its parent.
+    pub fn standing_of(&self, path: &CgroupPath) -> Result<ProcessStanding, KernelError> {
+        let maps = self.maps.lock();
+        let mut watched = false;
+        let names = path.as_str().split('/').filter(|name| !name.is_empty());
+        let mut at = String::new();
+        for name in std::iter::once("").chain(names) {
+            if !name.is_empty() {
+                at = format!("{at}/{name}");
+            }
+            let Some(id) = self.cgroup2.id_of(&CgroupPath(at.as_str().into())) else {
+                break;
+            };
+            let class = match maps.cgroups.get(&id.0, 0) {
+                Ok(class) => Some(class),
+                Err(MapError::KeyNotFound) => None,
+                Err(error) => return Err(KernelError::map("CGROUPS", "a look-up")(error)),
+            };
+            match agent_common::step(watched, id.0, class) {
+                Step::Done(agent_common::Standing::Managed { policy, .. }) => {
+                    return Ok(ProcessStanding::Managed(PolicyId(policy)));
+                }
+                Step::Done(agent_common::Standing::Pending) => return Ok(ProcessStanding::Pending),
+                Step::Done(agent_common::Standing::Free) => break,
+                Step::Down { watched: below } => watched = below,
+            }
+        }
+        Ok(ProcessStanding::Free)
+    }
+
     /// Takes what is known of an accepted connection; `None`: it was not redirected, and has to be closed.
     ///
     /// `peer` and `local` are the accepted socket's own names, `netns` the cookie of the listener's namespace.
@@ -353,29 +387,6 @@ impl std::fmt::Debug for Kernel {
             .field("generation", &self.generation)
             .field("own", &self.own)
             .finish_non_exhaustive()
-    }
-}
-
-impl ProxyAddresses {
-    /// The address on 127.0.0.1.
-    pub fn v4_address(self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.v4)
-    }
-
-    /// The address on `::1`.
-    pub fn v6_address(self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), self.v6)
-    }
-}
-
-impl Stats {
-    /// How often `kind` happened.
-    pub fn count(&self, kind: EventKind) -> u64 {
-        self.events
-            .iter()
-            .filter(|(found, _)| *found == kind)
-            .map(|(_, count)| count)
-            .sum()
     }
 }
 

@@ -27,8 +27,10 @@ mod origin;
 mod pattern;
 mod programs;
 mod protected;
+mod proxy;
 mod requirements;
 pub mod sockets;
+mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -36,12 +38,14 @@ mod tests;
 
 pub use error::KernelError;
 pub use events::{EventStream, KernelEvent};
-pub use host::{Kernel, KernelOptions, ProxyAddresses, Standing, Stats};
+pub use host::{Kernel, KernelOptions, ProcessStanding, Standing};
 pub use keeper::{CgroupKeeper, ManagedCgroup, ManagedCgroups};
 pub use lock::HostLock;
 pub use origin::FlowOrigin;
 pub use pattern::{CgroupPattern, PatternError, Patterns};
 pub use protected::Protected;
+pub use proxy::ProxyAddresses;
 pub use requirements::check as check_requirements;
+pub use stats::Stats;
 
 pub use agent_common::EventKind;

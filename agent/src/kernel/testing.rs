@@ -143,7 +143,7 @@ impl TestCgroup {
         Self { path, directory }
     }
 
-    /// A new cgroup below this one; to be dropped first.
+    /// A new cgroup below this one.
     pub(crate) fn child(&self, name: &str) -> Self {
         Self::at(&format!("{}/{name}", self.path))
     }
@@ -158,18 +158,29 @@ impl TestCgroup {
 }
 
 impl Drop for TestCgroup {
+    /// Whatever a failed test left inside goes with it.
     fn drop(&mut self) {
-        // A killed process leaves its cgroup a moment after it was waited for.
-        let mut attempts = 0_u32;
-        while let Err(error) = std::fs::remove_dir(&self.directory) {
-            attempts += 1;
-            if attempts > 2_000 {
-                eprintln!("left behind: {}: {error}", self.directory.display());
+        // A killed process leaves its cgroup some time later.
+        for _ in 0..2_000 {
+            let _gone = std::fs::write(self.directory.join("cgroup.kill"), "1");
+            if remove_tree(&self.directory) {
                 return;
             }
-            std::thread::yield_now();
             std::thread::sleep(Duration::from_millis(1));
         }
+        eprintln!("left behind: {}", self.directory.display());
+    }
+}
+
+fn remove_tree(directory: &Path) -> bool {
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            remove_tree(&entry.path());
+        }
+    }
+    match std::fs::remove_dir(directory) {
+        Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        Ok(()) => true,
     }
 }
 

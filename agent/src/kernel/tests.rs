@@ -7,7 +7,7 @@ use std::path::Path;
 use agent_common::ip_protocol;
 
 use super::testing::{Bench, POLICY, TestCgroup, Workload, privileged};
-use super::{EventKind, Kernel, KernelError, Standing};
+use super::{EventKind, Kernel, KernelError, ProcessStanding, Standing};
 use crate::config::Egress;
 use crate::model::{CgroupId, CgroupPath, PolicyId};
 
@@ -211,11 +211,28 @@ async fn a_cgroup_that_is_not_classified_is_refused_what_is_protected_and_nothin
     let mut workload = Workload::inside(&inner);
     assert_eq!(workload.connect("a", protected), "EPERM");
     assert_eq!(workload.connect("b", open), "None");
+    assert_eq!(
+        bench.kernel.standing_of(&inner.path).unwrap(),
+        ProcessStanding::Pending
+    );
     bench
         .kernel
         .classify(child.id(), &child.path, Standing::Unmanaged { watched: false })
         .unwrap();
     assert_eq!(workload.connect("c", protected), "None");
+    assert_eq!(
+        bench.kernel.standing_of(&inner.path).unwrap(),
+        ProcessStanding::Free
+    );
+    bench
+        .kernel
+        .classify(child.id(), &child.path, Standing::Managed(POLICY))
+        .unwrap();
+    assert_eq!(workload.connect("d", protected), "ECONNREFUSED");
+    assert_eq!(
+        bench.kernel.standing_of(&inner.path).unwrap(),
+        ProcessStanding::Managed(POLICY)
+    );
     drop(workload);
     drop(inner);
 }
