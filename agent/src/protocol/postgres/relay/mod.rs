@@ -267,7 +267,8 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
             })
     }
 
-    /// Rows that the session has returned to the client so far, by all statements; rows of COPY are not counted here.
+    /// Rows that the session has returned to the client so far. A message of COPY data, which is how a server sends a
+    /// row, counts as one.
     pub fn rows(&self) -> u64 {
         self.rows
     }

@@ -301,12 +301,12 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
         }
     }
 
-    pub(super) fn copy_data(&mut self, front: Front<'_>, turn: &mut Turn) -> Result<Answer, ProtocolError> {
+    pub(super) fn copy_data(&mut self, front: Front<'_>) -> Result<Answer, ProtocolError> {
         match self.queue.front().map(|due| &due.what) {
             Some(Expect::Query { .. } | Expect::Execute { .. }) => {}
             _ => return Err(self.undue("COPY data")),
         }
-        let _ = turn;
+        self.rows += 1;
         if self.copy_out.is_none() {
             return Ok(Answer::Pass);
         }
