@@ -118,10 +118,9 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                 Lookup::Wait => return Ok(self.stall(turn)),
             },
             stage => match self.decide(message, stage, turn) {
-                None => return Ok(Step::Stop),
                 Some((_, Decision::Refuse(refusal))) => return Ok(self.refuse(front, refusal, &[], turn)),
                 Some((Work::Portal(portal), Decision::Run)) => portal,
-                Some((Work::Text(_), Decision::Run)) => return Ok(Step::Stop),
+                Some((Work::Text(_), Decision::Run)) | None => return Ok(Step::Stop),
             },
         };
         portal.executed.store(true, Ordering::Relaxed);

@@ -59,6 +59,10 @@ use unit::{Draft, Portal, Unit};
 
 /// The machine. `M`: the masks of the service; `C`: the classifier.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a session, not states of one machine"
+)]
 pub struct Relay<'m, M: Masking + 'm, C> {
     masks: &'m M,
     classify: C,

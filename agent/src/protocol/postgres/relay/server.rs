@@ -139,10 +139,13 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         }
         let unit = match self.queue.front().map(|due| &due.what) {
             Some(Expect::Query { unit, .. } | Expect::Parse { unit, .. }) => unit,
-            Some(Expect::Bind { portal, .. } | Expect::Execute { portal, .. }) => &portal.unit,
-            Some(Expect::DescribePortal {
-                portal: Some(portal), ..
-            }) => &portal.unit,
+            Some(
+                Expect::Bind { portal, .. }
+                | Expect::Execute { portal, .. }
+                | Expect::DescribePortal {
+                    portal: Some(portal), ..
+                },
+            ) => &portal.unit,
             // A commit runs what was put off to it, of any statement.
             Some(Expect::Sync { .. }) => return true,
             _ => return false,
@@ -329,7 +332,9 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
     fn bare(&mut self, message: &[u8], turn: &mut Turn) -> Result<Answer, ProtocolError> {
         let tag = message.first().copied().unwrap_or_default();
         let (ends, hidden) = match (tag, self.queue.front().map(|due| &due.what)) {
-            (b't', Some(Expect::DescribeStatement { .. })) => (false, false),
+            (b't', Some(Expect::DescribeStatement { .. })) | (b'I', Some(Expect::Query { .. })) => {
+                (false, false)
+            }
             (b'n', Some(Expect::DescribeStatement { unit })) => {
                 if let Some(unit) = unit {
                     no_rows(unit);
@@ -344,7 +349,6 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                 }
                 (true, injected)
             }
-            (b'I', Some(Expect::Query { .. })) => (false, false),
             (b'I' | b's', Some(Expect::Execute { .. })) => (true, false),
             (b'n', _) => return Err(self.undue("NoData")),
             (b't', _) => return Err(self.undue("ParameterDescription")),

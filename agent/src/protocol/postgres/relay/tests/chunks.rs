@@ -159,3 +159,73 @@ proptest! {
         prop_assert!(run(700_000, &[], &server) == run(700_000, &[], &[]));
     }
 }
+
+/// Messages of any type with bodies of any bytes, as either side might send them.
+fn noise(tags: &'static [u8]) -> impl Strategy<Value = Vec<u8>> {
+    let body = prop::collection::vec(prop_oneof![Just(0_u8), Just(1), any::<u8>()], 0..24);
+    let message = (prop::sample::select(tags), body).prop_map(|(tag, body)| from_server(tag, &body));
+    prop::collection::vec(message, 0..12).prop_map(|messages| messages.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_of_either_side_make_it_panic_or_stop_for_ever(
+        client in noise(b"QPBEDCHSdcfFX"),
+        server in noise(b"123ACDEGHINSTZcdnst"),
+    ) {
+        let masks = masks();
+        let mut script = Script::new(&masks, Batches::default());
+        let _ = script.run_client(&query("SELECT * FROM t"));
+        let _ = script.run_client(&client);
+        let _ = script.run_server(&description());
+        let _ = script.run_server(&server);
+        // Whatever happened, nothing was passed on that was refused.
+        prop_assert!(memchr::memmem::find(script.outputs().0, b"forbidden").is_none());
+    }
+}
+
+#[test]
+fn a_value_of_a_hundred_megabytes_passes_in_constant_memory() {
+    use super::super::Turn;
+    let masks = TestMasks {
+        detect: false,
+        ..masks()
+    };
+    let mut script = Script::new(&masks, Batches::default());
+    let columns = (1..).zip(["a", "c"].map(Into::into)).collect();
+    let (schema, name) = ("public".into(), "t".into());
+    script.relations = vec![Arc::new(Relation {
+        oid: 7,
+        schema,
+        name,
+        columns,
+        ..Relation::default()
+    })];
+    script.run_client(&query("SELECT * FROM t")).unwrap();
+    script.run_server(&description()).unwrap();
+    let size = 100_i32 << 20;
+    let piece = vec![b'v'; 1 << 16];
+    let header = |value: i32| {
+        [
+            &b"D"[..],
+            &(4 + 2 + 8 + value + 1).to_be_bytes(),
+            &[0, 2],
+            &value.to_be_bytes(),
+        ]
+        .concat()
+    };
+    let mut turn = Turn::default();
+    let start = header(size);
+    script.relay.server(&start, &mut turn).unwrap();
+    assert_eq!(turn.consumed, start.len());
+    for _ in 0..size >> 16 {
+        script.relay.server(&piece, &mut turn).unwrap();
+        assert_eq!((turn.consumed, turn.out.len()), (piece.len(), piece.len()));
+        // Passed on as it is: not even copied.
+        assert!(turn.out.parts(&piece).all(|part| part.as_ptr() == piece.as_ptr()));
+    }
+    let end = [&[0, 0, 0, 1][..], b"s", &complete("SELECT 1")].concat();
+    script.relay.server(&end, &mut turn).unwrap();
+    let out: Vec<u8> = turn.out.parts(&end).collect::<Vec<_>>().concat();
+    assert!(out.starts_with(&[0, 0, 0, 1, b'*', b'C']));
+}

@@ -228,7 +228,7 @@ fn execute_is_judged_as_what_it_runs() {
             .push(command.effects().iter().collect::<Vec<_>>());
         allow()
     });
-    let mut last = || effects.lock().unwrap().pop().unwrap();
+    let last = || effects.lock().unwrap().pop().unwrap();
     script.client(&query("EXECUTE c"));
     assert_eq!(last(), [Effect::Session, Effect::Unknown], "nobody prepared it");
     script.server(&[error("26000"), ready(b'I')].concat());
@@ -256,17 +256,17 @@ fn texts_that_can_be_read_in_two_ways_wait_or_are_unknown() {
         schema: Schema::Named("".into()),
         name: "standard_conforming_strings".into(),
     };
-    let mut changing = batch(set, &[], vec![statement()]);
-    changing.command.actions.push(Action {
+    let mut switching = batch(set, &[], vec![statement()]);
+    switching.command.actions.push(Action {
         effect: Effect::Session,
         object: Some(setting),
     });
-    let batches = Batches::default().with(set, changing);
+    let batches = Batches::default().with(set, switching);
     let trick = r"SELECT 'a\'; DELETE FROM t --'";
     let mut script = Script::new(&NO_MASKS, batches.clone());
     let all = judged(&mut script);
-    let sent = script.client(&[query(set), query(trick)].concat());
-    assert_eq!(tags(&sent), b"QH");
+    let passed = script.client(&[query(set), query(trick)].concat());
+    assert_eq!(tags(&passed), b"QH");
     assert_eq!(all.lock().unwrap().len(), 1);
     let off = from_server(b'S', b"standard_conforming_strings\0off\0");
     script.server(&[complete("SET"), off, ready(b'I')].concat());
@@ -320,7 +320,7 @@ fn what_is_not_utf8_is_unknown() {
 fn secrets_reach_the_server_and_not_the_record() {
     let text = "ALTER ROLE job PASSWORD 'hunter2'";
     let mut altering = batch(text, &[Effect::Privilege], vec![statement()]);
-    altering.secrets = vec![24..text.len()];
+    altering.secrets.push(24..text.len());
     for bytes in [query(text), parse("", text)] {
         for word in ["nothing", "ALTER"] {
             let batches = Batches::default().with(text, altering.clone());
