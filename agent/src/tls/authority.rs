@@ -10,7 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use chrono::{Datelike, Days, NaiveDate, Utc};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256,
+};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -35,7 +38,9 @@ pub struct LocalCa {
 
 impl fmt::Debug for LocalCa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalCa").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("LocalCa")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,10 +113,13 @@ fn self_signed(key: &KeyPair, today: NaiveDate) -> Result<String, TlsError> {
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let mut params = CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, "Tollgate");
     params
         .distinguished_name
-        .push(DnType::CommonName, format!("Tollgate local authority of {}", host.trim()));
+        .push(DnType::OrganizationName, "Tollgate");
+    params.distinguished_name.push(
+        DnType::CommonName,
+        format!("Tollgate local authority of {}", host.trim()),
+    );
     // It signs leaves and nothing else: no authority below it.
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use chrono::{Datelike, Days, NaiveDate};
 use parking_lot::Mutex;
 use rcgen::{
-    CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    SanType,
+    CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -88,9 +88,13 @@ fn configure(
 ) -> Result<ServerConfig, TlsError> {
     let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(TlsError::Make)?;
     let mut params = CertificateParams::new(names.dns.clone()).map_err(TlsError::Make)?;
-    params.subject_alt_names.extend(names.address.map(SanType::IpAddress));
+    params
+        .subject_alt_names
+        .extend(names.address.map(SanType::IpAddress));
     params.distinguished_name = rcgen::DistinguishedName::new();
-    params.distinguished_name.push(DnType::OrganizationName, "Tollgate");
+    params
+        .distinguished_name
+        .push(DnType::OrganizationName, "Tollgate");
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

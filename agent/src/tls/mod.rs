@@ -71,7 +71,9 @@ pub enum TlsError {
     #[error("cannot configure TLS; this is a fault of the agent: please report it")]
     Configure(#[source] rustls::Error),
     /// No certificate authority is known by which a target could be verified.
-    #[error("this system has no certificate authorities: install ca-certificates, or name a file in tls.ca of the service")]
+    #[error(
+        "this system has no certificate authorities: install ca-certificates, or name a file in tls.ca of the service"
+    )]
     NoRoots,
     /// A CA file holds no usable certificate.
     #[error("{} holds no certificate that could verify a server: it has to be PEM, with at least one CERTIFICATE", path.display())]
@@ -80,7 +82,9 @@ pub enum TlsError {
         path: PathBuf,
     },
     /// The name to verify is not a name.
-    #[error("\"{name}\" cannot be verified as the name of a server: set tls.server_name of the service to the name in its certificate")]
+    #[error(
+        "\"{name}\" cannot be verified as the name of a server: set tls.server_name of the service to the name in its certificate"
+    )]
     BadName {
         /// The name, as the policy has it.
         name: String,
@@ -127,7 +131,9 @@ pub enum TlsError {
         source: rustls::Error,
     },
     /// The peer does not speak TLS as it should, or refuses what is offered.
-    #[error("no TLS connection could be agreed on with the peer: TLS 1.2 or 1.3 with a modern cipher is needed on both sides")]
+    #[error(
+        "no TLS connection could be agreed on with the peer: TLS 1.2 or 1.3 with a modern cipher is needed on both sides"
+    )]
     Handshake(#[source] io::Error),
 }
 

@@ -70,9 +70,12 @@ impl Upstream {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let config = self.config.clone().ok_or(TlsError::Configure(rustls::Error::General(
-            "TLS is disabled for this service".to_owned(),
-        )))?;
+        let config = self
+            .config
+            .clone()
+            .ok_or(TlsError::Configure(rustls::Error::General(
+                "TLS is disabled for this service".to_owned(),
+            )))?;
         let shown = name.to_str().into_owned();
         TlsConnector::from(config)
             .connect(name, stream)
@@ -82,7 +85,9 @@ impl Upstream {
 }
 
 fn parse_name(name: &str) -> Result<ServerName<'static>, TlsError> {
-    ServerName::try_from(name.to_owned()).map_err(|_| TlsError::BadName { name: name.to_owned() })
+    ServerName::try_from(name.to_owned()).map_err(|_| TlsError::BadName {
+        name: name.to_owned(),
+    })
 }
 
 fn unverified() -> Result<ClientConfig, TlsError> {
@@ -116,10 +121,14 @@ fn roots_of_file(path: &Path) -> Result<RootCertStore, TlsError> {
         certificate
             .ok()
             .and_then(|certificate| roots.add(certificate).ok())
-            .ok_or_else(|| TlsError::NotACa { path: path.to_owned() })?;
+            .ok_or_else(|| TlsError::NotACa {
+                path: path.to_owned(),
+            })?;
     }
     if roots.is_empty() {
-        return Err(TlsError::NotACa { path: path.to_owned() });
+        return Err(TlsError::NotACa {
+            path: path.to_owned(),
+        });
     }
     Ok(roots)
 }
@@ -150,7 +159,9 @@ fn explain(error: io::Error, name: String) -> TlsError {
         | CertificateError::ExpiredContext { .. }
         | CertificateError::NotValidYet
         | CertificateError::NotValidYetContext { .. } => TlsError::Expired { name },
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => TlsError::UnknownAuthority { name },
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            TlsError::UnknownAuthority { name }
+        }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
             TlsError::WrongName { name }
         }
@@ -161,3 +172,6 @@ fn explain(error: io::Error, name: String) -> TlsError {
         _ => TlsError::BadCertificate { name, source: cause },
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,11 +62,17 @@ fn the_key_is_for_one_user_and_the_certificate_for_all_and_nothing_else_is_left(
         .unwrap()
         .map(|entry| {
             let entry = entry.unwrap();
-            (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().mode() & 0o777)
+            (
+                entry.file_name().into_string().unwrap(),
+                entry.metadata().unwrap().mode() & 0o777,
+            )
         })
         .collect();
     found.sort();
-    assert_eq!(found, [("ca.key".to_owned(), 0o600), ("ca.pem".to_owned(), 0o644)]);
+    assert_eq!(
+        found,
+        [("ca.key".to_owned(), 0o600), ("ca.pem".to_owned(), 0o644)]
+    );
 }
 
 #[test]
@@ -123,7 +129,10 @@ fn a_name_asked_for_twice_gets_one_leaf_and_many_names_do_not_fill_memory() {
     let dir = tempfile::tempdir().unwrap();
     let ca = LocalCa::open_or_create(dir.path()).unwrap();
     let names = LeafNames::asked(Some("db.acme.test"), &[], ADDRESS);
-    let (first, again) = (ca.server_config(&names).unwrap(), ca.server_config(&names).unwrap());
+    let (first, again) = (
+        ca.server_config(&names).unwrap(),
+        ca.server_config(&names).unwrap(),
+    );
     assert!(Arc::ptr_eq(&first, &again));
     for number in 0..1100 {
         ca.server_config(&LeafNames::asked(Some(&format!("n{number}.test")), &[], ADDRESS))

@@ -1,4 +1,4 @@
-//! A CancelRequest to a target.
+//! A `CancelRequest` to a target.
 
 use std::time::Duration;
 

@@ -31,13 +31,14 @@ pub struct Owner {
 }
 
 /// Every session that can be cancelled. Shared by all sessions of the agent.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct CancelMap {
     sessions: Mutex<HashMap<u32, Arc<Session>>>,
 }
 
 /// A session's place in the [`CancelMap`]; gone when dropped.
 #[derive(Debug)]
+#[must_use = "the session cannot be cancelled any more once this is dropped"]
 pub struct Registration {
     map: Weak<CancelMap>,
     session: Arc<Session>,
@@ -70,7 +71,9 @@ pub struct UpstreamCancel {
 
 impl fmt::Debug for UpstreamCancel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UpstreamCancel").field("service", &self.target.service).finish_non_exhaustive()
+        f.debug_struct("UpstreamCancel")
+            .field("service", &self.target.service)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,13 +94,28 @@ struct Session {
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("owner", &self.owner).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CancelMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CancelMap")
+            .field("sessions", &self.sessions.lock().len())
+            .finish()
     }
 }
 
 impl CancelMap {
-    /// Makes a key for a session of `owner` at `target`. `key` is the target's own, from its BackendKeyData.
-    pub fn register(self: &Arc<Self>, owner: Owner, target: &Target, key: Option<BackendKey>) -> Registration {
+    /// Makes a key for a session of `owner` at `target`. `key` is the target's own, from its `BackendKeyData`.
+    pub fn register(
+        self: &Arc<Self>,
+        owner: Owner,
+        target: &Target,
+        key: Option<BackendKey>,
+    ) -> Registration {
         let upstream = key.map(|key| UpstreamCancel {
             target: target.clone(),
             key,
@@ -145,12 +163,15 @@ impl CancelMap {
             hold.notify_one();
             return Cancelled::Hold;
         }
-        session.upstream.clone().map_or(Cancelled::Ignored, Cancelled::Forward)
+        session
+            .upstream
+            .clone()
+            .map_or(Cancelled::Ignored, Cancelled::Forward)
     }
 }
 
 impl Registration {
-    /// The key that the client is given in BackendKeyData.
+    /// The key that the client is given in `BackendKeyData`.
     pub fn key(&self) -> CancelKey {
         self.session.key
     }
@@ -177,7 +198,10 @@ impl Drop for CancellableHold {
     fn drop(&mut self) {
         let mut hold = self.session.hold.lock();
         // A later hold may have taken the place already.
-        if hold.as_ref().is_some_and(|current| Arc::ptr_eq(current, &self.cancelled)) {
+        if hold
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, &self.cancelled))
+        {
             *hold = None;
         }
     }

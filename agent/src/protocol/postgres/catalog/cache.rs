@@ -81,7 +81,13 @@ impl CatalogCache {
     pub(super) fn by_oid(&self, oids: &[u32]) -> Option<Vec<Arc<Relation>>> {
         let known = self.known.lock();
         oids.iter()
-            .map(|oid| known.oids.get(oid).filter(fresh).map(|(_, relation)| Arc::clone(relation)))
+            .map(|oid| {
+                known
+                    .oids
+                    .get(oid)
+                    .filter(|(since, _)| is_fresh(*since))
+                    .map(|(_, relation)| Arc::clone(relation))
+            })
             .collect()
     }
 
@@ -89,7 +95,7 @@ impl CatalogCache {
         let known = self.known.lock();
         let mut found: Vec<Arc<Relation>> = Vec::new();
         for name in names {
-            for relation in &known.names.get(name).filter(fresh)?.1 {
+            for relation in &known.names.get(name).filter(|(since, _)| is_fresh(*since))?.1 {
                 if !found.iter().any(|other| other.oid == relation.oid) {
                     found.push(Arc::clone(relation));
                 }
@@ -107,7 +113,11 @@ impl CatalogCache {
             known.oids.clear();
         }
         let now = Instant::now();
-        known.oids.extend(found.iter().map(|relation| (relation.oid, (now, Arc::clone(relation)))));
+        known.oids.extend(
+            found
+                .iter()
+                .map(|relation| (relation.oid, (now, Arc::clone(relation)))),
+        );
     }
 
     pub(super) fn keep_names(&self, since: u64, names: &[RelationName], found: &[Arc<Relation>]) {
@@ -121,7 +131,11 @@ impl CatalogCache {
         }
         let now = Instant::now();
         for name in names {
-            let called: Vec<_> = found.iter().filter(|relation| is_called(relation, name)).cloned().collect();
+            let called: Vec<_> = found
+                .iter()
+                .filter(|relation| is_called(relation, name))
+                .cloned()
+                .collect();
             if !called.is_empty() {
                 known.names.insert(name.clone(), (now, called));
             }
@@ -130,11 +144,15 @@ impl CatalogCache {
 }
 
 fn is_called(relation: &Relation, name: &RelationName) -> bool {
-    relation.name == name.name && name.schema.as_ref().is_none_or(|schema| *schema == relation.schema)
+    relation.name == name.name
+        && name
+            .schema
+            .as_ref()
+            .is_none_or(|schema| *schema == relation.schema)
 }
 
-fn fresh<T>(entry: &&(Instant, T)) -> bool {
-    entry.0.elapsed() < MAX_AGE
+fn is_fresh(since: Instant) -> bool {
+    since.elapsed() < MAX_AGE
 }
 
 #[cfg(test)]
@@ -168,7 +186,7 @@ mod tests {
         let found = [relation(1, "public", "t"), relation(2, "audit", "t")];
         let (t, audit, gone) = (name(None, "t"), name(Some("audit"), "t"), name(None, "gone"));
         cache.keep_names(0, &[t.clone(), audit.clone(), gone.clone()], &found);
-        assert_eq!(cache.by_name(&[t.clone()]).unwrap().len(), 2);
+        assert_eq!(cache.by_name(std::slice::from_ref(&t)).unwrap().len(), 2);
         assert_eq!(cache.by_name(&[audit.clone(), t]).unwrap().len(), 2);
         assert_eq!(cache.by_name(&[audit]).unwrap()[0].oid, 2);
         assert_eq!(cache.by_name(&[gone]), None);

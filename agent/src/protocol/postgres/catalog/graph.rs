@@ -39,7 +39,9 @@ struct Graph(BTreeMap<u32, Node>);
 pub(super) fn resolve(facts: &[Fact]) -> Vec<Arc<Relation>> {
     let graph = Graph::of(facts);
     let asked_for = graph.0.iter().filter(|(_, node)| node.asked_for);
-    asked_for.map(|(oid, node)| Arc::new(graph.relation(*oid, node))).collect()
+    asked_for
+        .map(|(oid, node)| Arc::new(graph.relation(*oid, node)))
+        .collect()
 }
 
 impl Graph {
@@ -64,7 +66,11 @@ impl Graph {
                     node.parents.push(fact.other);
                     nodes.entry(fact.other).or_default().children.push(fact.relation);
                 }
-                b'g' => node.generated.entry(fact.attribute).or_default().push(fact.source),
+                b'g' => node
+                    .generated
+                    .entry(fact.attribute)
+                    .or_default()
+                    .push(fact.source),
                 // The query has no other kind but `o`; what is not known cannot be followed.
                 _ => node.opaque = true,
             }
@@ -100,7 +106,13 @@ impl Graph {
     }
 
     /// Adds what the rules of `oid` use, and what the rules of that use.
-    fn followed(&self, oid: u32, seen: &mut BTreeSet<u32>, made_of: &mut BTreeSet<ColumnName>, opaque: &mut bool) {
+    fn followed(
+        &self,
+        oid: u32,
+        seen: &mut BTreeSet<u32>,
+        made_of: &mut BTreeSet<ColumnName>,
+        opaque: &mut bool,
+    ) {
         let mut open = vec![oid];
         while let Some(oid) = open.pop() {
             let Some(node) = self.0.get(&oid).filter(|_| seen.insert(oid)) else {
@@ -135,9 +147,14 @@ impl Graph {
         let mut attributes = vec![attribute];
         attributes.extend(node.generated.get(&attribute).into_iter().flatten());
         for attribute in attributes {
-            let Some(column) = node.columns.get(&attribute) else { continue };
+            let Some(column) = node.columns.get(&attribute) else {
+                continue;
+            };
             names.insert(node.column(attribute));
-            for next in [|node: &Node| node.parents.clone(), |node: &Node| node.children.clone()] {
+            for next in [
+                |node: &Node| node.parents.clone(),
+                |node: &Node| node.children.clone(),
+            ] {
                 let mut seen = BTreeSet::from([oid]);
                 let mut open = next(node);
                 while let Some(relative) = open.pop() {

@@ -6,7 +6,7 @@
 //!
 //! Known limits: what an answer says may be up to [`MAX_AGE`] old where another client of the server changes the
 //! schema; the agent's own sessions call [`CatalogCache::forget`]. What a foreign table is on its own server is not
-//! followed.
+//! followed. PostgreSQL 12 or later.
 
 mod cache;
 mod graph;
@@ -82,7 +82,9 @@ pub enum CatalogError {
     #[error(transparent)]
     Login(#[from] LoginError),
     /// The server refused the query.
-    #[error("the target refused a look-up in its catalog (SQLSTATE {0}): the injected login has to be able to read pg_catalog")]
+    #[error(
+        "the target refused a look-up in its catalog (SQLSTATE {0}): the injected login has to be able to read pg_catalog"
+    )]
     Refused(String),
     /// The answer is not what was asked for.
     #[error("the target's catalog answered in a form that is not known: {0}")]
@@ -159,7 +161,7 @@ impl Catalog {
     }
 
     /// Forgets all that is known of this database: call it when a command that may change the schema has been
-    /// committed (ReadyForQuery with status `I` after it).
+    /// committed (`ReadyForQuery` with status `I` after it).
     pub fn forget(&self) {
         self.cache.forget();
     }

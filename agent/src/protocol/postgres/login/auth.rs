@@ -48,7 +48,7 @@ impl<'a> Authentication<'a> {
         }
     }
 
-    /// Whether AuthenticationOk has come.
+    /// Whether `AuthenticationOk` has come.
     pub(super) fn is_done(&self) -> bool {
         matches!(self.state, State::Done)
     }
@@ -75,13 +75,17 @@ impl<'a> Authentication<'a> {
                 (State::ExpectOk, Step::Wait)
             }
             (State::ExpectContinue(_) | State::ExpectFinal(_), 0) => {
-                return Err(LoginError::Scram(io::Error::other("AuthenticationOk before the server's proof")));
+                return Err(LoginError::Scram(io::Error::other(
+                    "AuthenticationOk before the server's proof",
+                )));
             }
             (State::ExpectRequest, 2) => return Err(LoginError::Unsupported("Kerberos 5")),
             (State::ExpectRequest, 6) => return Err(LoginError::Unsupported("SCM credentials")),
             (State::ExpectRequest, 7) => return Err(LoginError::Unsupported("GSSAPI")),
             (State::ExpectRequest, 9) => return Err(LoginError::Unsupported("SSPI")),
-            (State::ExpectRequest, _) => return Err(LoginError::Unsupported("an unknown way of authentication")),
+            (State::ExpectRequest, _) => {
+                return Err(LoginError::Unsupported("an unknown way of authentication"));
+            }
             _ => return Err(LoginError::Protocol("an authentication message out of order")),
         };
         self.state = next;
@@ -97,16 +101,27 @@ impl<'a> Authentication<'a> {
     }
 
     fn md5(&self, body: &[u8]) -> Result<Zeroizing<Vec<u8>>, LoginError> {
-        let salt = body.try_into().map_err(|_| LoginError::Protocol("an MD5 salt that has not 4 bytes"))?;
+        let salt = body
+            .try_into()
+            .map_err(|_| LoginError::Protocol("an MD5 salt that has not 4 bytes"))?;
         // Hashed with the target's salt; only the hash is sent.
-        let hash = Zeroizing::new(md5_hash(self.login.user.expose(), self.login.password.expose(), salt));
+        let hash = Zeroizing::new(md5_hash(
+            self.login.user.expose(),
+            self.login.password.expose(),
+            salt,
+        ));
         Ok(password(&[hash.as_bytes(), b"\0"]))
     }
 
     fn scram(&self, body: &[u8]) -> Result<(State, Step), LoginError> {
         let mechanisms = body.split(|byte| *byte == 0);
-        if !mechanisms.into_iter().any(|name| name == SCRAM_SHA_256.as_bytes()) {
-            return Err(LoginError::Unsupported("SASL without SCRAM-SHA-256 (perhaps with channel binding alone)"));
+        if !mechanisms
+            .into_iter()
+            .any(|name| name == SCRAM_SHA_256.as_bytes())
+        {
+            return Err(LoginError::Unsupported(
+                "SASL without SCRAM-SHA-256 (perhaps with channel binding alone)",
+            ));
         }
         // "n": this client does not do channel binding. Saying "y" would make a server that offers it suspect an attack.
         // Goes into the proof of SCRAM; never sent.
@@ -148,11 +163,18 @@ mod tests {
     #[test]
     fn md5_is_salted_twice() {
         let login = login();
-        let Step::Send(bytes) = Authentication::new(&login, false).on(&request(5, b"\x01\x02\x03\x04")).unwrap() else {
+        let Step::Send(bytes) = Authentication::new(&login, false)
+            .on(&request(5, b"\x01\x02\x03\x04"))
+            .unwrap()
+        else {
             panic!("no answer");
         };
         assert!(bytes.starts_with(b"p\0\0\0\x28md5"));
-        assert!(Authentication::new(&login, false).on(&request(5, b"\x01")).is_err());
+        assert!(
+            Authentication::new(&login, false)
+                .on(&request(5, b"\x01"))
+                .is_err()
+        );
     }
 
     #[test]
@@ -176,7 +198,10 @@ mod tests {
     fn a_target_that_skips_its_proof_is_not_believed() {
         let login = login();
         let mut exchange = Authentication::new(&login, true);
-        assert!(matches!(exchange.on(&request(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")), Ok(Step::Send(_))));
+        assert!(matches!(
+            exchange.on(&request(10, b"SCRAM-SHA-256-PLUS\0SCRAM-SHA-256\0\0")),
+            Ok(Step::Send(_))
+        ));
         assert!(matches!(exchange.on(&request(0, b"")), Err(LoginError::Scram(_))));
         assert!(exchange.on(&request(0, b"")).is_err());
     }
@@ -186,7 +211,10 @@ mod tests {
         let login = login();
         let mut exchange = Authentication::new(&login, true);
         exchange.on(&request(5, b"\x01\x02\x03\x04")).unwrap();
-        assert!(matches!(exchange.on(&request(3, b"")), Err(LoginError::Protocol(_))));
+        assert!(matches!(
+            exchange.on(&request(3, b"")),
+            Err(LoginError::Protocol(_))
+        ));
     }
 
     #[test]
@@ -195,7 +223,10 @@ mod tests {
         for first in [&b"r=abc,s=QSXCR+Q6sek8bf92,i=4096"[..], b"", b"\xff"] {
             let mut exchange = Authentication::new(&login, true);
             exchange.on(&request(10, b"SCRAM-SHA-256\0\0")).unwrap();
-            assert!(matches!(exchange.on(&request(11, first)), Err(LoginError::Scram(_))));
+            assert!(matches!(
+                exchange.on(&request(11, first)),
+                Err(LoginError::Scram(_))
+            ));
         }
     }
 }

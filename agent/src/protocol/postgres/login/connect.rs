@@ -31,7 +31,10 @@ pub struct Target {
 }
 
 /// Asks for TLS and shakes hands, or leaves the connection as it is, as the service says.
-pub(in super::super) async fn secure(mut stream: TcpStream, target: &Target) -> Result<ServerStream, LoginError> {
+pub(in super::super) async fn secure(
+    mut stream: TcpStream,
+    target: &Target,
+) -> Result<ServerStream, LoginError> {
     // Without it the session works all the same.
     let _ = stream.set_nodelay(true);
     if target.tls.mode() == TlsMode::Disable {
@@ -52,7 +55,9 @@ pub(in super::super) async fn secure(mut stream: TcpStream, target: &Target) -> 
         }
         b"N" => Err(LoginError::NoTls),
         // Its words came unauthenticated, so nobody is shown them (CVE-2024-10977).
-        b"E" => Err(LoginError::Protocol("it answered a request for TLS with an error")),
+        b"E" => Err(LoginError::Protocol(
+            "it answered a request for TLS with an error",
+        )),
         _ => Err(LoginError::Protocol("it does not speak PostgreSQL")),
     }
 }

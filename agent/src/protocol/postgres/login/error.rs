@@ -12,7 +12,9 @@ use super::super::startup::Fatal;
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
     /// The target refused the injected login (SQLSTATE class 28).
-    #[error("the target refused the injected login (SQLSTATE {sqlstate}): check user and password of the service's credential")]
+    #[error(
+        "the target refused the injected login (SQLSTATE {sqlstate}): check user and password of the service's credential"
+    )]
     Refused {
         /// SQLSTATE of the target's error.
         sqlstate: String,
@@ -27,13 +29,19 @@ pub enum LoginError {
     #[error("the target asks for {0}, which tollgate does not do: let pg_hba.conf ask for scram-sha-256")]
     Unsupported(&'static str),
     /// The target asks for the password in clear, outside TLS.
-    #[error("the target asks for the password in clear outside TLS: set tls.upstream, or let pg_hba.conf ask for scram-sha-256")]
+    #[error(
+        "the target asks for the password in clear outside TLS: set tls.upstream, or let pg_hba.conf ask for scram-sha-256"
+    )]
     Cleartext,
     /// The target did not prove that it knows the password, or broke SCRAM otherwise: an impostor, perhaps.
-    #[error("the target failed to prove that it knows the password (SCRAM): it may not be the server that it should be")]
+    #[error(
+        "the target failed to prove that it knows the password (SCRAM): it may not be the server that it should be"
+    )]
     Scram(#[source] io::Error),
     /// The target does not do TLS, and the policy asks for it.
-    #[error("the target does not speak TLS: switch it on there (ssl = on), or set tls.upstream = \"disable\"")]
+    #[error(
+        "the target does not speak TLS: switch it on there (ssl = on), or set tls.upstream = \"disable\""
+    )]
     NoTls,
     /// TLS with the target failed.
     #[error(transparent)]
@@ -51,7 +59,9 @@ pub enum LoginError {
     #[error("the target did not start a session within {0} seconds")]
     TooSlow(u64),
     /// The injected user or password cannot be sent.
-    #[error("the injected login holds a NUL byte or is no text: check the files or variables of the service's credential")]
+    #[error(
+        "the injected login holds a NUL byte or is no text: check the files or variables of the service's credential"
+    )]
     Credential,
 }
 

@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use super::super::startup::{CancelKey, Startup, cstring, message};
 use super::LoggedIn;
 
-/// AuthenticationOk, ParameterStatus for each parameter of the target, BackendKeyData with `key`, ReadyForQuery: one
+/// `AuthenticationOk`, `ParameterStatus` for each parameter of the target, `BackendKeyData` with `key`, `ReadyForQuery`: one
 /// run of bytes for the client, to be recorded and sent.
 ///
 /// The real key of the target is not in it, nor is the injected user. Notices are not in it either: they are text of
@@ -27,13 +27,17 @@ pub fn greeting(session: &LoggedIn, startup: &Startup, key: CancelKey) -> Vec<u8
     out
 }
 
-/// The value of a ParameterStatus as the client may see it: `session_authorization` names the injected user, so the
-/// client is told the name that it gave itself. The same goes for every later ParameterStatus.
+/// The value of a `ParameterStatus` as the client may see it: `session_authorization` names the injected user, so the
+/// client is told the name that it gave itself. The same goes for every later `ParameterStatus`.
 pub fn shown_parameter<'a>(name: &str, value: &'a str, client_user: &'a str) -> &'a str {
-    if name == "session_authorization" { client_user } else { value }
+    if name == "session_authorization" {
+        client_user
+    } else {
+        value
+    }
 }
 
-/// Takes a PasswordMessage, which nobody asked for, from the front of what a client sent early. Nothing of it is kept.
+/// Takes a `PasswordMessage`, which nobody asked for, from the front of what a client sent early. Nothing of it is kept.
 ///
 /// Gives whether there was one. A part of one stays, and the next call takes the whole.
 pub fn discard_password(early: &mut BytesMut) -> bool {

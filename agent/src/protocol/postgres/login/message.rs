@@ -36,7 +36,7 @@ pub(in super::super) fn next_frame(buffer: &mut BytesMut) -> Result<Option<Frame
     Ok(Some(Frame { tag, body }))
 }
 
-/// StartupMessage. Wiped when dropped: the user is part of the login.
+/// `StartupMessage`. Wiped when dropped: the user is part of the login.
 pub(super) fn startup<'a>(
     user: &[u8],
     database: &str,
@@ -57,7 +57,7 @@ pub(super) fn startup<'a>(
     prefixed(&[], &body)
 }
 
-/// PasswordMessage, SASLInitialResponse and SASLResponse share a type byte.
+/// `PasswordMessage`, `SASLInitialResponse` and `SASLResponse` share a type byte.
 pub(super) fn password(parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     prefixed(b"p", &Zeroizing::new(parts.concat()))
 }
@@ -68,7 +68,7 @@ fn prefixed(tag: &[u8], body: &[u8]) -> Zeroizing<Vec<u8>> {
     Zeroizing::new([tag, &length.to_be_bytes(), body].concat())
 }
 
-/// SQLSTATE of an ErrorResponse; `XX000` where it has none that could be one.
+/// SQLSTATE of an `ErrorResponse`; `XX000` where it has none that could be one.
 pub(in super::super) fn sqlstate(mut body: &[u8]) -> String {
     while let Some((&field, rest)) = body.split_first() {
         let end = memchr::memchr(0, rest).unwrap_or(rest.len());
@@ -84,7 +84,7 @@ pub(in super::super) fn sqlstate(mut body: &[u8]) -> String {
     "XX000".to_owned()
 }
 
-/// The two strings of a ParameterStatus.
+/// The two strings of a `ParameterStatus`.
 pub(super) fn parameter(body: &[u8]) -> Option<(String, String)> {
     let (name, rest) = body.split_at(memchr::memchr(0, body)?);
     let value = rest.get(1..)?.strip_suffix(&[0])?;
@@ -104,7 +104,12 @@ mod tests {
     fn every_truncation_of_a_message_waits() {
         let whole = b"S\0\0\0\x08a\0b\0";
         for length in 0..whole.len() {
-            assert!(next_frame(&mut BytesMut::from(&whole[..length])).unwrap().is_none(), "{length}");
+            assert!(
+                next_frame(&mut BytesMut::from(&whole[..length]))
+                    .unwrap()
+                    .is_none(),
+                "{length}"
+            );
         }
         let mut buffer = BytesMut::from(&[&whole[..], b"Z"].concat()[..]);
         let frame = next_frame(&mut buffer).unwrap().unwrap();
@@ -123,7 +128,15 @@ mod tests {
     #[test]
     fn a_sqlstate_is_found_and_nothing_else_is_taken_for_one() {
         assert_eq!(sqlstate(b"SFATAL\0VFATAL\0C28P01\0Mno \"x\"\0\0"), "28P01");
-        for body in [&b""[..], b"\0", b"C28P0\0\0", b"C28P01x\0\0", b"C28 01\0\0", b"MC28P01\0\0", b"\0C28P01\0"] {
+        for body in [
+            &b""[..],
+            b"\0",
+            b"C28P0\0\0",
+            b"C28P01x\0\0",
+            b"C28 01\0\0",
+            b"MC28P01\0\0",
+            b"\0C28P01\0",
+        ] {
             assert_eq!(sqlstate(body), "XX000", "{body:?}");
         }
     }
@@ -139,6 +152,9 @@ mod tests {
     #[test]
     fn a_startup_message_counts_itself() {
         let bytes = startup(b"u", "d", [("a", "b")].into_iter());
-        assert_eq!(&bytes[..], b"\0\0\0\x1f\0\x03\0\0user\0u\0database\0d\0a\0b\0\0"[..].to_vec());
+        assert_eq!(
+            &bytes[..],
+            b"\0\0\0\x1f\0\x03\0\0user\0u\0database\0d\0a\0b\0\0"[..].to_vec()
+        );
     }
 }

@@ -16,7 +16,7 @@ use super::message::{Frame, next_frame, parameter, sqlstate, startup};
 use super::{LoginError, Settings};
 
 /// How long the target may take to start a session: PostgreSQL's own `authentication_timeout`.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// More parameters or notices than any server sends: a target must not fill memory.
 const MOST_MESSAGES: usize = 1000;
 
@@ -48,23 +48,25 @@ impl fmt::Debug for BackendKey {
 pub struct LoggedIn {
     /// The connection.
     pub stream: ServerStream,
-    /// Bytes that the target sent after its first ReadyForQuery already.
+    /// Bytes that the target sent after its first `ReadyForQuery` already.
     pub early: BytesMut,
-    /// Name and value of each ParameterStatus, in order. `session_authorization` names the injected user: pass them
+    /// Name and value of each `ParameterStatus`, in order. `session_authorization` names the injected user: pass them
     /// through [`super::shown_parameter`] before anybody sees them.
     pub parameters: Vec<(String, String)>,
     /// What cancels the session; `None`: the target gave none.
     pub key: Option<BackendKey>,
-    /// Status of the first ReadyForQuery: `I`, since nothing has begun.
+    /// Status of the first `ReadyForQuery`: `I`, since nothing has begun.
     pub status: u8,
-    /// Bodies of NoticeResponses, less those that name the login.
+    /// Bodies of `NoticeResponses`, less those that name the login.
     pub notices: Vec<BytesMut>,
 }
 
 impl fmt::Debug for LoggedIn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Parameters and notices can name the injected user.
-        f.debug_struct("LoggedIn").field("tls", &self.stream.is_tls()).finish_non_exhaustive()
+        f.debug_struct("LoggedIn")
+            .field("tls", &self.stream.is_tls())
+            .finish_non_exhaustive()
     }
 }
 
@@ -72,17 +74,31 @@ impl fmt::Debug for LoggedIn {
 ///
 /// # Errors
 /// See [`LoginError`]; for the client, [`LoginError::to_client`].
-pub async fn login(stream: TcpStream, target: &Target, login: &Login, ask: Ask<'_>) -> Result<LoggedIn, LoginError> {
+pub async fn login(
+    stream: TcpStream,
+    target: &Target,
+    login: &Login,
+    ask: Ask<'_>,
+) -> Result<LoggedIn, LoginError> {
     timeout(PATIENCE, start(stream, target, login, ask))
         .await
         .map_err(|_| LoginError::TooSlow(PATIENCE.as_secs()))?
 }
 
-async fn start(stream: TcpStream, target: &Target, login: &Login, ask: Ask<'_>) -> Result<LoggedIn, LoginError> {
+async fn start(
+    stream: TcpStream,
+    target: &Target,
+    login: &Login,
+    ask: Ask<'_>,
+) -> Result<LoggedIn, LoginError> {
     // Read for the check alone: a NUL would end the name early and let the rest be read as other parameters.
     let (user, password) = (login.user.expose(), login.password.expose());
     let database = login.database.as_deref().unwrap_or(ask.database);
-    if user.is_empty() || [user, password, database.as_bytes()].iter().any(|text| text.contains(&0)) {
+    if user.is_empty()
+        || [user, password, database.as_bytes()]
+            .iter()
+            .any(|text| text.contains(&0))
+    {
         return Err(LoginError::Credential);
     }
     let stream = secure(stream, target).await?;
@@ -96,7 +112,9 @@ async fn start(stream: TcpStream, target: &Target, login: &Login, ask: Ask<'_>) 
         notices: Vec::new(),
     };
     // Sent to the target, which is what it is for.
-    session.send(&startup(user, database, ask.settings.iter())).await?;
+    session
+        .send(&startup(user, database, ask.settings.iter()))
+        .await?;
     for _ in 0..MOST_MESSAGES {
         let Frame { tag, body } = session.receive().await?;
         match (tag, exchange.is_done()) {
@@ -111,7 +129,8 @@ async fn start(stream: TcpStream, target: &Target, login: &Login, ask: Ask<'_>) 
                 }
             }
             (b'S', true) => {
-                let pair = parameter(&body).ok_or(LoginError::Protocol("a ParameterStatus that is no text"))?;
+                let pair =
+                    parameter(&body).ok_or(LoginError::Protocol("a ParameterStatus that is no text"))?;
                 session.parameters.push(pair);
             }
             (b'K', true) => session.key = Some(key(&body)?),
@@ -143,7 +162,13 @@ impl LoggedIn {
             if let Some(frame) = next_frame(&mut self.early)? {
                 return Ok(frame);
             }
-            if self.stream.read_buf(&mut self.early).await.map_err(LoginError::Io)? == 0 {
+            if self
+                .stream
+                .read_buf(&mut self.early)
+                .await
+                .map_err(LoginError::Io)?
+                == 0
+            {
                 return Err(LoginError::Closed);
             }
         }

@@ -14,7 +14,10 @@ const ALLOWED: &[(&str, Values)] = &[
     ("application_name", Values::Any),
     ("bytea_output", Values::Any),
     ("client_encoding", Values::SafeEncoding),
-    ("client_min_messages", Values::OneOf(&["notice", "warning", "error"])),
+    (
+        "client_min_messages",
+        Values::OneOf(&["notice", "warning", "error"]),
+    ),
     ("datestyle", Values::Any),
     ("default_transaction_deferrable", Values::Any),
     ("default_transaction_isolation", Values::Any),
@@ -27,7 +30,10 @@ const ALLOWED: &[(&str, Values)] = &[
     ("jit", Values::Any),
     ("lock_timeout", Values::Any),
     ("search_path", Values::Any),
-    ("standard_conforming_strings", Values::OneOf(&["on", "true", "yes", "1"])),
+    (
+        "standard_conforming_strings",
+        Values::OneOf(&["on", "true", "yes", "1"]),
+    ),
     ("statement_timeout", Values::Any),
     ("tcp_keepalives_count", Values::Any),
     ("tcp_keepalives_idle", Values::Any),
@@ -39,13 +45,69 @@ const ALLOWED: &[(&str, Values)] = &[
 /// Encodings in which a byte below 0x80 is always that ASCII character, as PostgreSQL compares their names: lower
 /// case, letters and digits alone. Not among them, on purpose: Big5, GB18030, GBK, Johab, Shift JIS, UHC.
 const SAFE_ENCODINGS: &[&str] = &[
-    "unicode", "utf8", "sqlascii", "latin1", "latin2", "latin3", "latin4", "latin5", "latin6", "latin7", "latin8",
-    "latin9", "latin10", "iso88591", "iso88592", "iso88593", "iso88594", "iso88595", "iso88596", "iso88597",
-    "iso88598", "iso88599", "iso885910", "iso885913", "iso885914", "iso885915", "iso885916", "koi8", "koi8r", "koi8u",
-    "windows866", "windows874", "windows1250", "windows1251", "windows1252", "windows1253", "windows1254",
-    "windows1255", "windows1256", "windows1257", "windows1258", "win866", "win874", "win1250", "win1251", "win1252",
-    "win1253", "win1254", "win1255", "win1256", "win1257", "win1258", "win", "alt", "abc", "tcvn", "tcvn5712",
-    "vscii", "euccn", "eucjp", "eucjis2004", "euckr", "euctw",
+    "unicode",
+    "utf8",
+    "sqlascii",
+    "latin1",
+    "latin2",
+    "latin3",
+    "latin4",
+    "latin5",
+    "latin6",
+    "latin7",
+    "latin8",
+    "latin9",
+    "latin10",
+    "iso88591",
+    "iso88592",
+    "iso88593",
+    "iso88594",
+    "iso88595",
+    "iso88596",
+    "iso88597",
+    "iso88598",
+    "iso88599",
+    "iso885910",
+    "iso885913",
+    "iso885914",
+    "iso885915",
+    "iso885916",
+    "koi8",
+    "koi8r",
+    "koi8u",
+    "windows866",
+    "windows874",
+    "windows1250",
+    "windows1251",
+    "windows1252",
+    "windows1253",
+    "windows1254",
+    "windows1255",
+    "windows1256",
+    "windows1257",
+    "windows1258",
+    "win866",
+    "win874",
+    "win1250",
+    "win1251",
+    "win1252",
+    "win1253",
+    "win1254",
+    "win1255",
+    "win1256",
+    "win1257",
+    "win1258",
+    "win",
+    "alt",
+    "abc",
+    "tcvn",
+    "tcvn5712",
+    "vscii",
+    "euccn",
+    "eucjp",
+    "eucjis2004",
+    "euckr",
+    "euctw",
 ];
 
 /// Settings for the target, checked.
@@ -96,18 +158,24 @@ impl Settings {
 
     /// Name and value of each, names in lower case.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.values.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+        self.values
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     /// The `search_path` that the session starts with, where the client set one: it changes what names mean.
     pub fn search_path(&self) -> Option<&str> {
-        self.iter().find_map(|(name, value)| (name == "search_path").then_some(value))
+        self.iter()
+            .find_map(|(name, value)| (name == "search_path").then_some(value))
     }
 
     /// Settings of the agent's own sessions.
     pub(in super::super) fn own(values: &[(&str, &str)]) -> Self {
         Self {
-            values: values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            values: values
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
         }
     }
 
@@ -198,7 +266,10 @@ mod tests {
             user: "ann".to_owned(),
             database: None,
             options: Some(options.to_owned()),
-            settings: own.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            settings: own
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+                .collect(),
             minor: 0,
             extensions: Vec::new(),
         })
@@ -231,7 +302,10 @@ mod tests {
         )
         .unwrap();
         let pairs: Vec<_> = found.iter().collect();
-        assert_eq!(pairs, [("search_path", "b"), ("timezone", "CET"), ("datestyle", "ISO")]);
+        assert_eq!(
+            pairs,
+            [("search_path", "b"), ("timezone", "CET"), ("datestyle", "ISO")]
+        );
         assert_eq!(found.search_path(), Some("b"));
     }
 
@@ -254,7 +328,11 @@ mod tests {
         ] {
             assert!(settings(options, &[]).is_err(), "{options}");
         }
-        for own in [("role", "postgres"), ("Session_Authorization", "x"), ("client_encoding", "GBK")] {
+        for own in [
+            ("role", "postgres"),
+            ("Session_Authorization", "x"),
+            ("client_encoding", "GBK"),
+        ] {
             assert!(settings("", &[own]).is_err(), "{own:?}");
         }
     }
@@ -262,7 +340,10 @@ mod tests {
     #[test]
     fn switches_other_than_settings_are_refused() {
         for options in ["-d 5", "-O", "-W 10", "-t planner", "-v 2", "word", "-", "-f n"] {
-            assert!(matches!(settings(options, &[]), Err(SettingsError::Switch(_))), "{options}");
+            assert!(
+                matches!(settings(options, &[]), Err(SettingsError::Switch(_))),
+                "{options}"
+            );
         }
         for options in ["-c", "-c timezone", "--timezone", "--"] {
             assert_eq!(settings(options, &[]), Err(SettingsError::NoValue), "{options}");
@@ -278,10 +359,30 @@ mod tests {
 
     #[test]
     fn encodings_are_compared_as_the_server_does() {
-        for safe in ["UTF8", "utf-8", "Unicode", "LATIN1", "ISO_8859-5", "SQL_ASCII", "EUC_JP", "WIN1252"] {
+        for safe in [
+            "UTF8",
+            "utf-8",
+            "Unicode",
+            "LATIN1",
+            "ISO_8859-5",
+            "SQL_ASCII",
+            "EUC_JP",
+            "WIN1252",
+        ] {
             assert!(is_safe_encoding(safe), "{safe}");
         }
-        for unsafe_ in ["SJIS", "Shift_JIS_2004", "mskanji", "BIG5", "GBK", "GB18030", "UHC", "JOHAB", "", "klingon"] {
+        for unsafe_ in [
+            "SJIS",
+            "Shift_JIS_2004",
+            "mskanji",
+            "BIG5",
+            "GBK",
+            "GB18030",
+            "UHC",
+            "JOHAB",
+            "",
+            "klingon",
+        ] {
             assert!(!is_safe_encoding(unsafe_), "{unsafe_}");
         }
     }

@@ -18,8 +18,8 @@ use super::negotiation::{Negotiation, NegotiationError, Step};
 use super::packet::{CancelKey, PacketError, Startup};
 use super::reply::{Fatal, negotiate_protocol_version};
 
-/// How long a client may take from its first byte to its StartupMessage: PostgreSQL's `authentication_timeout`.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a client may take from its first byte to its `StartupMessage`: PostgreSQL's `authentication_timeout`.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a refused client is listened to, so that closing does not overtake the refusal.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -46,7 +46,7 @@ pub enum Opened {
         client: ClientStream,
         /// What it asked for.
         startup: Startup,
-        /// What it sent after its StartupMessage already.
+        /// What it sent after its `StartupMessage` already.
         early: BytesMut,
     },
     /// A cancel of another session. The client expects no answer, only the end of the connection.
@@ -106,7 +106,14 @@ impl From<StartupError> for SessionEnd {
 /// # Errors
 /// What the client sent is refused; it has been told with a native FATAL, where it could understand it.
 pub async fn accept(stream: TcpStream, tls: ClientTls<'_>) -> Result<Opened, StartupError> {
-    let deadline = Instant::now() + PATIENCE;
+    accept_until(Instant::now() + PATIENCE, stream, tls).await
+}
+
+async fn accept_until(
+    deadline: Instant,
+    stream: TcpStream,
+    tls: ClientTls<'_>,
+) -> Result<Opened, StartupError> {
     // Small messages both ways: waiting for more only adds delay. Without it the session works all the same.
     let _ = stream.set_nodelay(true);
     let mut client = ClientStream::Plain(stream);
@@ -150,7 +157,10 @@ pub async fn accept(stream: TcpStream, tls: ClientTls<'_>) -> Result<Opened, Sta
                 Step::Cancel(key) => Ok(Next::Cancel(client, key)),
             }
         };
-        match timeout_at(deadline, next).await.map_err(|_| StartupError::TooSlow)?? {
+        match timeout_at(deadline, next)
+            .await
+            .map_err(|_| StartupError::TooSlow)??
+        {
             Next::Again(same) => client = same,
             Next::Session(client, startup) => {
                 return Ok(Opened::Session {
@@ -197,7 +207,10 @@ async fn start_tls(client: ClientStream, tls: ClientTls<'_>) -> Result<ClientStr
         .await
         .map_err(StartupError::Handshake)?;
     let names = LeafNames::asked(hello.client_hello().server_name(), tls.names, tls.address);
-    let config = tls.authority.server_config(&names).map_err(StartupError::Certificate)?;
+    let config = tls
+        .authority
+        .server_config(&names)
+        .map_err(StartupError::Certificate)?;
     let stream = hello.into_stream(config).await.map_err(StartupError::Handshake)?;
     Ok(ClientStream::Tls(Box::new(stream)))
 }

@@ -1,4 +1,4 @@
-//! The client's side of the start of a session: from the first byte to the StartupMessage, and what is answered.
+//! The client's side of the start of a session: from the first byte to the `StartupMessage`, and what is answered.
 //!
 //! The client is let in without a password of its own: what it is, the flow says, and what it may do, the policy.
 //! The user that it names is kept for the record alone.

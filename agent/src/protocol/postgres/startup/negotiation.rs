@@ -74,7 +74,7 @@ mod tests {
     const SSL: &[u8] = &[0, 0, 0, 8, 4, 210, 22, 47];
     const GSS: &[u8] = &[0, 0, 0, 8, 4, 210, 22, 48];
     const CANCEL: &[u8] = &[0, 0, 0, 16, 4, 210, 22, 46, 0, 0, 0, 7, 1, 2, 3, 4];
-    const START: &[u8] = b"\0\0\0\x11\0\x03\0\0user\0a\0\0";
+    const START: &[u8] = b"\0\0\0\x10\0\x03\0\0user\0a\0\0";
 
     /// The steps that `packets` lead to, each packet in a segment of its own.
     fn steps(packets: &[&[u8]]) -> Result<Vec<Step>, NegotiationError> {
@@ -92,19 +92,28 @@ mod tests {
     #[test]
     fn the_orders_that_clients_use() {
         assert!(matches!(steps(&[START]).unwrap()[..], [Step::Session(_)]));
-        assert!(matches!(steps(&[SSL, START]).unwrap()[..], [Step::StartTls, Step::Session(_)]));
+        assert!(matches!(
+            steps(&[SSL, START]).unwrap()[..],
+            [Step::StartTls, Step::Session(_)]
+        ));
         assert!(matches!(
             steps(&[GSS, SSL, START]).unwrap()[..],
             [Step::NoGss, Step::StartTls, Step::Session(_)]
         ));
-        assert!(matches!(steps(&[SSL, CANCEL]).unwrap()[..], [Step::StartTls, Step::Cancel(_)]));
+        assert!(matches!(
+            steps(&[SSL, CANCEL]).unwrap()[..],
+            [Step::StartTls, Step::Cancel(_)]
+        ));
         assert!(matches!(steps(&[CANCEL]).unwrap()[..], [Step::Cancel(_)]));
     }
 
     #[test]
     fn no_encryption_is_asked_for_twice() {
         for packets in [&[SSL, SSL][..], &[GSS, GSS], &[SSL, GSS]] {
-            assert!(matches!(steps(packets), Err(NegotiationError::Repeated(_))), "{packets:?}");
+            assert!(
+                matches!(steps(packets), Err(NegotiationError::Repeated(_))),
+                "{packets:?}"
+            );
         }
     }
 
@@ -112,7 +121,11 @@ mod tests {
     fn nothing_in_clear_follows_an_ssl_request() {
         for extra in [&b"\x16"[..], START, b"\0"] {
             let joined = [SSL, extra].concat();
-            assert_eq!(steps(&[&joined]), Err(NegotiationError::DataBeforeTls), "{extra:?}");
+            assert_eq!(
+                steps(&[&joined]),
+                Err(NegotiationError::DataBeforeTls),
+                "{extra:?}"
+            );
         }
     }
 
@@ -121,7 +134,11 @@ mod tests {
         for packet in [SSL, GSS, CANCEL, START] {
             for length in 0..packet.len() {
                 let mut buffer = BytesMut::from(&packet[..length]);
-                assert_eq!(Negotiation::default().advance(&mut buffer), Ok(Step::More), "{length} of {packet:?}");
+                assert_eq!(
+                    Negotiation::default().advance(&mut buffer),
+                    Ok(Step::More),
+                    "{length} of {packet:?}"
+                );
                 assert_eq!(buffer, packet[..length]);
             }
         }
@@ -130,7 +147,10 @@ mod tests {
     #[test]
     fn what_follows_the_startup_message_is_kept() {
         let mut buffer = BytesMut::from(&[START, b"Q\0\0"].concat()[..]);
-        assert!(matches!(Negotiation::default().advance(&mut buffer), Ok(Step::Session(_))));
+        assert!(matches!(
+            Negotiation::default().advance(&mut buffer),
+            Ok(Step::Session(_))
+        ));
         assert_eq!(&buffer[..], b"Q\0\0");
     }
 }

@@ -1,4 +1,4 @@
-//! What a client may send first: SSLRequest, GSSENCRequest, CancelRequest, StartupMessage (frontend).
+//! What a client may send first: `SSLRequest`, `GSSENCRequest`, `CancelRequest`, `StartupMessage` (frontend).
 //!
 //! Bytes in, packets out. These packets have no type byte: length (itself included), code, body.
 
@@ -21,7 +21,7 @@ pub(super) enum Packet {
     Startup(Startup),
 }
 
-/// Names a session for a CancelRequest: what BackendKeyData gave to the client.
+/// Names a session for a `CancelRequest`: what `BackendKeyData` gave to the client.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct CancelKey {
     /// Process id that the client was told.
@@ -33,11 +33,13 @@ pub struct CancelKey {
 impl fmt::Debug for CancelKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Whoever has both may cancel.
-        f.debug_struct("CancelKey").field("process", &self.process).finish_non_exhaustive()
+        f.debug_struct("CancelKey")
+            .field("process", &self.process)
+            .finish_non_exhaustive()
     }
 }
 
-/// StartupMessage, as the client sent it.
+/// `StartupMessage`, as the client sent it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Startup {
     /// `user`: for the record alone.
@@ -60,7 +62,7 @@ impl Startup {
         self.database.as_deref().unwrap_or(&self.user)
     }
 
-    /// Whether the client has to be told with NegotiateProtocolVersion that it gets less than it asked for.
+    /// Whether the client has to be told with `NegotiateProtocolVersion` that it gets less than it asked for.
     pub fn asks_for_more(&self) -> bool {
         self.minor > 0 || !self.extensions.is_empty()
     }
@@ -129,7 +131,9 @@ impl PacketError {
             Self::Encoding => ("22021", Some("Use names and settings in UTF-8.")),
             Self::Replication => (
                 "0A000",
-                Some("Leave the parameter \"replication\" out; pg_basebackup and logical replication cannot pass here."),
+                Some(
+                    "Leave the parameter \"replication\" out; pg_basebackup and logical replication cannot pass here.",
+                ),
             ),
             Self::BadReplication(_) => ("22023", None),
         };
@@ -161,11 +165,15 @@ pub(super) fn decode(buffer: &[u8]) -> Result<Option<(Packet, usize)>, PacketErr
     let packet = match (u32::from_be_bytes(*code), body) {
         (SSL_REQUEST, []) => Packet::Ssl,
         (GSSENC_REQUEST, []) => Packet::Gss,
-        (SSL_REQUEST | GSSENC_REQUEST, _) => return Err(PacketError::Layout("an encryption request has no body")),
+        (SSL_REQUEST | GSSENC_REQUEST, _) => {
+            return Err(PacketError::Layout("an encryption request has no body"));
+        }
         (CANCEL_REQUEST, &[p0, p1, p2, p3, ref secret @ ..]) => Packet::Cancel(CancelKey {
             process: u32::from_be_bytes([p0, p1, p2, p3]),
             // Every key given out here has four bytes, so no other can be right.
-            secret: secret.try_into().map_err(|_| PacketError::Layout("a cancel request has 16 bytes"))?,
+            secret: secret
+                .try_into()
+                .map_err(|_| PacketError::Layout("a cancel request has 16 bytes"))?,
         }),
         (CANCEL_REQUEST, _) => return Err(PacketError::Layout("a cancel request has 16 bytes")),
         (version, body) => Packet::Startup(startup(version, body)?),
@@ -216,7 +224,11 @@ fn startup(version: u32, mut body: &[u8]) -> Result<Startup, PacketError> {
             "options" => once(&mut startup.options)?,
             "replication" => once(&mut replication)?,
             extension if extension.starts_with("_pq_.") => startup.extensions.push(name),
-            _ if startup.settings.iter().any(|(known, _)| known.eq_ignore_ascii_case(&name)) => {
+            _ if startup
+                .settings
+                .iter()
+                .any(|(known, _)| known.eq_ignore_ascii_case(&name)) =>
+            {
                 return Err(PacketError::Twice(name));
             }
             _ => startup.settings.push((name, value)),

@@ -2,10 +2,10 @@
 
 use super::Startup;
 
-/// Protocol 3.0, as it stands in a StartupMessage.
+/// Protocol 3.0, as it stands in a `StartupMessage`.
 pub const PROTOCOL_3_0: u32 = 3 << 16;
 
-/// ErrorResponse of severity FATAL: the session ends, and the client is told why.
+/// `ErrorResponse` of severity FATAL: the session ends, and the client is told why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fatal {
     /// SQLSTATE: five letters or digits.
@@ -33,7 +33,7 @@ impl Fatal {
         self
     }
 
-    /// The ErrorResponse, whole.
+    /// The `ErrorResponse`, whole.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         message(&mut out, b'E', |out| {
@@ -56,7 +56,7 @@ impl Fatal {
     }
 }
 
-/// NegotiateProtocolVersion: the newest version spoken here, and the protocol options that are not known.
+/// `NegotiateProtocolVersion`: the newest version spoken here, and the protocol options that are not known.
 pub(super) fn negotiate_protocol_version(startup: &Startup) -> Vec<u8> {
     let mut out = Vec::new();
     message(&mut out, b'v', |out| {

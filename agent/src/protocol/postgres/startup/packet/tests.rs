@@ -45,7 +45,10 @@ fn the_database_defaults_to_the_user() {
 fn newer_minor_versions_and_unknown_protocol_options_are_noticed() {
     let newer = decoded(&packet(b"\0\x03\0\x02user\0ann\0_pq_.report\0on\0\0"));
     assert!(newer.asks_for_more());
-    assert_eq!((newer.minor, newer.extensions), (2, vec!["_pq_.report".to_owned()]));
+    assert_eq!(
+        (newer.minor, newer.extensions),
+        (2, vec!["_pq_.report".to_owned()])
+    );
     assert!(newer.settings.is_empty());
 }
 
@@ -82,22 +85,39 @@ fn bodies_that_break_the_layout_are_refused() {
         b"user\0ann\0\0\0",
         b"user\0ann\0\0x\0y\0\0",
     ] {
-        assert!(matches!(refused(&start(parameters)), PacketError::Layout(_)), "{parameters:?}");
+        assert!(
+            matches!(refused(&start(parameters)), PacketError::Layout(_)),
+            "{parameters:?}"
+        );
     }
     assert_eq!(refused(&start(b"\0")), PacketError::NoUser);
     assert_eq!(refused(&start(b"user\0\0\0")), PacketError::NoUser);
     assert_eq!(refused(&start(b"user\0\xff\0\0")), PacketError::Encoding);
-    for twice in [&b"user\0a\0user\0b\0\0"[..], b"user\0a\0TimeZone\0UTC\0timezone\0CET\0\0"] {
+    for twice in [
+        &b"user\0a\0user\0b\0\0"[..],
+        b"user\0a\0TimeZone\0UTC\0timezone\0CET\0\0",
+    ] {
         assert!(matches!(refused(&start(twice)), PacketError::Twice(_)));
     }
-    for body in [&b"\x04\xd2\x16\x2f\0"[..], b"\x04\xd2\x16\x30\0", b"\x04\xd2\x16\x2e\0\0\0\x01abc"] {
-        assert!(matches!(refused(&packet(body)), PacketError::Layout(_)), "{body:?}");
+    for body in [
+        &b"\x04\xd2\x16\x2f\0"[..],
+        b"\x04\xd2\x16\x30\0",
+        b"\x04\xd2\x16\x2e\0\0\0\x01abc",
+    ] {
+        assert!(
+            matches!(refused(&packet(body)), PacketError::Layout(_)),
+            "{body:?}"
+        );
     }
 }
 
 #[test]
 fn other_major_versions_are_refused() {
-    for (code, major, minor) in [(b"\0\x02\0\0", 2, 0), (b"\0\x04\0\x01", 4, 1), (b"\0\0\0\0", 0, 0)] {
+    for (code, major, minor) in [
+        (b"\0\x02\0\0", 2, 0),
+        (b"\0\x04\0\x01", 4, 1),
+        (b"\0\0\0\0", 0, 0),
+    ] {
         assert_eq!(refused(&packet(code)), PacketError::Version { major, minor });
     }
 }
@@ -110,15 +130,24 @@ fn replication_is_refused_however_it_is_spelled() {
         assert_eq!(error, PacketError::Replication, "{value}");
         let told = error.to_client().unwrap();
         assert_eq!(told.code, "0A000");
-        assert!(told.message.starts_with("replication is not supported in this version"));
+        assert!(
+            told.message
+                .starts_with("replication is not supported in this version")
+        );
     }
-    assert!(matches!(refused(&start(b"user\0a\0replication\0o\0\0")), PacketError::BadReplication(_)));
+    assert!(matches!(
+        refused(&start(b"user\0a\0replication\0o\0\0")),
+        PacketError::BadReplication(_)
+    ));
 }
 
 #[test]
 fn a_cancel_key_is_read_and_not_shown() {
     let bytes = packet(b"\x04\xd2\x16\x2e\0\0\x01\x02\xde\xad\xbe\xef");
-    let key = CancelKey { process: 0x102, secret: [0xde, 0xad, 0xbe, 0xef] };
+    let key = CancelKey {
+        process: 0x102,
+        secret: [0xde, 0xad, 0xbe, 0xef],
+    };
     assert_eq!(decode(&bytes), Ok(Some((Packet::Cancel(key), 16))));
     assert!(!format!("{key:?}").contains("222"), "{key:?}");
 }
