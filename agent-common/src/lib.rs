@@ -1,2 +1,51 @@
-//! What the kernel side and the agent share.
+//! What the kernel side and the agent share: keys and values of the maps, events, and the decisions themselves.
+//!
+//! The decisions are pure functions, so that what runs in the kernel is tested on the host. Nothing here calls a
+//! helper, reads a map or knows a clock. Every shared structure is `repr(C)`, without implicit padding, and its
+//! size is fixed by an assertion: the two sides are built by different compilers' back ends.
 #![cfg_attr(not(test), no_std)]
+#![expect(
+    clippy::inline_always,
+    reason = "programs of the kernel side are one function each: what is not inlined costs a call that the verifier \
+              has to follow"
+)]
+
+mod address;
+mod connect;
+mod egress;
+mod event;
+mod flow;
+mod maps;
+mod socket;
+mod standing;
+
+pub use address::{Ip128, Port};
+pub use connect::{ConnectAnswer, ConnectQuestion, on_connect};
+pub use egress::{Ipv6Next, PacketAnswer, PacketQuestion, has_ports, ipv6_next, on_packet};
+pub use event::{Event, EventKind, Stat};
+pub use flow::{FlowRecord, TupleKey};
+pub use maps::{
+    CgroupClass, EgressMode, PENDING_POLICY, PROTECTED_FIXED_BITS, PolicyRules, ProtectedKey, ProxyPorts,
+};
+pub use socket::{SocketAnswer, on_socket, owns_proxy_port};
+pub use standing::{MAX_DEPTH, Standing, Step, step};
+
+/// Transport protocols as `IPPROTO_*` numbers.
+pub mod ip_protocol {
+    /// ICMP (RFC 792).
+    pub const ICMP: u32 = 1;
+    /// TCP (RFC 9293).
+    pub const TCP: u32 = 6;
+    /// UDP (RFC 768).
+    pub const UDP: u32 = 17;
+    /// DCCP (RFC 4340).
+    pub const DCCP: u32 = 33;
+    /// ICMP for IPv6 (RFC 4443).
+    pub const ICMPV6: u32 = 58;
+    /// SCTP (RFC 9260).
+    pub const SCTP: u32 = 132;
+    /// UDP-Lite (RFC 3828).
+    pub const UDP_LITE: u32 = 136;
+    /// Multipath TCP (RFC 8684); a number of Linux's own, beyond a byte.
+    pub const MPTCP: u32 = 262;
+}

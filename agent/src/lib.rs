@@ -35,4 +35,6 @@ pub mod engine;
 
 pub mod control;
 
+pub mod app;
+
 pub mod cli;

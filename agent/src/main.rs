@@ -1,2 +1,7 @@
-//! The `tollgate` binary.
-fn main() {}
+//! The `tollgate` binary: parses its arguments and calls a verb.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    tollgate::cli::main()
+}

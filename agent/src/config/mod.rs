@@ -1,11 +1,31 @@
 //! Files to typed values, once. Later stages never validate again.
 //!
 //! Knows files and their syntax; does not match, resolve names or read secrets.
+//!
+//! Decoding is strict: an unknown key, a wrong type, a value out of range and a key that has no effect where it stands
+//! are errors, and all errors of a file are reported at once. Known limit: text that is not TOML gives one error, the
+//! first, because nothing behind it can be read with certainty.
 
+mod agent;
+mod decode;
+mod glob;
+mod keys;
+mod load;
 mod policy;
+mod problem;
+mod reader;
+mod report;
+mod scalar;
 
+#[cfg(test)]
+mod tests;
+
+pub use agent::{AgentConfig, Durability, ShipSpec, ShipTarget};
+pub use glob::{Glob, GlobError};
+pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
 pub use policy::{
     ColumnPattern, CredentialSource, Detector, Egress, Endpoint, EndpointHost, IdentitySpec, Limits,
     MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, Protocol, RuleDoc, RuleVerdict, ServiceDoc,
     SourceSpec, TablePattern, TlsMode, TlsSpec, TokenSource, Workload,
 };
+pub use problem::{PolicyErrors, Position, Problem, Problems, Severity};

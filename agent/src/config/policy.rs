@@ -1,6 +1,7 @@
 //! One policy file, as typed values.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -163,8 +164,8 @@ pub struct CredentialSource {
     pub database: Option<String>,
 }
 
-/// Where one secret comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Where one secret comes from. `Debug` keeps a literal to itself: injected user names are in no log.
+#[derive(Clone, PartialEq, Eq)]
 pub enum SourceSpec {
     /// Written in the policy; for user names alone.
     Literal(String),
@@ -174,6 +175,17 @@ pub enum SourceSpec {
     Env(String),
     /// `{ systemd = "name" }`: file of that name in `$CREDENTIALS_DIRECTORY`.
     Systemd(String),
+}
+
+impl fmt::Debug for SourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Literal(_) => f.write_str("Literal"),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
+            Self::Systemd(name) => f.debug_tuple("Systemd").field(name).finish(),
+        }
+    }
 }
 
 /// `[[service.mask]]`.

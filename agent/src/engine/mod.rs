@@ -1,1 +1,9 @@
-//! Drives one session.
+//! Drives one session: opens its record, keeps what its protocol asks for, closes it.
+//!
+//! A session that cannot be recorded does not run. Knows every stage and no wire format.
+
+mod account;
+mod session;
+mod stages;
+
+pub use session::{Flow, Host, Live, Service, run};

@@ -1,1 +1,257 @@
-//! Flow to identified flow: process, cgroup, validated token.
+//! From a flow's kernel facts to an identity: cgroup, process, validated token.
+//!
+//! The cgroup is what the kernel side saw at the connect and cannot be missing. The process may be gone by the time
+//! it is looked at; then the identity says so. A token is read and checked where the policy asks for one, and a flow
+//! whose token does not count is refused.
+//!
+//! Known limits: reading another user's process takes `CAP_SYS_PTRACE`; giving up rights to read a token file takes
+//! `CAP_SETUID` and `CAP_SETGID`. The agent has to be in the pid namespace that the facts' pid is of, and see cgroup
+//! paths from the root of the hierarchy. See [`scrub`] and [`process`] for what a command line can and cannot show.
+
+mod cgroup;
+mod process;
+mod readers;
+mod scrub;
+mod source;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Write;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::config::{IdentitySpec, TokenSource};
+use crate::model::{CgroupId, CgroupPath, Secret};
+
+pub use cgroup::CgroupIdentity;
+pub use process::Process;
+pub use token::{TokenClaims, TokenError, TokenVerifier};
+
+use process::{ProcessHandle, is_gone};
+use readers::read_beside;
+
+/// What the kernel side knows of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlowFacts {
+    /// Cgroup of the connecting thread at the time of the connect.
+    pub cgroup: CgroupId,
+    /// Its path.
+    pub cgroup_path: CgroupPath,
+    /// Thread group id, in the agent's pid namespace.
+    pub pid: u32,
+    /// Uid, in the agent's user namespace.
+    pub uid: u32,
+    /// `CLOCK_BOOTTIME` at the connect (`bpf_ktime_get_boot_ns`), in nanoseconds.
+    pub connected_at_boottime_ns: u64,
+}
+
+/// Who opened a flow. Goes whole into the record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Identity {
+    /// Cgroup, systemd unit, container.
+    pub cgroup: CgroupIdentity,
+    /// Uid at the connect.
+    pub uid: u32,
+    /// The process.
+    pub process: ProcessState,
+    /// What its token says; `None`: the policy asks for none.
+    pub token: Option<TokenClaims>,
+}
+
+/// The process, as far as it could still be looked at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum ProcessState {
+    /// It was there.
+    Known(Process),
+    /// It had ended before it was looked at.
+    Gone {
+        /// Its pid.
+        pid: u32,
+    },
+    /// It is there and cannot be read.
+    Unreadable {
+        /// Its pid.
+        pid: u32,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// Why a flow has no identity that the policy accepts: the flow is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// No process, so no environment.
+    #[error(
+        "process {pid} ended before its token could be read; keep the token in a file, or let the job wait"
+    )]
+    ProcessGone {
+        /// Its pid.
+        pid: u32,
+    },
+    /// No such variable in the workload.
+    #[error(
+        "neither process {pid} nor its ancestors in cgroup {cgroup} have a token in ${name}; let the CI job ask for an ID token under that name"
+    )]
+    NoVariable {
+        /// The variable.
+        name: String,
+        /// The connecting process.
+        pid: u32,
+        /// Its cgroup at the connect.
+        cgroup: CgroupPath,
+    },
+    /// The token's place cannot be read.
+    #[error("{what} cannot be read: {source}")]
+    Unreadable {
+        /// The place.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The workload does not let itself be read.
+    #[error(
+        "reading the token of process {pid} took too long; its memory or its file system does not answer"
+    )]
+    Hangs {
+        /// The connecting process.
+        pid: u32,
+    },
+    /// An empty file.
+    #[error("{origin} is empty")]
+    TokenEmpty {
+        /// The place.
+        origin: String,
+    },
+    /// Not a token.
+    #[error("{origin} is longer than 64 KiB, which no token is")]
+    TokenTooLong {
+        /// The place.
+        origin: String,
+    },
+    /// The token does not count.
+    #[error("the token in {origin} is not accepted: {error}")]
+    Token {
+        /// The place.
+        origin: String,
+        /// Why.
+        error: TokenError,
+    },
+}
+
+/// Identifies a flow. `spec`: what the policy asks for; `None`: no token is read.
+///
+/// Takes as long as the workload lets itself be read (at most 5 s for each of process and token) and the issuer
+/// answers (at most 10 s, seldom asked).
+pub async fn identify(
+    facts: &FlowFacts,
+    spec: Option<&IdentitySpec>,
+    verifier: &TokenVerifier,
+) -> Result<Identity, IdentityError> {
+    let cgroup = CgroupIdentity::new(facts.cgroup, facts.cgroup_path.clone());
+    let token = match spec {
+        Some(spec) => Some(validated_token(facts, &cgroup, spec, verifier).await?),
+        None => None,
+    };
+    Ok(Identity {
+        cgroup,
+        uid: facts.uid,
+        process: look_at_process(facts).await,
+        token,
+    })
+}
+
+/// The cgroup2 path that process `pid` is in now, as the agent's cgroup namespace shows it. An error where the process
+/// is gone. For other questions than a flow's: whose end of the control socket is it?
+pub fn cgroup_of_process(pid: u32) -> std::io::Result<CgroupPath> {
+    ProcessHandle::open(pid)?.cgroup()
+}
+
+async fn look_at_process(facts: &FlowFacts) -> ProcessState {
+    let pid = facts.pid;
+    let flow = facts.clone();
+    let read = read_beside(facts.cgroup, move || ProcessHandle::of_flow(&flow)?.describe());
+    match read.await {
+        Ok(Ok(process)) => ProcessState::Known(process),
+        Ok(Err(error)) if is_gone(&error) => ProcessState::Gone { pid },
+        Ok(Err(error)) => ProcessState::Unreadable {
+            pid,
+            reason: error.kind().to_string(),
+        },
+        Err(readers::Hangs) => ProcessState::Unreadable {
+            pid,
+            reason: "its memory does not answer".to_owned(),
+        },
+    }
+}
+
+async fn validated_token(
+    facts: &FlowFacts,
+    cgroup: &CgroupIdentity,
+    spec: &IdentitySpec,
+    verifier: &TokenVerifier,
+) -> Result<TokenClaims, IdentityError> {
+    let token = read_token(facts, cgroup.container.is_some(), &spec.token).await?;
+    verifier
+        .verify(&token, spec)
+        .await
+        .map_err(|error| IdentityError::Token {
+            origin: match &spec.token {
+                TokenSource::Env(name) => format!("${name}"),
+                TokenSource::File(path) => path.display().to_string(),
+            },
+            error,
+        })
+}
+
+async fn read_token(
+    facts: &FlowFacts,
+    container: bool,
+    source: &TokenSource,
+) -> Result<Secret, IdentityError> {
+    let (flow, source) = (facts.clone(), source.clone());
+    read_beside(facts.cgroup, move || match source {
+        TokenSource::Env(name) => source::from_environment(&flow, &name),
+        TokenSource::File(path) => source::from_file(&flow, container, &path),
+    })
+    .await
+    .unwrap_or(Err(IdentityError::Hangs { pid: facts.pid }))
+}
+
+impl Identity {
+    /// When the right to run commands ends: the token's expiry and the policy's leeway. `None`: no token, no end.
+    pub fn expires_at(&self) -> Option<SystemTime> {
+        self.token.as_ref().map(|token| token.valid_until)
+    }
+
+    /// Account that logged in to start the process, where that is known.
+    pub fn login_uid(&self) -> Option<u32> {
+        match &self.process {
+            ProcessState::Known(process) => process.login_uid,
+            ProcessState::Gone { .. } | ProcessState::Unreadable { .. } => None,
+        }
+    }
+
+    /// One line for people: where it runs, what runs, on whose behalf.
+    pub fn summary(&self) -> String {
+        let place = self.cgroup.unit.as_deref().unwrap_or(self.cgroup.path.as_str());
+        let mut line = place.to_owned();
+        // Writing to a String cannot fail.
+        let _infallible = match &self.process {
+            ProcessState::Known(process) => match &process.executable {
+                Some(executable) => write!(line, ", {} (pid {})", executable.display(), process.pid),
+                None => write!(line, ", pid {}", process.pid),
+            },
+            ProcessState::Gone { pid } => write!(line, ", pid {pid} (ended)"),
+            ProcessState::Unreadable { pid, .. } => write!(line, ", pid {pid}"),
+        };
+        let _infallible = write!(line, ", uid {}", self.uid);
+        if let Some(token) = &self.token {
+            let _infallible = write!(line, ", {}", token.subject);
+        }
+        line
+    }
+}

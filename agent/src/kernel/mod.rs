@@ -1,1 +1,47 @@
 //! Kernel side: load, attach, pin, maps, events. The only importer of aya; the only `unsafe`.
+//!
+//! What is managed and protected is said by others ([`CgroupKeeper`] and the composition root); what becomes of a
+//! connection is decided in `agent-common` and carried out in the kernel. Links and maps are pinned: an agent that
+//! dies leaves managed cgroups closed for protected destinations, and its ports to nobody.
+//!
+//! Limits: a socket that was made outside a managed cgroup and connected before it was brought in (inherited,
+//! `SCM_RIGHTS`) is not seen. Packets without ports (ICMP) to a protected host pass unless the policy's egress denies.
+//! A connection to a protected destination from a network namespace without a listener of the agent's is refused
+//! once; the agent listens there by the next attempt. While the agent is away nobody classifies: cgroups made
+//! meanwhile where a pattern might match are refused what any policy protects, workloads or not. Unix sockets, vsock and `AF_PACKET` are not covered.
+
+mod bpffs;
+pub mod cgroup2;
+pub mod dial;
+mod error;
+mod events;
+mod generation;
+mod host;
+mod keeper;
+mod link;
+pub mod local;
+pub mod mapping;
+mod lock;
+pub mod netns;
+mod origin;
+mod pattern;
+mod programs;
+mod protected;
+mod requirements;
+pub mod sockets;
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use error::KernelError;
+pub use events::{EventStream, KernelEvent};
+pub use host::{Kernel, KernelOptions, ProxyAddresses, Standing, Stats};
+pub use keeper::{CgroupKeeper, ManagedCgroup, ManagedCgroups};
+pub use lock::HostLock;
+pub use origin::FlowOrigin;
+pub use pattern::{CgroupPattern, PatternError, Patterns};
+pub use protected::Protected;
+pub use requirements::check as check_requirements;
+
+pub use agent_common::EventKind;

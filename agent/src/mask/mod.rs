@@ -1,11 +1,37 @@
 //! Masks: what is found or named, replaced by what may be seen. Knows columns and bytes, no wire format.
+//!
+//! Two kinds of rule: *columns*, by the origin of a value (the strong one), and *detectors*, by what a value looks
+//! like (a net below it, for values whose place nobody knew). Known limits: a detector sees one value at a time and
+//! knows no encoding but plain text and backslash escapes (base64 of a key is not found); masks protect values,
+//! not what can be inferred by asking about them.
 
-use crate::config::MaskRule;
+mod columns;
+mod detect;
+mod keys;
+mod operator;
+mod partial;
+mod stream;
+
+#[cfg(test)]
+mod tests;
+
+use crate::config::{MaskOperator, MaskRule, MaskTarget};
 use crate::model::{ColumnName, ValueFormat, ValueType};
+
+use columns::ColumnRules;
+use detect::Detectors;
+use keys::Keys;
+
+pub use stream::DetectStream;
 
 /// The masks of one service, compiled. Shared by its sessions.
 #[derive(Debug)]
-pub struct Masks {}
+pub struct Masks {
+    operators: Vec<MaskOperator>,
+    columns: ColumnRules,
+    detectors: Detectors,
+    keys: Keys,
+}
 
 /// Which column mask of a [`Masks`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -20,81 +46,137 @@ pub enum Masked {
     Null,
 }
 
+/// The mask that every `Masks` has at this place: redact. What stands in for a mask that shows part of a value.
+const REDACT: MaskId = MaskId(0);
+/// The mask at this place is NULL.
+const NULL: MaskId = MaskId(1);
+
 impl Masks {
     /// Compiles `rules`; `key` keys the hashes.
-    pub fn compile(_rules: &[MaskRule], _key: [u8; 32]) -> Self {
-        Self {}
+    pub fn compile(rules: &[MaskRule], key: [u8; 32]) -> Self {
+        let mut operators = vec![MaskOperator::Redact, MaskOperator::Null];
+        let mut columns = ColumnRules::default();
+        let mut detectors = Detectors::default();
+        for rule in rules {
+            match &rule.target {
+                MaskTarget::Columns(patterns) => {
+                    let id = match u16::try_from(operators.len()) {
+                        Ok(id) => MaskId(id),
+                        // More rules than ids: the stricter mask for the rest.
+                        Err(_) => REDACT,
+                    };
+                    operators.push(rule.operator.clone());
+                    columns.add(patterns, id, derived(&rule.operator, id));
+                }
+                MaskTarget::Detect(kinds) => {
+                    for kind in kinds {
+                        detectors.add(*kind, &rule.operator);
+                    }
+                }
+            }
+        }
+        columns.protect_statistics();
+        Self {
+            operators,
+            columns,
+            detectors,
+            keys: Keys::new(key),
+        }
     }
 
     /// Whether there is no mask at all: rows may pass unread.
     pub fn is_empty(&self) -> bool {
-        true
+        !self.has_columns() && !self.has_detectors()
     }
 
     /// Whether any mask names columns.
     pub fn has_columns(&self) -> bool {
-        false
+        !self.columns.is_empty()
     }
 
     /// Whether any mask is a detector: every textual value has to be scanned.
     pub fn has_detectors(&self) -> bool {
-        false
+        !self.detectors.is_empty()
     }
 
     /// The mask of a stored column. The first rule of the policy that names it counts.
-    pub fn column(&self, _origin: &ColumnName) -> Option<MaskId> {
-        None
+    ///
+    /// Where any column is masked, so are the columns of the catalog that hold samples of values (`pg_stats`).
+    pub fn column(&self, origin: &ColumnName) -> Option<MaskId> {
+        self.columns.of(origin)
     }
 
     /// Whether a column of this name, in a table of this name (any where `None`), could be masked: the question of
     /// lineage, where schemas are not known.
-    pub fn may_mask(&self, _table: Option<&str>, _column: &str) -> Option<MaskId> {
-        None
+    ///
+    /// The mask is the one for a *computed* value, see [`Masks::derived`].
+    pub fn may_mask(&self, table: Option<&str>, column: &str) -> Option<MaskId> {
+        self.columns.possible(table, column)
     }
 
     /// Whether a table of this name (in this schema, where known) has any masked column.
-    pub fn concerns_table(&self, _schema: Option<&str>, _table: &str) -> Option<MaskId> {
-        None
+    ///
+    /// The mask is the one for a *computed* value, see [`Masks::derived`].
+    pub fn concerns_table(&self, schema: Option<&str>, table: &str) -> Option<MaskId> {
+        self.columns.of_table(schema, table)
+    }
+
+    /// The mask for a value that was computed from a column of mask `id`.
+    ///
+    /// Partial and hash become redact: `substr(email, n, 4)` would show the address letter by letter through
+    /// `partial`, and `left(email, 0) || 'guess'` would give the hash of every guess.
+    pub fn derived(&self, id: MaskId) -> MaskId {
+        self.operators
+            .get(usize::from(id.0))
+            .map_or(NULL, |operator| derived(operator, id))
     }
 
     /// Appends the masked form of `value` to `out`, valid for its type and format; NULL where the type has no such value.
     pub fn mask(
         &self,
-        _id: MaskId,
-        _value: &[u8],
-        _ty: ValueType,
-        _format: ValueFormat,
-        _out: &mut Vec<u8>,
+        id: MaskId,
+        value: &[u8],
+        ty: ValueType,
+        format: ValueFormat,
+        out: &mut Vec<u8>,
     ) -> Masked {
-        Masked::Null
+        match self.operators.get(usize::from(id.0)) {
+            Some(operator) => operator::apply(operator, &self.keys, value, ty, format, out),
+            // An id of other masks: nothing is certain but NULL.
+            None => Masked::Null,
+        }
     }
 
     /// Runs the detectors over a whole textual value. Appends the masked value to `out` and gives the number of
     /// hits; with no hit, `out` is untouched and the caller passes the original.
-    pub fn detect(&self, _value: &[u8], _out: &mut Vec<u8>) -> u32 {
-        0
+    pub fn detect(&self, value: &[u8], out: &mut Vec<u8>) -> u32 {
+        detect::replace(&self.detectors, &self.keys, value, out)
+    }
+
+    /// [`Masks::detect`] for a json or jsonb value, in either format: what it appends is valid JSON. Where a hit was not
+    /// inside a string (a card as a bare number), the whole value becomes `"[redacted]"`.
+    pub fn detect_json(&self, value: &[u8], out: &mut Vec<u8>) -> u32 {
+        let start = out.len();
+        let hits = self.detect(value, out);
+        let (version, json) = operator::split_json_version(out.get(start..).unwrap_or_default());
+        if hits > 0 && serde_json::from_slice::<serde::de::IgnoredAny>(json).is_err() {
+            let version = version.to_vec();
+            out.truncate(start);
+            out.extend_from_slice(&version);
+            out.extend_from_slice(operator::REDACTED_JSON);
+        }
+        hits
     }
 
     /// A detector run over a value too large for memory: same length out as in.
     pub fn stream(&self) -> DetectStream<'_> {
-        DetectStream { _masks: self }
+        DetectStream::new(&self.detectors)
     }
 }
 
-/// Detectors over a value that arrives in pieces and must keep its length (its length is already on the wire).
-///
-/// Holds back at most 64 KiB: what could still become a hit.
-#[derive(Debug)]
-pub struct DetectStream<'a> {
-    _masks: &'a Masks,
-}
-
-impl DetectStream<'_> {
-    /// Takes the next piece and appends to `out` what is certain by now; hits are overwritten with `*`.
-    pub fn push(&mut self, _piece: &[u8], _out: &mut Vec<u8>) {}
-
-    /// Ends the value: appends the rest. Gives the number of hits of the whole value.
-    pub fn finish(self, _out: &mut Vec<u8>) -> u32 {
-        0
+fn derived(operator: &MaskOperator, id: MaskId) -> MaskId {
+    match operator {
+        MaskOperator::Partial | MaskOperator::Hash => REDACT,
+        MaskOperator::Redact | MaskOperator::Null | MaskOperator::Constant(_) => id,
     }
 }

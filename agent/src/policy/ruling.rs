@@ -56,6 +56,17 @@ impl Authorized {
     }
 }
 
+impl Ruling {
+    /// What a workload in observe mode gets in its stead: it passes, whatever the rules say.
+    pub fn observed(self) -> Authorized {
+        match self {
+            Self::Allow(authorized) => authorized,
+            Self::Hold(terms) => Authorized::by(terms.rules),
+            Self::Deny(denied) => Authorized::by(denied.rules),
+        }
+    }
+}
+
 impl HoldTerms {
     /// The authorization that an approver's decision gives. Called with the decision of `approval` alone.
     pub fn approved(&self) -> Authorized {

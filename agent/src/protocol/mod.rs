@@ -3,17 +3,20 @@
 //! One folder a protocol. The traits here are stated for what three shapes of protocol need (a pipelined one,
 //! a multiplexed one, one whose library drives the connection) and are not frozen before all three stand.
 
+pub mod opaque;
 pub mod postgres;
 pub mod sql;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use tokio::net::TcpStream;
 
 use crate::mask::Masks;
-use crate::model::{Command, Direction, FrameKind, Parameter, Secret};
-use crate::policy::{Authorized, Denied, Ruling};
+use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, Secret};
+use crate::policy::{Authorized, Denied, HoldTerms, Ruling};
 
 /// What a session may ask of the stages behind its protocol. Kept by `engine`.
 pub trait Stages: Send {
@@ -21,12 +24,21 @@ pub trait Stages: Send {
     /// before the bytes are forwarded. Does not block for the disk; a full ring stalls it.
     fn record(&mut self, kind: FrameKind, direction: Direction, parts: &[&[u8]]) -> Result<(), SessionEnd>;
 
-    /// Judges a command and records command and verdict. In observe mode a refusal is recorded and `Allow` returned.
-    fn judge(&mut self, command: &Arc<Command>, parameters: &[Parameter]) -> Result<Ruling, SessionEnd>;
+    /// Judges a command, and records command and verdict. In observe mode a refusal is recorded and the command passes.
+    fn judge(&mut self, command: &Arc<Command>, occasion: Occasion<'_>) -> Result<Ruling, SessionEnd>;
 
-    /// Puts the command that was last judged [`Ruling::Hold`] before an approver. `binding` is what the approval is
-    /// bound to: the exact bytes that will run. Resolves with the decision or at the time-out; dropping it withdraws the hold.
-    fn hold(&mut self, hold: HoldRequest) -> impl Future<Output = Result<HoldOutcome, SessionEnd>> + Send;
+    /// Puts the command that was last judged [`Ruling::Hold`] before its approvers.
+    fn hold(&mut self, hold: HoldRequest) -> Result<PlacedHold, SessionEnd>;
+
+    /// Records how a hold ended.
+    fn hold_ended(&mut self, id: &HoldId, decision: &HoldDecision) -> Result<(), SessionEnd>;
+
+    /// Counts what goes to the client, against the limits of the service.
+    fn count(&mut self, rows: u64, bytes: u64) -> Result<(), SessionEnd>;
+
+    /// Records that values of a result column, by its name in the result, were masked in what the command that was
+    /// judged last returned.
+    fn masked(&mut self, column: &str, by: MaskedBy, values: u64) -> Result<(), SessionEnd>;
 
     /// The masks of the session's service.
     fn masks(&self) -> Arc<Masks>;
@@ -36,6 +48,28 @@ pub trait Stages: Send {
 
     /// A connection to the target, dialled outside every managed cgroup.
     fn dial(&mut self) -> impl Future<Output = Result<TcpStream, SessionEnd>> + Send;
+
+    /// Resolves when the session has to end for a reason of its own: its identity expired, the agent stops.
+    /// Not bound to `self`, so that it can be waited for beside everything else.
+    fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>>;
+}
+
+/// On which occasion a command is judged.
+#[derive(Clone, Copy, Debug)]
+pub enum Occasion<'a> {
+    /// It does not begin to run by this: it is prepared, or it goes on. Recorded only when it does not pass.
+    Check,
+    /// It would run now, with these parameters.
+    Run(&'a [Parameter]),
+}
+
+/// Why values were masked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaskedBy {
+    /// They came, or may have come, from a column that the policy masks.
+    Column,
+    /// A detector knew them by their looks.
+    Detector,
 }
 
 /// A command to be put before an approver.
@@ -48,18 +82,54 @@ pub struct HoldRequest {
     /// BLAKE3 of the exact bytes that will run if it is approved.
     pub binding: [u8; 32],
     /// On which terms, from the ruling.
-    pub terms: crate::policy::HoldTerms,
+    pub terms: HoldTerms,
     /// Since when the session's transaction has been open and has written; `None`: it has not.
-    pub writing_since: Option<std::time::SystemTime>,
+    pub writing_since: Option<SystemTime>,
 }
 
-/// How a hold ended.
+/// A command that waits.
+pub struct PlacedHold {
+    /// What approvers type.
+    pub id: HoldId,
+    /// The decision, or the time-out. Dropping it withdraws the hold: nobody can decide on it any more.
+    pub decision: Pin<Box<dyn Future<Output = HoldDecision> + Send>>,
+}
+
+/// How a hold ended, and by whom.
+#[derive(Clone, Debug)]
+pub struct HoldDecision {
+    /// For the protocol.
+    pub outcome: HoldOutcome,
+    /// For the record.
+    pub end: HoldEnding,
+    /// Who decided, where a person did.
+    pub by: Option<String>,
+    /// In their words.
+    pub reason: Option<String>,
+}
+
+/// How a hold ended, for the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldEnding {
+    /// A person let it pass.
+    Approved,
+    /// A person refused it.
+    Denied,
+    /// Nobody decided in time.
+    TimedOut,
+    /// The client or the agent took it back.
+    Cancelled,
+}
+
+/// How a hold ended, for the protocol.
 #[derive(Clone, Debug)]
 pub enum HoldOutcome {
     /// Approved, bound to these bytes.
     Approved(Authorized, [u8; 32]),
     /// Refused by a person or by time.
     Refused(Denied),
+    /// Taken back by the client itself (a cancel request); the protocol's own words for that are the answer.
+    Cancelled,
 }
 
 /// A login for the target.

@@ -4,5 +4,9 @@ pub mod cancel;
 pub mod catalog;
 pub mod login;
 pub mod relay;
+mod session;
 pub mod startup;
 pub mod wire;
+
+pub use login::Target;
+pub use session::Adapter;

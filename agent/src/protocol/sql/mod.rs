@@ -1,159 +1,43 @@
 //! SQL, whatever the wire: statements to effects, objects and lineage.
 //!
 //! Pure: no catalog, no session, no clock. What it cannot parse is unknown.
+//!
+//! The text is split by a lexer of PostgreSQL's own rules (`lexer`); queries and INSERT, UPDATE, DELETE, MERGE go
+//! through sqlparser and a walk over its tree (`walk`); all other statements have recognisers of their own. So far
+//! this is PostgreSQL alone: another dialect brings a lexer, a table of functions and recognisers, and shares the rest.
+//!
+//! Known limits, for who uses this:
+//! - `t.f` can be a call `f(t)` of a user's function, casts and operators can call functions, and a view or a trigger
+//!   does what its definition says: those need the catalog.
+//! - Names that are not qualified mean what `search_path` says; a change of it is always an action on the setting.
+//! - `client_encoding` must be UTF-8 (a change of it is an action on the setting): in other encodings bytes of a
+//!   character can be quotes.
 
-use std::ops::Range;
-use std::sync::Arc;
+mod cache;
+mod catalog;
+mod classify;
+mod copy;
+mod cursor;
+mod ddl;
+mod definition;
+mod facts;
+mod lexer;
+mod maintenance;
+mod names;
+mod privilege;
+mod rewrite;
+mod secrets;
+mod session;
+mod statements;
+mod transaction;
+mod types;
+mod walk;
 
-use crate::model::Command;
+#[cfg(test)]
+mod tests;
 
-/// How the server lexes the text; a session may change it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct LexState {
-    /// PostgreSQL's `standard_conforming_strings`.
-    pub standard_conforming_strings: bool,
-}
-
-/// The statements of one command text, classified.
-#[derive(Clone, Debug)]
-pub struct Batch {
-    /// What the whole text does; judged as one.
-    pub command: Command,
-    /// The statements, in order. One that could not be told apart is a batch of one unknown statement.
-    pub statements: Vec<Statement>,
-    /// Byte ranges of the text that hold secrets (`PASSWORD '…'`), to be masked in records.
-    pub secrets: Vec<Range<usize>>,
-}
-
-/// One statement, classified.
-#[derive(Clone, Debug)]
-pub struct Statement {
-    /// Every relation that it reads or writes, CTE names taken out.
-    pub relations: Vec<RelationName>,
-    /// Where its result columns come from.
-    pub outputs: Outputs,
-    /// It stores what it reads: INSERT … SELECT, CREATE TABLE AS, UPDATE … FROM, COPY (…) TO a file.
-    pub sink: bool,
-    /// It calls a function whose body is not known, so what it reads is not known either.
-    pub opaque: bool,
-    /// Every column that it names anywhere, for the question whether a masked one is used at all; `None`: not known
-    /// (a wildcard, a whole-row reference).
-    pub columns_used: Option<Vec<ColumnRef>>,
-    /// What it changes in the session.
-    pub session: SessionChange,
-    /// Its COPY TO STDOUT shape.
-    pub copy_out: Option<CopyOut>,
-}
-
-/// A relation as the text names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct RelationName {
-    /// Schema, folded; `None`: not qualified.
-    pub schema: Option<Arc<str>>,
-    /// Name, folded.
-    pub name: Arc<str>,
-}
-
-/// A column as the text names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ColumnRef {
-    /// Table, where an alias could be followed or a single table is in scope.
-    pub relation: Option<RelationName>,
-    /// Column, folded.
-    pub column: Arc<str>,
-}
-
-/// Where result columns come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outputs {
-    /// No rows.
-    None,
-    /// One entry a column, in order.
-    Columns(Vec<Lineage>),
-    /// Not known: `*`, a set operation that could not be followed, …
-    Unknown,
-}
-
-/// What one result column is made of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lineage {
-    /// From these columns and nothing else; empty: a constant.
-    From(Vec<ColumnRef>),
-    /// Cannot be told.
-    Unknown,
-}
-
-/// What a statement changes in its session.
-#[derive(Clone, Debug, Default)]
-pub enum SessionChange {
-    /// Nothing that matters here.
-    #[default]
-    None,
-    /// `PREPARE name AS …`.
-    Prepare {
-        /// Name, folded.
-        name: Arc<str>,
-        /// What is prepared.
-        statement: Arc<Batch>,
-    },
-    /// `EXECUTE name`: does what was prepared under that name.
-    Execute {
-        /// Name, folded.
-        name: Arc<str>,
-    },
-    /// `DECLARE name CURSOR FOR …`.
-    Declare {
-        /// Name, folded.
-        name: Arc<str>,
-        /// What the cursor reads.
-        statement: Arc<Batch>,
-    },
-    /// `FETCH` or `MOVE`: returns rows of that cursor.
-    Fetch {
-        /// Name, folded.
-        name: Arc<str>,
-    },
-}
-
-/// `COPY … TO STDOUT`.
-#[derive(Clone, Debug)]
-pub struct CopyOut {
-    /// The table and, where given, its columns; `None`: `COPY (query)`, whose columns are the statement's outputs.
-    pub table: Option<(RelationName, Option<Vec<Arc<str>>>)>,
-    /// Format.
-    pub format: CopyFormat,
-}
-
-/// Format of COPY data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CopyFormat {
-    /// Text: a delimiter byte, a NULL marker of at most 16 bytes follows in the statement's options.
-    Text {
-        /// Delimiter.
-        delimiter: u8,
-    },
-    /// CSV.
-    Csv {
-        /// Delimiter.
-        delimiter: u8,
-        /// Quote.
-        quote: u8,
-        /// Escape.
-        escape: u8,
-        /// First line names the columns.
-        header: bool,
-    },
-    /// Binary.
-    Binary,
-    /// Options that are not understood: refuse where a mask is concerned.
-    Other,
-}
-
-/// Classifies one command text. Never panics, whatever the text; more than 1 MiB of it is unknown.
-pub fn classify(text: &str, _lex: LexState) -> Batch {
-    Batch {
-        command: Command::unknown(text, "not written yet"),
-        statements: Vec::new(),
-        secrets: Vec::new(),
-    }
-}
+pub use cache::Cache;
+pub use classify::classify;
+pub use types::{
+    Batch, ColumnRef, CopyFormat, CopyOut, LexState, Lineage, Outputs, RelationName, SessionChange, Statement,
+};

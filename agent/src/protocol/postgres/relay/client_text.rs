@@ -162,6 +162,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                         hint: "ask for approval again".to_owned(),
                     }),
                     HoldOutcome::Refused(denied) => Decision::Refuse(Refusal::policy(&denied)),
+                    HoldOutcome::Cancelled => Decision::Refuse(Refusal::cancelled()),
                 };
                 return Some((work, decision));
             }

@@ -33,6 +33,15 @@ impl Refusal {
         }
     }
 
+    /// What a server says to a cancel request, for a command that never reached it.
+    pub(super) fn cancelled() -> Self {
+        Self {
+            code: "57014",
+            message: "canceling statement due to user request".to_owned(),
+            hint: "the command was held for approval and has not run".to_owned(),
+        }
+    }
+
     pub(super) fn unsupported(message: &str, hint: &str) -> Self {
         Self {
             code: "0A000",

@@ -1,0 +1,161 @@
+//! What happens to a packet that leaves a socket of a managed cgroup: the second wall.
+//!
+//! It sees what `connect()` does not: datagrams of unconnected sockets, and connections from before the cgroup was
+//! managed. It goes by the *socket's* cgroup, so a socket that was made elsewhere and brought in gets past it.
+
+use crate::connect::is_dns;
+use crate::{EgressMode, EventKind, Port, Standing, ip_protocol};
+
+/// A packet as the decision sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct PacketQuestion {
+    /// How the socket stands.
+    pub standing: Standing,
+    /// Transport protocol; `None` if it could not be found (extension headers, a fragment).
+    pub protocol: Option<u32>,
+    /// Destination port; 0 if the protocol has none.
+    pub port: Port,
+    /// Whether the packet goes to the agent's own listener.
+    pub to_proxy: bool,
+    /// Whether the destination is protected: by the socket's policy, or by any if it is pending.
+    pub protected: bool,
+    /// What the policy does with the rest; `None` if the policy is not in the map.
+    pub egress: Option<EgressMode>,
+}
+
+/// What to do with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PacketAnswer {
+    /// Let it go.
+    Pass,
+    /// Drop it, and report it.
+    Drop(EventKind),
+}
+
+/// Decides a packet.
+///
+/// Under `egress = "deny"` datagrams to what no service names are dropped, also the answers of a UDP server in the
+/// cgroup. TCP is not: a connection out has passed `connect()`, and the rest are answers of a server.
+#[inline(always)]
+pub const fn on_packet(question: PacketQuestion) -> PacketAnswer {
+    match question.standing {
+        Standing::Pending if question.protected => PacketAnswer::Drop(EventKind::PacketDropped),
+        Standing::Free | Standing::Pending => PacketAnswer::Pass,
+        Standing::Managed { .. } => match question.protocol {
+            None => PacketAnswer::Drop(EventKind::PacketDropped),
+            Some(ip_protocol::TCP) if question.to_proxy => PacketAnswer::Pass,
+            Some(_) if question.protected => PacketAnswer::Drop(EventKind::PacketDropped),
+            Some(ip_protocol::TCP) => PacketAnswer::Pass,
+            Some(protocol) => match question.egress {
+                Some(EgressMode::Allow | EgressMode::Observe) => PacketAnswer::Pass,
+                Some(EgressMode::Deny) if is_dns(protocol, question.port) => PacketAnswer::Pass,
+                Some(EgressMode::Deny) | None => PacketAnswer::Drop(EventKind::PacketDropped),
+            },
+        },
+    }
+}
+
+/// Whether a transport's first four bytes are source and destination port.
+#[inline(always)]
+pub const fn has_ports(protocol: u32) -> bool {
+    matches!(
+        protocol,
+        ip_protocol::TCP | ip_protocol::UDP | ip_protocol::UDP_LITE | ip_protocol::DCCP | ip_protocol::SCTP
+    )
+}
+
+/// What follows in an IPv6 packet (RFC 8200 §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ipv6Next {
+    /// The transport.
+    Transport,
+    /// An option header of so many bytes; the next header's number is its first byte.
+    Skip(u32),
+    /// Something that hides the transport or the destination.
+    Opaque,
+}
+
+/// Judges the extension header of number `number`, whose second byte is `length`.
+///
+/// Routing headers are opaque, since the packet's destination is not its last; so are fragments: the kernel
+/// fragments after this hook, so a fragment here was made by hand.
+#[inline(always)]
+pub const fn ipv6_next(number: u8, length: u8) -> Ipv6Next {
+    match number {
+        0 | 60 => Ipv6Next::Skip((length as u32 + 1) * 8),
+        51 => Ipv6Next::Skip((length as u32 + 2) * 4),
+        43 | 44 | 50 | 59 | 135 | 139 | 140 => Ipv6Next::Opaque,
+        _ => Ipv6Next::Transport,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use EgressMode::{Allow, Deny, Observe};
+    use PacketAnswer::Pass;
+
+    const DROP: PacketAnswer = PacketAnswer::Drop(EventKind::PacketDropped);
+    const MANAGED: Standing = Standing::Managed { policy: 1, cgroup: 2 };
+    const TCP: Option<u32> = Some(ip_protocol::TCP);
+    const UDP: Option<u32> = Some(ip_protocol::UDP);
+
+    #[test]
+    fn every_packet_has_its_answer() {
+        for (standing, protocol, port, to_proxy, protected, egress, expected) in [
+            (Standing::Free, TCP, 5432, false, true, None, Pass),
+            (Standing::Free, None, 0, false, true, None, Pass),
+            (Standing::Pending, TCP, 5432, false, true, None, DROP),
+            (Standing::Pending, UDP, 80, false, false, None, Pass),
+            (MANAGED, TCP, 5432, false, true, Some(Allow), DROP),
+            (MANAGED, UDP, 5432, false, true, Some(Allow), DROP),
+            (MANAGED, TCP, 7000, true, true, Some(Deny), Pass),
+            (MANAGED, UDP, 7000, true, true, Some(Allow), DROP),
+            (MANAGED, None, 0, false, false, Some(Allow), DROP),
+            (MANAGED, TCP, 40000, false, false, Some(Deny), Pass),
+            (MANAGED, UDP, 53, false, false, Some(Deny), Pass),
+            (MANAGED, UDP, 443, false, false, Some(Deny), DROP),
+            (MANAGED, UDP, 443, false, false, None, DROP),
+            (MANAGED, UDP, 443, false, false, Some(Observe), Pass),
+            (
+                MANAGED,
+                Some(ip_protocol::ICMP),
+                0,
+                false,
+                false,
+                Some(Deny),
+                DROP,
+            ),
+            (
+                MANAGED,
+                Some(ip_protocol::ICMP),
+                0,
+                false,
+                false,
+                Some(Allow),
+                Pass,
+            ),
+        ] {
+            let question = PacketQuestion {
+                standing,
+                protocol,
+                port: Port(port),
+                to_proxy,
+                protected,
+                egress,
+            };
+            assert_eq!(on_packet(question), expected, "{question:?}");
+        }
+    }
+
+    #[test]
+    fn headers_that_hide_the_destination_are_opaque() {
+        assert_eq!(ipv6_next(6, 0), Ipv6Next::Transport);
+        assert_eq!(ipv6_next(0, 0), Ipv6Next::Skip(8));
+        assert_eq!(ipv6_next(60, 3), Ipv6Next::Skip(32));
+        assert_eq!(ipv6_next(51, 4), Ipv6Next::Skip(24));
+        for number in [43, 44, 50, 59] {
+            assert_eq!(ipv6_next(number, 1), Ipv6Next::Opaque, "{number}");
+        }
+    }
+}

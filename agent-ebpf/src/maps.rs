@@ -1,0 +1,50 @@
+//! The maps. Each is pinned by the agent, under its name here, in the directory of its generation.
+
+use agent_common::{CgroupClass, FlowRecord, PolicyRules, ProtectedKey, ProxyPorts, Stat, TupleKey};
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::macros::{btf_map, map};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
+
+/// Entries are allocated as they are needed: `BPF_F_NO_PREALLOC`.
+const NO_PREALLOC: u32 = 1;
+
+/// Cgroup id to what the agent knows of it.
+#[map]
+pub(crate) static CGROUPS: HashMap<u64, CgroupClass> = HashMap::with_max_entries(65_536, NO_PREALLOC);
+
+/// Policy number to its rules.
+#[map]
+pub(crate) static POLICIES: HashMap<u32, PolicyRules> = HashMap::with_max_entries(4_096, NO_PREALLOC);
+
+/// What is protected: longest prefix of (policy, port, address).
+#[map]
+pub(crate) static PROTECTED: LpmTrie<ProtectedKey, u32> = LpmTrie::with_max_entries(262_144, NO_PREALLOC);
+
+/// The proxy's ports.
+#[map]
+pub(crate) static PROXY: Array<ProxyPorts> = Array::with_max_entries(1, 0);
+
+/// The one thread (`tgid << 32 | pid`) that may bind the proxy's ports at this moment; 0: nobody.
+#[map]
+pub(crate) static BINDER: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Redirected connections whose SYN is out and that the agent has not accepted yet. Preallocated, so that an
+/// insert fails only when it is full; not LRU, which would forget one connection for another.
+#[map]
+pub(crate) static TUPLES: HashMap<TupleKey, FlowRecord> = HashMap::with_max_entries(65_536, 0);
+
+/// On a workload's socket: what it asked for. Freed with the socket.
+#[btf_map]
+pub(crate) static ORIGINAL: SkStorage<FlowRecord> = SkStorage::new();
+
+/// On the agent's listening sockets: 1. A listener without it is somebody else's, whatever its port.
+#[btf_map]
+pub(crate) static LISTENERS: SkStorage<u32> = SkStorage::new();
+
+/// Events, for people; may be lost.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+
+/// Counters.
+#[map]
+pub(crate) static STATS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Stat::COUNT, 0);

@@ -1,0 +1,83 @@
+//! Answers the control socket.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use chrono::{DateTime, Utc};
+use tokio::sync::watch;
+
+use crate::config::Mode;
+use crate::control::{AgentStatus, ControlHandler, LiveSession, WorkloadStatus};
+use crate::kernel::ManagedCgroups;
+use crate::ship::Backlog;
+
+use super::accept::Reception;
+
+/// What the control socket is answered from.
+pub(super) struct FrontDesk {
+    pub(super) reception: Arc<Reception>,
+    pub(super) started: DateTime<Utc>,
+    pub(super) managed: watch::Receiver<ManagedCgroups>,
+    pub(super) backlog: Option<watch::Receiver<Backlog>>,
+}
+
+impl ControlHandler for FrontDesk {
+    fn status(&self) -> AgentStatus {
+        let host = &self.reception.host;
+        let managed = Arc::clone(&self.managed.borrow());
+        let workloads = self.reception.catalogue.set.policies().iter().map(|policy| WorkloadStatus {
+            name: policy.doc.workload.name.clone(),
+            policy: policy.doc.path.clone(),
+            policy_hash: policy.doc.hash.clone(),
+            mode: match policy.doc.workload.mode {
+                Mode::Enforce => "enforce".to_owned(),
+                Mode::Observe => "observe".to_owned(),
+            },
+            cgroups: managed.values().filter(|cgroup| cgroup.policy == policy.id).map(|cgroup| cgroup.path.clone()).collect(),
+            services: policy.services.iter().map(|service| service.doc.name.clone()).collect(),
+        });
+        AgentStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            started_at: self.started,
+            workloads: workloads.collect(),
+            live_sessions: host.live.lock().len() as u64,
+            total_sessions: host.total.load(Ordering::Relaxed),
+            held_commands: host.holds.list().len() as u64,
+            warnings: self.warnings(),
+        }
+    }
+
+    fn sessions(&self) -> Vec<LiveSession> {
+        let live = self.reception.host.live.lock();
+        live.iter()
+            .map(|(id, live)| LiveSession {
+                id: *id,
+                workload: live.workload.clone(),
+                service: live.service.clone(),
+                identity: live.identity.clone(),
+                started_at: live.started,
+                commands: live.commands.load(Ordering::Relaxed),
+                bytes_to_client: live.bytes_to_client.load(Ordering::Relaxed),
+            })
+            .collect()
+    }
+
+    fn is_managed(&self, pid: u32) -> bool {
+        let Some(cgroup) = self.reception.kernel.cgroup2().of_process(pid) else { return true };
+        self.reception.catalogue.set.workload_of(&cgroup).is_some()
+    }
+}
+
+impl FrontDesk {
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(error) = self.backlog.as_ref().and_then(|backlog| backlog.borrow().error.clone()) {
+            warnings.push(format!("records cannot be shipped, and wait on this host: {error}"));
+        }
+        if let Err(error) = self.reception.kernel.check_links() {
+            warnings.push(format!("managed cgroups may be open: {error}"));
+        }
+        warnings
+    }
+}

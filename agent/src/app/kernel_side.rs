@@ -1,0 +1,104 @@
+//! What the policies mean for the kernel side: cgroups, egress, protected destinations, kept current.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::kernel::{CgroupPattern, EventKind, EventStream, Kernel, KernelError, PatternError, Patterns, Protected, local};
+use crate::flow::Expander;
+use crate::policy::{PolicySet, Resolved};
+
+use super::resolve::Addresses;
+
+/// What the policies select, for the keeper of cgroups.
+pub(super) fn patterns(set: &PolicySet) -> Result<Patterns, PatternError> {
+    let mut patterns = Patterns::default();
+    for policy in set.policies() {
+        for glob in &policy.doc.workload.cgroups {
+            patterns.add(CgroupPattern::new(glob)?, policy.id);
+        }
+    }
+    Ok(patterns)
+}
+
+/// Names as they are resolved now, and the host's own addresses as they are now.
+pub(super) fn resolved(names: Addresses) -> io::Result<Resolved> {
+    Ok(Resolved { names, local: local::addresses()?.into_iter().collect() })
+}
+
+/// Tells the kernel side what each policy protects. Works by difference.
+pub(super) fn protect(kernel: &Kernel, set: &PolicySet, resolved: &Resolved) -> Result<(), KernelError> {
+    let all = set.protected(resolved);
+    for policy in set.policies() {
+        let wanted: BTreeSet<Protected> = all
+            .iter()
+            .filter(|entry| entry.policy == policy.id)
+            .map(|entry| Protected { network: entry.net, port: entry.port })
+            .collect();
+        kernel.set_protected(policy.id, &wanted)?;
+    }
+    Ok(())
+}
+
+/// Follows names and the host's own addresses for as long as the agent runs.
+pub(super) async fn follow(
+    kernel: Arc<Kernel>,
+    set: PolicySet,
+    mut names: watch::Receiver<Addresses>,
+    current: watch::Sender<Resolved>,
+    interval: std::time::Duration,
+) {
+    let mut tick = tokio::time::interval(interval);
+    loop {
+        tokio::select! {
+            changed = names.changed() => if changed.is_err() {
+                // No names to follow; the host's own addresses still change.
+                tick.tick().await;
+            },
+            _ = tick.tick() => {}
+        }
+        let known = names.borrow().clone();
+        match resolved(known) {
+            Ok(now) if now != *current.borrow() => {
+                if let Err(error) = protect(&kernel, &set, &now) {
+                    tracing::error!(%error, "protected destinations could not be changed; those from before stay");
+                    continue;
+                }
+                tracing::info!("addresses of protected destinations have changed");
+                current.send_replace(now);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::error!(%error, "the host's addresses cannot be read; those from before stay protected"),
+        }
+    }
+}
+
+/// Reads the kernel side's events: they are advisory, the record comes from the proxy's own accept.
+pub(super) async fn heed(mut events: EventStream, expander: Expander) {
+    loop {
+        let event = match events.next().await {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::error!(%error, "events of the kernel side cannot be read any more; enforcement is not affected");
+                return;
+            }
+        };
+        match event.kind {
+            EventKind::NoListener => {
+                if let Err(error) = expander.heed(&event) {
+                    tracing::warn!(%error, "cannot listen in a workload's network namespace; its connections are refused");
+                }
+            }
+            kind => tracing::info!(
+                ?kind,
+                address = %event.address,
+                process = event.tgid,
+                command = event.comm,
+                cgroup = %event.cgroup,
+                "kernel side"
+            ),
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! `tollgate status`: how the agent is.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::process::ExitCode;
+
+use chrono::{DateTime, Utc};
+
+use super::ask::{Failed, Socket, ask, finish, print, print_json, unexpected};
+use super::text::{ago, cut, one_line};
+use crate::control::{AgentStatus, Request, Response, WorkloadStatus};
+
+/// Show how the agent is: workloads, their cgroups and services, sessions, warnings
+///
+/// Ends with 0 when an agent answers and with 3 when none is running, so that a script can ask.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    socket: Socket,
+}
+
+/// Runs the verb.
+pub async fn run(args: Args, socket: &Path) -> ExitCode {
+    finish(show(&args, socket).await)
+}
+
+async fn show(args: &Args, socket: &Path) -> Result<(), Failed> {
+    let mut client = args.socket.connect(socket).await?;
+    let Response::Status { status } = ask(&mut client, &Request::Status).await? else {
+        return Err(unexpected());
+    };
+    if args.json {
+        print_json(&status)
+    } else {
+        print(&render(&status, Utc::now()))
+    }
+}
+
+fn render(status: &AgentStatus, now: DateTime<Utc>) -> String {
+    let mut out = format!(
+        "tollgate {} is running (pid {}, for {})\n",
+        one_line(&status.version),
+        status.pid,
+        ago(now - status.started_at)
+    );
+    // Writing to a String cannot fail.
+    let _infallible = writeln!(
+        out,
+        "  sessions    {} live, {} since the start",
+        status.live_sessions, status.total_sessions
+    );
+    let _infallible = match status.held_commands {
+        0 => writeln!(out, "  held        no command waits for a decision"),
+        1 => writeln!(out, "  held        1 command waits: see `tollgate approvals`"),
+        more => writeln!(
+            out,
+            "  held        {more} commands wait: see `tollgate approvals`"
+        ),
+    };
+    if status.workloads.is_empty() {
+        out.push_str("  workloads   none: no policy is loaded, and nothing is protected\n");
+    }
+    for workload in &status.workloads {
+        out.push('\n');
+        out.push_str(&render_workload(workload));
+    }
+    for warning in &status.warnings {
+        let _infallible = writeln!(out, "\nwarning: {}", one_line(warning));
+    }
+    out
+}
+
+fn render_workload(workload: &WorkloadStatus) -> String {
+    let mut out = format!(
+        "{} ({})\n",
+        one_line(workload.name.as_str()),
+        one_line(&workload.mode)
+    );
+    let policy = one_line(&workload.policy.display().to_string());
+    let mut field = |name: &str, value: &str| {
+        let _infallible = writeln!(out, "  {name:<10}  {value}");
+    };
+    field(
+        "policy",
+        &format!("{policy} (BLAKE3 {})", cut(&workload.policy_hash, 13)),
+    );
+    let services: Vec<_> = workload
+        .services
+        .iter()
+        .map(|service| one_line(service.as_str()))
+        .collect();
+    field("services", &services.join(", "));
+    match workload.cgroups.as_slice() {
+        [] => field("cgroups", "none at the moment"),
+        cgroups => {
+            for (number, cgroup) in cgroups.iter().enumerate() {
+                field(
+                    if number == 0 { "cgroups" } else { "" },
+                    &one_line(cgroup.as_str()),
+                );
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::approvals::tests::now;
+    use super::render;
+    use crate::control::{AgentStatus, WorkloadStatus};
+    use crate::model::CgroupPath;
+
+    #[test]
+    fn status_is_read_at_a_glance() {
+        let mut status = AgentStatus {
+            version: "0.1.0".into(),
+            pid: 42,
+            started_at: now() - chrono::TimeDelta::hours(3),
+            workloads: vec![WorkloadStatus {
+                name: "ci-report".into(),
+                policy: "/etc/tollgate/policies.d/ci-report.toml".into(),
+                policy_hash: "ab".repeat(32),
+                mode: "enforce".into(),
+                cgroups: ["/a.slice/1.service", "/a.slice/2.service"]
+                    .map(|path| CgroupPath(path.into()))
+                    .into(),
+                services: vec!["orders-db".into(), "crm".into()],
+            }],
+            live_sessions: 1,
+            total_sessions: 7,
+            held_commands: 2,
+            warnings: vec!["old.toml was not taken".into()],
+        };
+        let expected = "\
+tollgate 0.1.0 is running (pid 42, for 3 h)
+  sessions    1 live, 7 since the start
+  held        2 commands wait: see `tollgate approvals`
+
+ci-report (enforce)
+  policy      /etc/tollgate/policies.d/ci-report.toml (BLAKE3 abababababab…)
+  services    orders-db, crm
+  cgroups     /a.slice/1.service
+              /a.slice/2.service
+
+warning: old.toml was not taken
+";
+        assert_eq!(render(&status, now()), expected);
+        status.workloads.clear();
+        assert!(render(&status, now()).contains("nothing is protected"));
+    }
+}

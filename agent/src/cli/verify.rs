@@ -1,0 +1,162 @@
+//! `tollgate verify`: whether records are as they were written.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+
+use crate::model::SessionId;
+use crate::record::{Problem, Report, SessionState, VerifyOptions, verify};
+
+/// Check that records were not edited, cut, reordered, spliced or removed, and that this host signed them
+///
+/// Exit code 0: they are good. 1: they are not; the first bad frame of each is named. 2: they could not be checked.
+#[derive(Args, Debug)]
+pub struct VerifyArgs {
+    /// A session id, a record's file, or a records directory; by default the host's own
+    #[arg(value_name = "SESSION|PATH")]
+    what: Option<String>,
+    /// The host's identity (64 hex digits), as it was noted when the host was set up
+    #[arg(long, value_name = "KEY", value_parser = parse_key)]
+    host: Option<[u8; 32]>,
+    /// A shipped copy of the ledger, or the directory of its parts: finds sessions that were removed together with
+    /// the ledger's end
+    #[arg(long, value_name = "PATH")]
+    against: Option<PathBuf>,
+    /// The report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Verifies what `args` name, by default everything in `records`.
+pub fn run(args: &VerifyArgs, records: &Path) -> ExitCode {
+    let mut options = VerifyOptions {
+        host: args.host,
+        against: args.against.clone(),
+        session: None,
+    };
+    let path = match &args.what {
+        None => records.to_owned(),
+        Some(what) => match uuid::Uuid::try_parse(what) {
+            Ok(session) => {
+                options.session = Some(SessionId(session));
+                records.to_owned()
+            }
+            Err(_) => PathBuf::from(what),
+        },
+    };
+    let report = match verify(&path, &options) {
+        Ok(report) => report,
+        Err(error) => {
+            anstream::eprintln!("tollgate verify: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut out = anstream::stdout().lock();
+    let written = if args.json {
+        serde_json::to_writer_pretty(&mut out, &report)
+            .map_err(io::Error::from)
+            .and_then(|()| writeln!(out))
+    } else {
+        print(&mut out, &report)
+    };
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(2),
+        Ok(()) | Err(_) if report.is_good() => ExitCode::SUCCESS,
+        Ok(()) | Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
+    if !report.sessions.is_empty() {
+        let mut table = Table::new();
+        table
+            .load_preset(presets::NOTHING)
+            .set_header(["SESSION", "STATE", "FRAMES", "SIGNED", "RESULT"]);
+        for session in &report.sessions {
+            let state = match session.state {
+                SessionState::Open => "open",
+                SessionState::Closed => "closed",
+                SessionState::Crashed => "crashed",
+                SessionState::Absent => "absent",
+                SessionState::Damaged => "damaged",
+            };
+            table.add_row([
+                session.session.to_string(),
+                state.to_owned(),
+                session.frames.to_string(),
+                session.signed.to_string(),
+                if session.good { "good" } else { "BAD" }.to_owned(),
+            ]);
+        }
+        for column in 2..4 {
+            if let Some(column) = table.column_mut(column) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+        writeln!(out, "{table}")?;
+    }
+    for note in &report.notes {
+        writeln!(out, "note: {note}")?;
+    }
+    for problem in &report.problems {
+        writeln!(out, "BAD: {}", sentence(problem))?;
+    }
+    let (good, all) = (report.sessions.iter().filter(|session| session.good).count(), report.sessions.len());
+    let host = report.host.as_ref().map_or_else(
+        || "no ledger ties them to a host".to_owned(),
+        |host| format!("host {host}, ledger of {} entries", report.entries),
+    );
+    let verdict = if report.is_good() { "GOOD" } else { "BAD" };
+    writeln!(out, "{verdict}: {good} of {all} sessions are as they were recorded ({host})")
+}
+
+fn sentence(problem: &Problem) -> String {
+    let kind = serde_json::to_value(problem.kind).ok();
+    let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("bad");
+    let mut place = problem.file.display().to_string();
+    if let Some(offset) = problem.offset {
+        place.push_str(&format!(", byte {offset}"));
+    }
+    if let Some(frame) = problem.frame {
+        place.push_str(&format!(", first bad frame {frame}"));
+    }
+    format!("{} [{kind}] ({place})", problem.message)
+}
+
+fn parse_key(text: &str) -> Result<[u8; 32], String> {
+    hex::decode(text)
+        .ok()
+        .and_then(|bytes| bytes.try_into().ok())
+        .ok_or_else(|| "a key is 64 hex digits: `tollgate verify` prints the host's".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::ProblemKind;
+
+    #[test]
+    fn a_problem_says_what_and_where() {
+        let problem = Problem {
+            kind: ProblemKind::WrongKey,
+            session: None,
+            file: PathBuf::from("/records/x.tgr"),
+            offset: Some(112),
+            frame: Some(3),
+            message: "the key that signed is not one of the host's".to_owned(),
+        };
+        assert_eq!(
+            sentence(&problem),
+            "the key that signed is not one of the host's [wrong_key] (/records/x.tgr, byte 112, first bad frame 3)"
+        );
+    }
+
+    #[test]
+    fn keys_are_hex() {
+        assert!(parse_key(&"ab".repeat(32)).is_ok());
+        assert!(parse_key("ab").is_err() && parse_key(&"zz".repeat(32)).is_err());
+    }
+}

@@ -1,0 +1,308 @@
+//! `[[service]]`, its TLS and its credential.
+
+use std::collections::HashMap;
+
+use crate::config::keys;
+use crate::config::policy::{
+    CredentialSource, Endpoint, Limits, Protocol, ServiceDoc, SourceSpec, TlsMode, TlsSpec,
+};
+use crate::config::reader::{Field, Table, Wrong};
+use crate::config::scalar;
+use crate::model::ServiceName;
+
+use super::{mask, or_default, rule, variable};
+
+const LATER_PROTOCOLS: &[&str] = &["mysql", "mariadb", "ssh", "http", "https", "grpc", "kubernetes"];
+const LATER_SOURCES: &[&str] = &[
+    "exec",
+    "vault",
+    "postgres-role",
+    "mysql-user",
+    "ssh-ca",
+    "oauth2",
+    "age",
+    "client",
+];
+
+/// Keys that need a protocol which is understood.
+const NEEDS_COMMANDS: &[(&str, &str)] = &[
+    (
+        "tls",
+        "\"tls\" has no meaning for an opaque service: its bytes pass as they are",
+    ),
+    (
+        "credential",
+        "a credential cannot be injected into an opaque service",
+    ),
+    (
+        "mask",
+        "an opaque service cannot be masked: its bytes are not understood",
+    ),
+    (
+        "rule",
+        "an opaque service has no commands that a rule could judge",
+    ),
+];
+
+#[derive(Clone, Copy)]
+enum SourceKind {
+    File,
+    Env,
+    Systemd,
+}
+
+/// All services; names and addresses are each given once.
+pub(super) fn services(field: Field<'_>) -> Option<Vec<ServiceDoc>> {
+    let mut services: Vec<ServiceDoc> = Vec::new();
+    let mut owners: HashMap<String, ServiceName> = HashMap::new();
+    let mut complete = true;
+    let tables = field.tables(&keys::SERVICE);
+    for table in tables {
+        let Some(service) = service(table) else {
+            complete = false;
+            continue;
+        };
+        if services.iter().any(|other| other.name == service.name) {
+            table.error(
+                format!("a second service has the name \"{}\"", service.name),
+                "give each service a name of its own",
+            );
+        }
+        for endpoint in &service.addresses {
+            let key = format!("{endpoint:?}");
+            if let Some(owner) = owners
+                .insert(key, service.name.clone())
+                .filter(|owner| *owner != service.name)
+            {
+                table.error(
+                    format!(
+                        "service \"{}\" has an address that \"{owner}\" has as well",
+                        service.name
+                    ),
+                    "name each address in one service",
+                );
+            }
+        }
+        services.push(service);
+    }
+    complete.then_some(services)
+}
+
+fn service(table: Table<'_>) -> Option<ServiceDoc> {
+    let name = table
+        .required("name")
+        .and_then(|field| field.parsed(scalar::identifier));
+    let protocol = table.required("protocol").and_then(|field| {
+        field.one_of(
+            &[("postgres", Protocol::Postgres), ("opaque", Protocol::Opaque)],
+            LATER_PROTOCOLS,
+        )
+    });
+    let addresses = table.required("address").and_then(addresses);
+    let tls = or_default(table.optional("tls"), TlsSpec::default(), |field| {
+        field.table(&keys::TLS).and_then(tls)
+    });
+    let credential = or_default(table.optional("credential"), None, |field| {
+        field.table(&keys::CREDENTIAL).and_then(credential).map(Some)
+    });
+    let masks = or_default(table.optional("mask"), Vec::new(), mask::masks);
+    let rules = or_default(table.optional("rule"), Vec::new(), rule::rules);
+    let limits = or_default(table.optional("limits"), Limits::default(), |field| {
+        field.table(&keys::LIMITS).and_then(rule::limits)
+    });
+    match protocol {
+        Some(Protocol::Opaque) => {
+            for (key, why) in NEEDS_COMMANDS {
+                table.refuse(key, why, "remove it, or name the protocol");
+            }
+            if let Some(rows) = limits.as_ref().and_then(|limits| limits.rows) {
+                table.error(
+                    format!("an opaque service has no rows, so {rows} of them cannot be its limit"),
+                    "limit bytes or session",
+                );
+            }
+        }
+        Some(Protocol::Postgres) if table.optional("credential").is_none() => {
+            table.error(
+                "a postgres service needs a credential: the agent logs in, not the workload",
+                "add [service.credential] with source, user and password",
+            );
+        }
+        Some(Protocol::Postgres) | None => {}
+    }
+    Some(ServiceDoc {
+        name: ServiceName::from(name?.as_str()),
+        protocol: protocol?,
+        addresses: addresses?,
+        tls: tls?,
+        credential: credential?,
+        masks: masks?,
+        rules: rules?,
+        limits: limits?,
+    })
+}
+
+fn addresses(field: Field<'_>) -> Option<Vec<Endpoint>> {
+    field.parsed_list(
+        "name at least one address: a service without one protects nothing",
+        scalar::endpoint,
+    )
+}
+
+fn tls(table: Table<'_>) -> Option<TlsSpec> {
+    let defaults = TlsSpec::default();
+    let upstream = or_default(table.optional("upstream"), defaults.upstream, |field| {
+        field.one_of(
+            &[
+                ("verify-full", TlsMode::VerifyFull),
+                ("require", TlsMode::Require),
+                ("disable", TlsMode::Disable),
+            ],
+            &["verify-ca", "prefer", "allow"],
+        )
+    });
+    let ca = or_default(table.optional("ca"), None, |field| field.path().map(Some));
+    let server_name = or_default(table.optional("server_name"), None, |field| {
+        field.parsed(server_name).map(Some)
+    });
+    Some(TlsSpec {
+        upstream: upstream?,
+        ca: ca?,
+        server_name: server_name?,
+    })
+}
+
+impl Default for TlsSpec {
+    fn default() -> Self {
+        Self {
+            upstream: TlsMode::VerifyFull,
+            ca: None,
+            server_name: None,
+        }
+    }
+}
+
+fn server_name(text: &str) -> Result<String, Wrong> {
+    // The port is made up: a name is checked here as it is in an address.
+    scalar::endpoint(&format!("{text}:1"))
+        .map(|_| text.to_owned())
+        .map_err(|_| {
+            Wrong::new(
+                format!("\"{text}\" is no host name"),
+                "write the name that stands in the target's certificate",
+            )
+        })
+}
+
+fn credential(table: Table<'_>) -> Option<CredentialSource> {
+    let source = table.required("source").and_then(|field| {
+        field.one_of(
+            &[
+                ("file", SourceKind::File),
+                ("env", SourceKind::Env),
+                ("systemd", SourceKind::Systemd),
+            ],
+            LATER_SOURCES,
+        )
+    });
+    if source.is_none()
+        && let Some(password) = table.optional("password")
+    {
+        password.hide();
+    }
+    // The keys of a source that this version has not are other ones: complaining of them would mislead.
+    let source = source?;
+    let user = table.required("user").and_then(|field| source_spec(field, true));
+    let password = table
+        .required("password")
+        .and_then(|field| by_kind(source, field));
+    let database = or_default(table.optional("database"), None, |field| {
+        field.parsed(|text| scalar::line(text, 63)).map(Some)
+    });
+    Some(CredentialSource {
+        user: user?,
+        password: password?,
+        database: database?,
+    })
+}
+
+/// A source written as `{ file = … }`, `{ env = … }` or `{ systemd = … }`; a text, where `literal` is taken.
+pub(crate) fn source_spec(field: Field<'_>, literal: bool) -> Option<SourceSpec> {
+    if !field.is_table() {
+        if literal {
+            return field
+                .parsed(|text| scalar::line(text, 255))
+                .map(SourceSpec::Literal);
+        }
+        field.hide();
+        field.error(
+            format!("\"{}\" is a secret and cannot be written here", field.key()),
+            "write where it is: { file = \"/path\" }, { env = \"NAME\" } or { systemd = \"name\" }",
+        );
+        return None;
+    }
+    let table = field.table(&keys::SOURCE_SPEC)?;
+    let given: Vec<(SourceKind, Field<'_>)> = [
+        (SourceKind::File, table.optional("file")),
+        (SourceKind::Env, table.optional("env")),
+        (SourceKind::Systemd, table.optional("systemd")),
+    ]
+    .into_iter()
+    .filter_map(|(kind, field)| Some((kind, field?)))
+    .collect();
+    let [(kind, field)] = given.as_slice() else {
+        table.error(
+            format!("\"{}\" has to have one source", field.key()),
+            "write { file = \"/path\" }, { env = \"NAME\" } or { systemd = \"name\" }",
+        );
+        return None;
+    };
+    by_kind(*kind, *field)
+}
+
+/// What `field` says, read as the path, variable or credential name that `kind` asks for. A value that is none of
+/// these may well be the secret itself, so it is not repeated.
+fn by_kind(kind: SourceKind, field: Field<'_>) -> Option<SourceSpec> {
+    let spec = match kind {
+        SourceKind::File => {
+            if field.is_table() {
+                field.hide();
+                field.error(
+                    "\"source\" says where the password is, so this is a path and no table",
+                    "write password = \"/etc/tollgate/secrets/orders-db\"",
+                );
+                return None;
+            }
+            field.string().and_then(|text| {
+                if text.starts_with('/') && !text.contains('\0') {
+                    return Some(SourceSpec::File(text.into()));
+                }
+                field.error(
+                    format!("\"{}\" is not an absolute path", field.key()),
+                    "write the path of a file that holds the secret, from /, never the secret itself",
+                );
+                None
+            })
+        }
+        SourceKind::Env => variable(field).map(SourceSpec::Env),
+        SourceKind::Systemd => field.string().and_then(|text| {
+            let fits = !text.is_empty()
+                && text.len() <= 255
+                && text != "."
+                && text != ".."
+                && !text.contains(|c: char| c == '/' || c.is_control() || c.is_whitespace());
+            if fits {
+                return Some(SourceSpec::Systemd(text.into()));
+            }
+            field.error(
+                format!("\"{}\" is no name of a credential", field.key()),
+                "write the name that LoadCredential= in the agent's unit gives it, without \"/\"",
+            );
+            None
+        }),
+    };
+    if spec.is_none() {
+        field.hide();
+    }
+    spec
+}

@@ -1,0 +1,297 @@
+//! The keys of every table of a policy file and of the agent's file: what the decoder accepts, what the messages
+//! suggest, and what `docs/policy-reference.md` has to describe.
+
+/// The keys of one table.
+#[derive(Debug)]
+pub(super) struct TableKeys {
+    /// How the table is written, as it stands in messages and as heading in the reference.
+    pub(super) heading: &'static str,
+    /// Keys, each with an example of a value.
+    pub(super) keys: &'static [(&'static str, &'static str)],
+    /// Keys that the design has and this version has not.
+    pub(super) later: &'static [&'static str],
+    /// Whether a value in it may be a secret written there by mistake.
+    pub(super) secret: bool,
+}
+
+pub(super) const ROOT: TableKeys = TableKeys {
+    heading: "the policy file",
+    keys: &[
+        ("workload", "a table [workload]"),
+        ("identity", "a table [identity.oidc]"),
+        ("service", "a table [[service]]"),
+    ],
+    later: &["record"],
+    secret: false,
+};
+
+pub(super) const WORKLOAD: TableKeys = TableKeys {
+    heading: "[workload]",
+    keys: &[
+        ("name", r#""ci-report""#),
+        ("cgroup", r#"["/actions.slice/report-*.service"]"#),
+        ("mode", r#""enforce""#),
+        ("egress", r#""deny""#),
+    ],
+    later: &["container", "record"],
+    secret: false,
+};
+
+pub(super) const IDENTITY: TableKeys = TableKeys {
+    heading: "[identity]",
+    keys: &[("oidc", "a table [identity.oidc]")],
+    later: &["saml", "deny"],
+    secret: false,
+};
+
+pub(super) const OIDC: TableKeys = TableKeys {
+    heading: "[identity.oidc]",
+    keys: &[
+        ("issuer", r#""https://gitlab.acme.test""#),
+        ("audience", r#""tollgate""#),
+        ("token", r#"{ env = "TOLLGATE_ID_TOKEN" }"#),
+        ("claims", r#"{ project_path = "acme/report" }"#),
+        ("ca", r#""/etc/tollgate/acme-ca.pem""#),
+        ("leeway", r#""30s""#),
+    ],
+    later: &["jwks_max_age", "offline"],
+    secret: false,
+};
+
+pub(super) const TOKEN: TableKeys = TableKeys {
+    heading: "token",
+    keys: &[("env", r#""TOLLGATE_ID_TOKEN""#), ("file", r#""/run/job/token""#)],
+    later: &["login"],
+    secret: false,
+};
+
+pub(super) const SERVICE: TableKeys = TableKeys {
+    heading: "[[service]]",
+    keys: &[
+        ("name", r#""orders-db""#),
+        ("protocol", r#""postgres""#),
+        ("address", r#"["db.acme.test:5432"]"#),
+        ("tls", r#"{ upstream = "verify-full" }"#),
+        ("credential", "a table [service.credential]"),
+        ("mask", "a table [[service.mask]]"),
+        ("rule", "a table [[service.rule]]"),
+        ("limits", "a table [service.limits]"),
+    ],
+    later: &["record", "approval"],
+    secret: false,
+};
+
+pub(super) const TLS: TableKeys = TableKeys {
+    heading: "tls",
+    keys: &[
+        ("upstream", r#""verify-full""#),
+        ("ca", r#""/etc/tollgate/acme-ca.pem""#),
+        ("server_name", r#""db.acme.test""#),
+    ],
+    later: &["cert", "key", "client"],
+    secret: false,
+};
+
+pub(super) const CREDENTIAL: TableKeys = TableKeys {
+    heading: "[service.credential]",
+    keys: &[
+        ("source", r#""file""#),
+        ("user", r#""report_ro""#),
+        ("password", r#""/etc/tollgate/secrets/orders-db""#),
+        ("database", r#""orders""#),
+    ],
+    later: &[
+        "admin", "grant", "ttl", "share", "role", "path", "command", "key", "mount", "scope", "probe",
+    ],
+    secret: true,
+};
+
+pub(super) const SOURCE_SPEC: TableKeys = TableKeys {
+    heading: "source",
+    keys: &[
+        ("file", r#""/etc/tollgate/secrets/orders-db-user""#),
+        ("env", r#""ORDERS_DB_USER""#),
+        ("systemd", r#""orders-db-user""#),
+    ],
+    later: &["exec", "vault", "age"],
+    secret: true,
+};
+
+pub(super) const MASK: TableKeys = TableKeys {
+    heading: "[[service.mask]]",
+    keys: &[
+        ("columns", r#"["customers.email"]"#),
+        ("detect", r#"["card"]"#),
+        ("with", r#""redact""#),
+    ],
+    later: &["json"],
+    secret: false,
+};
+
+pub(super) const CONSTANT: TableKeys = TableKeys {
+    heading: "with",
+    keys: &[("constant", r#""(hidden)""#)],
+    later: &["tokenize"],
+    secret: false,
+};
+
+pub(super) const RULE: TableKeys = TableKeys {
+    heading: "[[service.rule]]",
+    keys: &[
+        ("name", r#""reads""#),
+        ("effects", r#"["read"]"#),
+        ("tables", r#"["public.orders"]"#),
+        ("functions", r#"["reporting.*"]"#),
+        ("without_where", "true"),
+        ("verdict", r#""allow""#),
+        ("hint", r#""write to the staging table instead""#),
+        ("approvers", r#"["dba"]"#),
+        ("timeout", r#""10m""#),
+    ],
+    later: &[
+        "schemas",
+        "roles",
+        "search_path",
+        "parameters",
+        "rows",
+        "quorum",
+        "scope",
+        "when",
+    ],
+    secret: false,
+};
+
+pub(super) const LIMITS: TableKeys = TableKeys {
+    heading: "[service.limits]",
+    keys: &[
+        ("rows", "5_000_000"),
+        ("bytes", r#""2GiB""#),
+        ("session", r#""1h30m""#),
+    ],
+    later: &["rate", "commands", "sessions", "idle"],
+    secret: false,
+};
+
+pub(super) const AGENT: TableKeys = TableKeys {
+    heading: "tollgate.toml",
+    keys: &[
+        ("state_dir", r#""/var/lib/tollgate""#),
+        ("run_dir", r#""/run/tollgate""#),
+        ("policy_dir", r#""/etc/tollgate/policies.d""#),
+        ("pin_dir", r#""/sys/fs/bpf/tollgate""#),
+        ("record", "a table [record]"),
+        ("ship", "a table [ship]"),
+        ("listen", "a table [listen]"),
+        ("control", "a table [control]"),
+        ("resolve", "a table [resolve]"),
+    ],
+    later: &["metrics", "events", "webhook"],
+    secret: false,
+};
+
+pub(super) const AGENT_RECORD: TableKeys = TableKeys {
+    heading: "[record]",
+    keys: &[("durability", r#""agent""#)],
+    later: &["sealed", "retention"],
+    secret: false,
+};
+
+pub(super) const AGENT_SHIP: TableKeys = TableKeys {
+    heading: "[ship]",
+    keys: &[
+        ("to", r#""s3://acme-audit/tollgate""#),
+        ("endpoint", r#""https://minio.acme.test:9000""#),
+        ("region", r#""eu-central-1""#),
+        ("access_key", r#"{ systemd = "s3-access-key" }"#),
+        ("secret_key", r#"{ systemd = "s3-secret-key" }"#),
+    ],
+    later: &["spool", "otlp", "ocsf"],
+    secret: true,
+};
+
+pub(super) const AGENT_LISTEN: TableKeys = TableKeys {
+    heading: "[listen]",
+    keys: &[("port", "0")],
+    later: &["address"],
+    secret: false,
+};
+
+pub(super) const AGENT_CONTROL: TableKeys = TableKeys {
+    heading: "[control]",
+    keys: &[("socket", r#""/run/tollgate/control.sock""#)],
+    later: &["group"],
+    secret: false,
+};
+
+pub(super) const AGENT_RESOLVE: TableKeys = TableKeys {
+    heading: "[resolve]",
+    keys: &[("interval", r#""5s""#)],
+    later: &["server"],
+    secret: false,
+};
+
+/// Every table, in the order of the reference.
+pub(super) const ALL: &[&TableKeys] = &[
+    &ROOT,
+    &WORKLOAD,
+    &IDENTITY,
+    &OIDC,
+    &TOKEN,
+    &SERVICE,
+    &TLS,
+    &CREDENTIAL,
+    &SOURCE_SPEC,
+    &MASK,
+    &CONSTANT,
+    &RULE,
+    &LIMITS,
+    &AGENT,
+    &AGENT_RECORD,
+    &AGENT_SHIP,
+    &AGENT_LISTEN,
+    &AGENT_CONTROL,
+    &AGENT_RESOLVE,
+];
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    /// The part of the reference below the heading that names the table.
+    fn section<'a>(reference: &'a str, heading: &str) -> &'a str {
+        let start = reference
+            .lines()
+            .find(|line| line.starts_with('#') && line.contains(&format!("`{heading}`")))
+            .unwrap_or_else(|| panic!("docs/policy-reference.md has no heading for {heading}"));
+        let (_, rest) = reference.split_once(start).unwrap();
+        rest.split("\n#").next().unwrap()
+    }
+
+    #[test]
+    fn the_reference_describes_every_key() {
+        let reference = std::fs::read_to_string(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../docs/policy-reference.md"
+        ))
+        .unwrap();
+        for table in ALL {
+            let section = section(&reference, table.heading);
+            for (key, _) in table.keys {
+                assert!(
+                    section.contains(&format!("| `{key}` |")),
+                    "the section on {} does not describe {key}",
+                    table.heading
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn no_key_is_both_there_and_for_later() {
+        for table in ALL {
+            for (key, _) in table.keys {
+                assert!(!table.later.contains(key), "{key} of {}", table.heading);
+            }
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! What goes over the socket: one JSON document a line.
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::approval::HoldView;
+use crate::model::{CgroupPath, HoldId, ServiceName, SessionId, WorkloadName};
+
+/// What is asked of the agent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// How the agent is.
+    Status,
+    /// Sessions that live.
+    Sessions,
+    /// Commands that wait for the peer's decision; for root, all.
+    Approvals {
+        /// Send them again at each change, until the peer closes.
+        #[serde(default)]
+        watch: bool,
+    },
+    /// Let a held command run.
+    Approve {
+        /// Which.
+        id: HoldId,
+        /// The binding that was seen, as 64 hex digits.
+        #[serde(default)]
+        binding: Option<String>,
+    },
+    /// Refuse a held command.
+    Deny {
+        /// Which.
+        id: HoldId,
+        /// For the author of the job.
+        reason: String,
+    },
+}
+
+/// What the agent answers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "response", rename_all = "snake_case")]
+pub enum Response {
+    /// To [`Request::Status`].
+    Status {
+        /// The status.
+        status: AgentStatus,
+    },
+    /// To [`Request::Sessions`].
+    Sessions {
+        /// The sessions, oldest first.
+        sessions: Vec<LiveSession>,
+    },
+    /// To [`Request::Approvals`].
+    Approvals {
+        /// The held commands, oldest first.
+        holds: Vec<HoldView>,
+    },
+    /// The decision counts.
+    Decided {
+        /// On what it was.
+        hold: Box<HoldView>,
+    },
+    /// The request was not carried out.
+    Refused {
+        /// One sentence: why, and what to do.
+        message: String,
+    },
+}
+
+/// How the agent is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentStatus {
+    /// Version of the running agent.
+    pub version: String,
+    /// Its pid.
+    pub pid: u32,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// Workloads with a policy.
+    pub workloads: Vec<WorkloadStatus>,
+    /// Sessions that live.
+    pub live_sessions: u64,
+    /// Sessions since it started, those that live among them.
+    pub total_sessions: u64,
+    /// Commands that wait for a decision.
+    pub held_commands: u64,
+    /// What the operator should know: a policy file that was not taken, a kernel feature that is missing. A sentence each.
+    pub warnings: Vec<String>,
+}
+
+/// One workload under a policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadStatus {
+    /// Its name.
+    pub name: WorkloadName,
+    /// The policy file.
+    pub policy: PathBuf,
+    /// BLAKE3 of the file, hex.
+    pub policy_hash: String,
+    /// "enforce" or "observe".
+    pub mode: String,
+    /// Cgroups that are managed under it now.
+    pub cgroups: Vec<CgroupPath>,
+    /// Services that are protected for it.
+    pub services: Vec<ServiceName>,
+}
+
+/// A session that lives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveSession {
+    /// Its id; `tollgate replay` takes it.
+    pub id: SessionId,
+    /// Workload.
+    pub workload: WorkloadName,
+    /// Service.
+    pub service: ServiceName,
+    /// Who, in one line.
+    pub identity: String,
+    /// When it started.
+    pub started_at: DateTime<Utc>,
+    /// Commands so far.
+    pub commands: u64,
+    /// Bytes to the client so far.
+    pub bytes_to_client: u64,
+}

@@ -1,0 +1,312 @@
+//! One session, from its first recorded frame to its last.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use chrono::Utc;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use crate::approval::{Holds, Requester};
+use crate::config::{EndpointHost, Limits, Mode, Protocol};
+use crate::credential::Credentials;
+use crate::identity::Identity;
+use crate::kernel::netns::Netns;
+use crate::mask::Masks;
+use crate::model::{ClientAddr, FrameKind, OriginalDst, PolicyId, ServiceName, SessionId, WorkloadName};
+use crate::policy::{self, Denied};
+use crate::protocol::postgres::{self, Target};
+use crate::protocol::{SessionEnd, opaque};
+use crate::record::{Recorder, SessionRecord};
+use crate::tls::Upstream;
+use crate::record::meta::{ErrorMeta, Fault, OpenMeta};
+
+use super::account::Account;
+use super::stages::SessionStages;
+
+/// What all sessions of this host share.
+pub struct Host {
+    /// Where records go.
+    pub recorder: Recorder,
+    /// Commands that wait.
+    pub holds: Arc<Holds>,
+    /// The PostgreSQL adapter's shared state: certificates, cancel keys, catalogs.
+    pub postgres: postgres::Adapter,
+    /// Name of the host, for records.
+    pub name: String,
+    /// True when the agent stops.
+    pub stop: watch::Receiver<bool>,
+    /// Sessions that run.
+    pub live: parking_lot::Mutex<BTreeMap<SessionId, Arc<Live>>>,
+    /// Sessions since the agent started.
+    pub total: AtomicU64,
+}
+
+/// A session that runs, for listings.
+#[derive(Debug)]
+pub struct Live {
+    /// Whose it is.
+    pub workload: WorkloadName,
+    /// Where it goes.
+    pub service: ServiceName,
+    /// Who, in one line.
+    pub identity: String,
+    /// When it began.
+    pub started: chrono::DateTime<Utc>,
+    /// Commands so far.
+    pub commands: AtomicU64,
+    /// Bytes to the client so far.
+    pub bytes_to_client: AtomicU64,
+}
+
+/// A service of a workload, ready for sessions.
+pub struct Service {
+    /// The policy's number.
+    pub policy: PolicyId,
+    /// Whose it is.
+    pub workload: WorkloadName,
+    /// Its name.
+    pub name: ServiceName,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Whether refusals are carried out.
+    pub mode: Mode,
+    /// BLAKE3 of the policy file.
+    pub policy_hash: String,
+    /// Its rules.
+    pub rules: Arc<policy::Service>,
+    /// Its masks.
+    pub masks: Arc<Masks>,
+    /// Its login; `None` for an opaque one.
+    pub credentials: Option<Arc<Credentials>>,
+    /// Kind of source of the login, as policies name it.
+    pub source: String,
+    /// Its limits.
+    pub limits: Limits,
+    /// How it is spoken to.
+    pub upstream: Arc<Upstream>,
+}
+
+/// One redirected connection.
+pub struct Flow {
+    /// The workload's end.
+    pub stream: TcpStream,
+    /// Its address.
+    pub client: ClientAddr,
+    /// Where it wanted to go.
+    pub original: OriginalDst,
+    /// Network namespace from which the target is dialled: the workload's.
+    pub netns: Arc<Netns>,
+    /// The endpoint of the service that matched.
+    pub endpoint: EndpointHost,
+}
+
+/// Runs a session to its end. Never fails: what goes wrong is told to the client, the record and the log.
+///
+/// `identity` is an error where the flow's identity is not the one that the policy asks for: the client is then told so in
+/// its protocol, and that is recorded as well.
+pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Identity, (Identity, Denied)>) {
+    let id = SessionId::new();
+    let (identity, refused) = match identity {
+        Ok(identity) => (identity, None),
+        Err((identity, denied)) => (identity, Some(denied)),
+    };
+    let meta = open_meta(id, host, service, &flow, &identity);
+    let target = Target {
+        service: service.name.clone(),
+        host: flow.endpoint.clone(),
+        address: dialled(flow.original),
+        tls: Arc::clone(&service.upstream),
+    };
+    let record = match begin(host, id, &meta) {
+        Ok(record) => record,
+        Err(why) => {
+            tracing::error!(session = %id, "a session was refused because it cannot be recorded: {why}");
+            refuse(host, service, flow.stream, &target, &cannot_record()).await;
+            return;
+        }
+    };
+    let live = Live {
+        workload: service.workload.clone(),
+        service: service.name.clone(),
+        identity: identity.summary(),
+        started: meta.started,
+        commands: AtomicU64::new(0),
+        bytes_to_client: AtomicU64::new(0),
+    };
+    let live = Arc::new(live);
+    host.live.lock().insert(id, Arc::clone(&live));
+    host.total.fetch_add(1, Ordering::Relaxed);
+    let _gone = Gone { host, id };
+    let mut stages = SessionStages {
+        id,
+        record,
+        account: Account::new(service.limits, live),
+        rules: Arc::clone(&service.rules),
+        mode: service.mode,
+        masks: Arc::clone(&service.masks),
+        credentials: service.credentials.clone(),
+        holds: Arc::clone(&host.holds),
+        requester: requester(&identity),
+        workload: service.workload.clone(),
+        service: service.name.clone(),
+        target: target.address,
+        netns: flow.netns,
+        source: service.source.clone(),
+        expires: identity.expires_at(),
+        stop: host.stop.clone(),
+        number: 0,
+        json: Vec::with_capacity(1024),
+    };
+    tracing::info!(session = %id, workload = %service.workload, service = %service.name, client = %flow.client, "session");
+    let end = match refused {
+        Some(denied) => {
+            refuse(host, service, flow.stream, &target, &denied).await;
+            Err(SessionEnd::Policy(denied))
+        }
+        None => match service.protocol {
+            Protocol::Postgres => host.postgres.run(flow.stream, service.policy, &target, &mut stages).await,
+            Protocol::Opaque => opaque::run(flow.stream, &mut stages).await,
+        },
+    };
+    close(stages, &end);
+}
+
+fn begin(host: &Host, id: SessionId, meta: &OpenMeta) -> Result<SessionRecord, String> {
+    let meta = serde_json::to_value(meta).map_err(|error| error.to_string())?;
+    host.recorder.begin(id, &meta).map_err(|error| error.to_string())
+}
+
+async fn refuse(host: &Host, service: &Service, stream: TcpStream, target: &Target, denied: &Denied) {
+    match service.protocol {
+        Protocol::Postgres => host.postgres.refuse(stream, target, denied).await,
+        // A protocol that is not understood has no words for a refusal: the connection is closed.
+        Protocol::Opaque => drop(stream),
+    }
+}
+
+fn close(mut stages: SessionStages, end: &Result<(), SessionEnd>) {
+    let id = stages.id;
+    let reason = match end {
+        Ok(()) => "the client closed the session".to_owned(),
+        Err(end) => {
+            let fault = match end {
+                SessionEnd::Client(_) => Fault::Client,
+                SessionEnd::Target(_) => Fault::Target,
+                SessionEnd::Record(_) | SessionEnd::Agent(_) => Fault::Agent,
+                SessionEnd::Policy(_) => Fault::Policy,
+            };
+            let message = end.to_string();
+            tracing::warn!(session = %id, fault = ?fault, "{message}");
+            // Where the record itself has failed this fails as well; the journal holds what was acknowledged.
+            stages
+                .note(
+                    FrameKind::Error,
+                    &ErrorMeta {
+                        fault,
+                        message: message.clone(),
+                    },
+                )
+                .ok();
+            message
+        }
+    };
+    let mut totals = stages.account.totals;
+    totals.reason = reason;
+    let closed = serde_json::to_value(&totals).map_err(|error| error.to_string());
+    let closed = closed.and_then(|totals| stages.record.close(&totals).map_err(|error| error.to_string()));
+    if let Err(error) = closed {
+        tracing::error!(session = %id, "the record could not be closed: {error}; the next start seals what it holds");
+    }
+}
+
+fn open_meta(id: SessionId, host: &Host, service: &Service, flow: &Flow, identity: &Identity) -> OpenMeta {
+    OpenMeta {
+        session: id,
+        started: Utc::now(),
+        host: host.name.clone(),
+        workload: service.workload.clone(),
+        service: service.name.clone(),
+        protocol: match service.protocol {
+            Protocol::Postgres => "postgres".to_owned(),
+            Protocol::Opaque => "opaque".to_owned(),
+        },
+        policy_hash: service.policy_hash.clone(),
+        client: flow.client.to_string(),
+        original_destination: flow.original.to_string(),
+        identity: identity_json(identity),
+        mode: match service.mode {
+            Mode::Enforce => "enforce".to_owned(),
+            Mode::Observe => "observe".to_owned(),
+        },
+    }
+}
+
+/// The identity, with the line that listings show.
+fn identity_json(identity: &Identity) -> serde_json::Value {
+    let mut json = serde_json::to_value(identity).unwrap_or_default();
+    if let Some(object) = json.as_object_mut() {
+        object.insert("summary".to_owned(), identity.summary().into());
+    }
+    json
+}
+
+/// A v4-mapped address is the v4 address on the wire; a destination of 0.0.0.0 or :: is this host.
+fn dialled(original: OriginalDst) -> SocketAddr {
+    let ip = original.0.ip().to_canonical();
+    let ip = match ip {
+        std::net::IpAddr::V4(v4) if v4.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(v6) if v6.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
+        other => other,
+    };
+    SocketAddr::new(ip, original.0.port())
+}
+
+fn requester(identity: &Identity) -> Requester {
+    Requester {
+        summary: identity.summary(),
+        uid: identity.uid,
+        login_uid: identity.login_uid(),
+    }
+}
+
+fn cannot_record() -> Denied {
+    Denied {
+        rules: Vec::new(),
+        message: "tollgate: this session cannot be recorded, so it does not run".to_owned(),
+        hint: "the host's administrator finds the reason in the log of tollgate.service (disk full?)"
+            .to_owned(),
+    }
+}
+
+/// Takes the session off the list, also when its task is dropped.
+struct Gone<'a> {
+    host: &'a Host,
+    id: SessionId,
+}
+
+impl Drop for Gone<'_> {
+    fn drop(&mut self) {
+        self.host.live.lock().remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OriginalDst, dialled};
+
+    #[test]
+    fn the_dialled_address_is_the_one_that_the_kernel_would_have_reached() {
+        for (asked, reached) in [
+            ("192.0.2.7:5432", "192.0.2.7:5432"),
+            ("[::ffff:192.0.2.7]:5432", "192.0.2.7:5432"),
+            ("0.0.0.0:5432", "127.0.0.1:5432"),
+            ("[::]:5432", "[::1]:5432"),
+            ("[2001:db8::1]:5432", "[2001:db8::1]:5432"),
+        ] {
+            assert_eq!(dialled(OriginalDst(asked.parse().unwrap())).to_string(), reached);
+        }
+    }
+}

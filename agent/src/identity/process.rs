@@ -1,0 +1,257 @@
+//! The process behind a flow, from `/proc`.
+//!
+//! Known limits: what is read is what the process is now. One that executes another program between its connect and
+//! here is shown as that program; start time, uid and cgroup do not change by that. `/proc` shows the command line
+//! that the process wants to show.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Utc};
+use nix::fcntl::{OFlag, open, openat, readlinkat};
+use nix::sys::stat::Mode;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{SysconfVar, sysconf};
+use serde::Serialize;
+
+use super::FlowFacts;
+use super::scrub;
+use crate::model::CgroupPath;
+
+/// The process that opened a flow.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Its pid (thread group id) in the agent's pid namespace.
+    pub pid: u32,
+    /// Start in clock ticks since boot, field 22 of `/proc/PID/stat`: with the pid, unique for the life of the host.
+    pub start_ticks: u64,
+    /// Start by the wall clock, as far as the clock has not been set since.
+    pub started_at: DateTime<Utc>,
+    /// Executable, as the process's own root shows it; ` (deleted)` at its end if it is gone. `None`: it may not be read.
+    pub executable: Option<PathBuf>,
+    /// Command line, secrets replaced by `***`, cut at 4 KiB.
+    pub command_line: Vec<String>,
+    /// Account that logged in to start it; `None` for what no login started.
+    pub login_uid: Option<u32>,
+}
+
+/// Holds a process's directory in `/proc`.
+///
+/// Reads through it are of this very process: once it is gone they fail with ESRCH, also when its pid is taken again.
+#[derive(Debug)]
+pub(super) struct ProcessHandle {
+    pub(super) pid: u32,
+    directory: OwnedFd,
+}
+
+/// What `/proc/PID/stat` says, as far as it is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) parent: u32,
+    pub(super) start_ticks: u64,
+}
+
+impl ProcessHandle {
+    /// The process of `pid`, whichever that is.
+    pub(super) fn open(pid: u32) -> io::Result<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let directory = open(format!("/proc/{pid}").as_str(), flags, Mode::empty())?;
+        Ok(Self { pid, directory })
+    }
+
+    /// The process that opened the flow, or an error of kind `NotFound` if it is gone.
+    ///
+    /// Whoever has its pid after it died started after the connect, so the start time tells the two apart.
+    pub(super) fn of_flow(facts: &FlowFacts) -> io::Result<Self> {
+        let handle = Self::open(facts.pid)?;
+        let started = since_boot(handle.stat()?.start_ticks);
+        if started > Duration::from_nanos(facts.connected_at_boottime_ns) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(handle)
+    }
+
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+
+    /// Up to `limit` bytes of a file below the directory.
+    pub(super) fn read(&self, name: &str, limit: u64) -> io::Result<Vec<u8>> {
+        let file = openat(
+            &self.directory,
+            name,
+            OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        )?;
+        let mut bytes = Vec::new();
+        File::from(file).take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    pub(super) fn stat(&self) -> io::Result<Stat> {
+        let bytes = self.read("stat", 4096)?;
+        parse_stat(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// The cgroup2 path that the process is in now.
+    pub(super) fn cgroup(&self) -> io::Result<CgroupPath> {
+        let bytes = self.read("cgroup", 64 * 1024)?;
+        parse_cgroup(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// The group that the process's file accesses are checked with.
+    pub(super) fn file_gid(&self) -> io::Result<u32> {
+        let bytes = self.read("status", 64 * 1024)?;
+        parse_file_gid(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    fn login_uid(&self) -> Option<u32> {
+        // The file is not there where the kernel was built without audit.
+        let bytes = self.read("loginuid", 32).ok()?;
+        let uid = std::str::from_utf8(&bytes).ok()?.trim().parse().ok()?;
+        (uid != u32::MAX).then_some(uid)
+    }
+
+    /// What the record says of the process.
+    pub(super) fn describe(&self) -> io::Result<Process> {
+        let start_ticks = self.stat()?.start_ticks;
+        let process = Process {
+            pid: self.pid,
+            start_ticks,
+            started_at: wall_clock_at(since_boot(start_ticks))?.into(),
+            executable: readlinkat(&self.directory, "exe").ok().map(PathBuf::from),
+            command_line: scrub::command_line(&self.read("cmdline", 64 * 1024)?),
+            login_uid: self.login_uid(),
+        };
+        // A zombie has no memory to show; one that ended while it was read is gone like any other.
+        self.stat()?;
+        Ok(process)
+    }
+}
+
+/// Text after the last parenthesis: the name before it may itself hold parentheses, spaces and newlines.
+fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    let after_name = memchr::memrchr(b')', bytes)?;
+    let fields = std::str::from_utf8(bytes.get(after_name + 1..)?).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    Some(Stat {
+        // Fields 4 and 22 of proc_pid_stat(5); the iterator starts at field 3.
+        parent: fields.nth(1)?.parse().ok()?,
+        start_ticks: fields.nth(17)?.parse().ok()?,
+    })
+}
+
+/// The line of the unified hierarchy: `0::/path`.
+fn parse_cgroup(bytes: &[u8]) -> Option<CgroupPath> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let path = path.strip_suffix(" (deleted)").unwrap_or(path);
+    Some(CgroupPath(path.into()))
+}
+
+/// `Gid:` real, effective, saved, file system.
+fn parse_file_gid(bytes: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(bytes.get(memchr::memmem::find(bytes, b"\nGid:")? + 1..)?).ok()?;
+    text.lines().next()?.split_ascii_whitespace().nth(4)?.parse().ok()
+}
+
+fn since_boot(ticks: u64) -> Duration {
+    let per_second = sysconf(SysconfVar::CLK_TCK)
+        .ok()
+        .flatten()
+        .and_then(|ticks| u64::try_from(ticks).ok())
+        .filter(|ticks| *ticks != 0)
+        .unwrap_or(USER_HZ);
+    let nanos = u128::from(ticks) * NANOS_PER_SECOND / u128::from(per_second);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+fn wall_clock_at(since_boot: Duration) -> io::Result<SystemTime> {
+    let uptime = Duration::from(clock_gettime(ClockId::CLOCK_BOOTTIME)?);
+    let now = SystemTime::now();
+    now.checked_sub(uptime.saturating_sub(since_boot))
+        .ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
+/// Whether this error says that there is no such process any more.
+pub(super) fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
+}
+
+/// The root directory of the process: its mount namespace, its chroot.
+pub(super) fn root_of(handle: &ProcessHandle) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    Ok(openat(handle.fd(), c"root", flags, Mode::empty())?)
+}
+
+/// The value of a variable in the environment that the process was started with; the first, as `getenv` has it.
+pub(super) fn variable(
+    handle: &ProcessHandle,
+    name: &str,
+) -> io::Result<Option<zeroize::Zeroizing<Vec<u8>>>> {
+    let environment = zeroize::Zeroizing::new(handle.read("environ", LONGEST_ENVIRONMENT)?);
+    let prefix = CString::new(format!("{name}=")).map_err(|_| io::ErrorKind::InvalidInput)?;
+    let value = environment
+        .split(|byte| *byte == 0)
+        .find_map(|entry| entry.strip_prefix(prefix.as_bytes()));
+    Ok(value.map(|value| zeroize::Zeroizing::new(value.to_vec())))
+}
+
+/// What the kernel reports in on every architecture, whatever it counts in.
+const USER_HZ: u64 = 100;
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+/// A quarter of the largest stack that `execve` takes arguments and environment on, doubled.
+const LONGEST_ENVIRONMENT: u64 = 4 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::{Stat, parse_cgroup, parse_file_gid, parse_stat};
+
+    #[test]
+    fn a_name_with_parentheses_does_not_move_the_fields() {
+        let line = |name: &str| {
+            format!("42 ({name}) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3\n").into_bytes()
+        };
+        let expected = Stat {
+            parent: 7,
+            start_ticks: 987_654,
+        };
+        for name in ["psql", "a) R 1 1", "((", "new\nline) S 0"] {
+            assert_eq!(parse_stat(&line(name)), Some(expected), "{name}");
+        }
+        for broken in [&b""[..], b"42 (psql", b"42 (psql) S 7", b"42 (psql) S x 1"] {
+            assert_eq!(parse_stat(broken), None);
+        }
+    }
+
+    #[test]
+    fn the_unified_hierarchy_is_found_among_others() {
+        let lines = b"9:name=systemd:/x\n1:cpu:/0::/y\n0::/actions.slice/report-1.service\n";
+        assert_eq!(
+            parse_cgroup(lines).unwrap().as_str(),
+            "/actions.slice/report-1.service"
+        );
+        assert_eq!(parse_cgroup(b"0::/gone (deleted)\n").unwrap().as_str(), "/gone");
+        assert_eq!(parse_cgroup(b"1:cpu:/\n"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_in_proc_stops_it(raw in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            parse_stat(&raw);
+            parse_cgroup(&raw);
+            parse_file_gid(&raw);
+        }
+    }
+
+    #[test]
+    fn the_group_of_file_accesses_is_the_fourth() {
+        let status = b"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9\n";
+        assert_eq!(parse_file_gid(status), Some(8));
+        assert_eq!(parse_file_gid(b"Name:\tx\n"), None);
+    }
+}

@@ -1,0 +1,223 @@
+//! The keys of one issuer: when they are used, asked for again, and too old.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use openidconnect::JsonWebKey;
+use openidconnect::core::CoreJsonWebKeySet;
+use parking_lot::Mutex;
+use tokio::time::timeout;
+
+use super::TokenError;
+use super::fetch;
+
+/// One issuer and what is known of its keys.
+#[derive(Debug)]
+pub(super) struct Issuer {
+    url: String,
+    ca: Option<PathBuf>,
+    cache: Mutex<KeyCache>,
+    /// Held while the issuer is asked: all who need the answer wait for one question.
+    asking: tokio::sync::Mutex<()>,
+}
+
+/// Pure: it is told what happened and what time it is.
+#[derive(Debug, Default)]
+struct KeyCache {
+    fetched: Option<(Arc<CoreJsonWebKeySet>, Instant)>,
+    asked: Option<Instant>,
+    failure: Option<String>,
+}
+
+/// What to do for a token.
+#[derive(Debug)]
+enum Plan {
+    Use(Arc<CoreJsonWebKeySet>),
+    /// Ask the issuer; until it has answered, these keys will do.
+    Ask {
+        meanwhile: Option<Arc<CoreJsonWebKeySet>>,
+    },
+    Refuse(String),
+}
+
+impl Issuer {
+    pub(super) fn new(url: String, ca: Option<PathBuf>) -> Self {
+        Self {
+            url,
+            ca,
+            cache: Mutex::default(),
+            asking: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// Keys for a token with this `kid`, as good as they can be had at `now`.
+    pub(super) async fn keys(
+        self: &Arc<Self>,
+        kid: Option<&str>,
+        now: Instant,
+    ) -> Result<Arc<CoreJsonWebKeySet>, TokenError> {
+        let plan = self.cache.lock().plan(kid, now);
+        let in_hand = match plan {
+            Plan::Use(keys) => return Ok(keys),
+            Plan::Refuse(reason) => return Err(TokenError::Unavailable { reason }),
+            Plan::Ask { meanwhile } => meanwhile,
+        };
+        // A task of its own: a client that goes away must not leave the question half asked.
+        let issuer = Arc::clone(self);
+        let kid_of_task = kid.map(str::to_owned);
+        let asked = tokio::spawn(async move { issuer.ask(kid_of_task.as_deref(), now).await });
+        if let Some(keys) = in_hand {
+            // An issuer that hangs must not hold up those whose key is known.
+            if timeout(BRIEF, asked).await.is_err() {
+                return Ok(keys);
+            }
+        } else if asked.await.is_err() {
+            return Err(TokenError::Unavailable {
+                reason: "the agent stops".to_owned(),
+            });
+        }
+        match self.cache.lock().plan(kid, now) {
+            Plan::Use(keys)
+            | Plan::Ask {
+                meanwhile: Some(keys),
+            } => Ok(keys),
+            Plan::Refuse(reason) => Err(TokenError::Unavailable { reason }),
+            Plan::Ask { meanwhile: None } => Err(TokenError::Unavailable {
+                reason: format!("the issuer {} was not asked in time", self.url),
+            }),
+        }
+    }
+
+    async fn ask(&self, kid: Option<&str>, now: Instant) {
+        let _one_question = self.asking.lock().await;
+        // Somebody else may have asked while this one waited.
+        if !matches!(self.cache.lock().plan(kid, now), Plan::Ask { .. }) {
+            return;
+        }
+        let answer = fetch::keys(&self.url, self.ca.as_deref()).await;
+        let mut cache = self.cache.lock();
+        match answer {
+            Ok(keys) => cache.learn(keys, now),
+            Err(error) => {
+                tracing::warn!(issuer = %self.url, %error, "the issuer's keys cannot be had");
+                cache.fail(error.to_string(), now);
+            }
+        }
+    }
+}
+
+impl KeyCache {
+    fn plan(&self, kid: Option<&str>, now: Instant) -> Plan {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let may_ask = self.asked.is_none_or(|asked| since(asked) >= PAUSE);
+        let usable = self.fetched.as_ref().filter(|(_, at)| since(*at) < USABLE);
+        let Some((keys, at)) = usable else {
+            if may_ask {
+                return Plan::Ask { meanwhile: None };
+            }
+            let failure = self.failure.as_deref().unwrap_or("the issuer was not asked yet");
+            return Plan::Refuse(failure.to_owned());
+        };
+        let known = kid.is_none_or(|kid| {
+            let names =
+                |key: &openidconnect::core::CoreJsonWebKey| key.key_id().is_some_and(|id| id.as_str() == kid);
+            keys.keys().iter().any(names)
+        });
+        if may_ask && (!known || since(*at) >= FRESH) {
+            // For an unknown key the old keys are no help: that token waits for the answer.
+            let meanwhile = known.then(|| Arc::clone(keys));
+            return Plan::Ask { meanwhile };
+        }
+        Plan::Use(Arc::clone(keys))
+    }
+
+    fn learn(&mut self, keys: CoreJsonWebKeySet, now: Instant) {
+        self.fetched = Some((Arc::new(keys), now));
+        self.asked = Some(now);
+        self.failure = None;
+    }
+
+    fn fail(&mut self, why: String, now: Instant) {
+        self.asked = Some(now);
+        self.failure = Some(why);
+    }
+}
+
+/// How long keys are used without asking again.
+const FRESH: Duration = Duration::from_mins(5);
+/// How long keys are used while the issuer cannot be reached, counted from its last answer.
+const USABLE: Duration = Duration::from_hours(1);
+/// How long a token whose key is known waits for newer keys.
+const BRIEF: Duration = Duration::from_secs(2);
+/// Shortest time between two questions to an issuer, whatever tokens come.
+const PAUSE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use openidconnect::JsonWebKeyId;
+    use openidconnect::core::{CoreJsonCurveType, CoreJsonWebKey, CoreJsonWebKeySet};
+
+    use super::{FRESH, KeyCache, PAUSE, Plan, USABLE};
+
+    fn keys() -> CoreJsonWebKeySet {
+        let kid = JsonWebKeyId::new("known".to_owned());
+        CoreJsonWebKeySet::new(vec![CoreJsonWebKey::new_okp(
+            vec![1; 32],
+            CoreJsonCurveType::Ed25519,
+            Some(kid),
+        )])
+    }
+
+    fn filled(at: Instant) -> KeyCache {
+        let mut cache = KeyCache::default();
+        cache.learn(keys(), at);
+        cache
+    }
+
+    #[test]
+    fn fresh_keys_are_used_unasked_and_an_unknown_key_asks_at_most_once_in_a_while() {
+        let start = Instant::now();
+        let cache = filled(start);
+        for kid in [None, Some("known")] {
+            assert!(matches!(cache.plan(kid, start + FRESH / 2), Plan::Use(_)));
+        }
+        assert!(
+            matches!(cache.plan(Some("new"), start + PAUSE / 2), Plan::Use(_)),
+            "asked a moment ago"
+        );
+        assert!(matches!(
+            cache.plan(Some("new"), start + PAUSE),
+            Plan::Ask { meanwhile: None }
+        ));
+    }
+
+    #[test]
+    fn old_keys_do_while_the_issuer_is_asked_and_end_after_an_hour() {
+        let start = Instant::now();
+        let mut cache = filled(start);
+        assert!(matches!(
+            cache.plan(Some("known"), start + FRESH),
+            Plan::Ask { meanwhile: Some(_) }
+        ));
+        cache.fail("down".into(), start + FRESH);
+        assert!(matches!(
+            cache.plan(Some("known"), start + FRESH + PAUSE / 2),
+            Plan::Use(_)
+        ));
+        cache.fail("down".into(), start + USABLE);
+        assert!(matches!(cache.plan(Some("known"), start + USABLE), Plan::Refuse(why) if why == "down"));
+    }
+
+    #[test]
+    fn without_keys_a_failure_is_told_and_not_repeated_at_once() {
+        let start = Instant::now();
+        let mut cache = KeyCache::default();
+        assert!(matches!(cache.plan(None, start), Plan::Ask { meanwhile: None }));
+        cache.fail("down".into(), start);
+        assert!(matches!(cache.plan(None, start + PAUSE / 2), Plan::Refuse(why) if why == "down"));
+        assert!(matches!(cache.plan(None, start + PAUSE), Plan::Ask { .. }));
+    }
+}

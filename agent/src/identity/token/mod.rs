@@ -1,0 +1,324 @@
+//! Verification of tokens: OIDC ID tokens, and access tokens in JWT form (RFC 9068) that are addressed to Tollgate.
+//!
+//! Signature, issuer, audience, expiry (`exp`), `nbf`, `iat` and required claims are checked. There is no nonce: the
+//! token is not the answer to a request of ours. Symmetric signatures and `none` are refused whatever the keys say,
+//! and so are ES512 and encrypted tokens, which the library behind this does not verify.
+//!
+//! Known limits: a key that the issuer withdraws counts for up to 5 minutes more, or for up to an hour while the
+//! issuer cannot be reached. A token that was copied to another process of the same workload is as good there.
+
+mod claims;
+mod fetch;
+mod keys;
+
+#[cfg(test)]
+mod provider_tests;
+#[cfg(test)]
+mod test_issuer;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chrono::{DateTime, Utc};
+use openidconnect::core::{CoreIdToken, CoreIdTokenVerifier, CoreJwsSigningAlgorithm};
+use openidconnect::{
+    ClaimsVerificationError, ClientId, IssuerUrl, JsonWebTokenType, Nonce, SignatureVerificationError,
+};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::config::IdentitySpec;
+use crate::model::Secret;
+
+use keys::Issuer;
+
+/// What a validated token says. Never the token itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenClaims {
+    /// `iss`.
+    pub issuer: String,
+    /// `sub`.
+    pub subject: String,
+    /// `aud`.
+    pub audience: String,
+    /// `iat`.
+    pub issued_at: DateTime<Utc>,
+    /// `exp`, as the token has it.
+    pub expires_at: DateTime<Utc>,
+    /// The claims that the policy asked for, and those of [well-known CI systems](claims::WELL_KNOWN), as text.
+    pub claims: BTreeMap<String, String>,
+    /// `exp` and the policy's leeway: when the right to run commands ends.
+    #[serde(skip)]
+    pub(super) valid_until: SystemTime,
+}
+
+/// Why a token does not count. The words are for the workload's author; nothing in them is taken from a token that
+/// did not verify, except the names it claims, quoted and cut.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TokenError {
+    /// Not a token at all, or without claims that every token has.
+    #[error("it is not a signed JWT with iss, sub, aud, exp and iat")]
+    Malformed,
+    /// `none`, a symmetric algorithm, or one that is not known.
+    #[error("its signature algorithm is not accepted; RS256 to PS512, ES256, ES384 and EdDSA are")]
+    Algorithm,
+    /// Of another kind than identity or access token.
+    #[error("it is a token of another kind ({reason:?})")]
+    Kind {
+        /// What the library said.
+        reason: String,
+    },
+    /// No key of the issuer fits.
+    #[error("the issuer {issuer} has no key that fits it; its kid is {kid:?}")]
+    UnknownKey {
+        /// The issuer.
+        issuer: String,
+        /// The `kid`, cut.
+        kid: Option<String>,
+    },
+    /// Changed, or signed by somebody else.
+    #[error("its signature is wrong")]
+    Signature,
+    /// Another issuer.
+    #[error("it is not of the issuer {expected:?}")]
+    Issuer {
+        /// The policy's.
+        expected: String,
+    },
+    /// Another audience, or others too.
+    #[error(
+        "it is not for the audience {expected:?} alone; ask the CI system for a token with that audience"
+    )]
+    Audience {
+        /// The policy's.
+        expected: String,
+    },
+    /// Too late.
+    #[error("it has expired; let the job ask for a new one, or give it a longer life")]
+    Expired,
+    /// `nbf` or `iat` lie ahead.
+    #[error("it is not valid yet; check the clocks of this host and of the issuer")]
+    NotYet,
+    /// A required claim is missing or different.
+    #[error("its claim {claim:?} is {}, and the policy asks for {expected:?}", found.as_ref().map_or_else(|| "missing".to_owned(), |found| format!("{found:?}")))]
+    Claim {
+        /// The claim.
+        claim: String,
+        /// The policy's pattern.
+        expected: String,
+        /// The token's value.
+        found: Option<String>,
+    },
+    /// The policy's pattern cannot be understood.
+    #[error("the policy's pattern {pattern:?} for claim {claim:?} cannot be understood")]
+    Pattern {
+        /// The claim.
+        claim: String,
+        /// The policy's pattern.
+        pattern: String,
+    },
+    /// The issuer cannot be asked, and what is known of it is too old.
+    #[error("it cannot be verified: {reason}")]
+    Unavailable {
+        /// Why, as a sentence.
+        reason: String,
+    },
+}
+
+/// Verifies tokens, and keeps the keys of the issuers. One for the whole agent.
+#[derive(Debug, Default)]
+pub struct TokenVerifier {
+    issuers: Mutex<HashMap<IssuerKey, Arc<Issuer>>>,
+}
+
+/// URL and extra authorities: the same issuer seen through other authorities is asked again.
+type IssuerKey = (String, Option<PathBuf>);
+
+/// Both clocks, read once for a verification.
+#[derive(Clone, Copy, Debug)]
+struct Now {
+    wall: SystemTime,
+    steady: Instant,
+}
+
+impl TokenVerifier {
+    /// A verifier that knows no issuer yet; it asks them when their tokens come.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Checks `token` against what the policy asks for.
+    pub async fn verify(&self, token: &Secret, spec: &IdentitySpec) -> Result<TokenClaims, TokenError> {
+        let now = Now {
+            wall: SystemTime::now(),
+            steady: Instant::now(),
+        };
+        self.verify_at(token, spec, now).await
+    }
+
+    async fn verify_at(
+        &self,
+        token: &Secret,
+        spec: &IdentitySpec,
+        now: Now,
+    ) -> Result<TokenClaims, TokenError> {
+        // Exposed for its verification; nothing below keeps it.
+        let text = std::str::from_utf8(token.expose()).map_err(|_| TokenError::Malformed)?;
+        let header = Header::read(text)?;
+        if !ACCEPTED.iter().any(|(name, _)| *name == header.alg) {
+            return Err(TokenError::Algorithm);
+        }
+        let issuer_url = IssuerUrl::new(spec.issuer.clone()).map_err(|_| TokenError::Unavailable {
+            reason: format!("the policy's issuer {:?} is no URL", spec.issuer),
+        })?;
+        let parsed = CoreIdToken::from_str(text).map_err(|_| TokenError::Malformed)?;
+        let keys = self.issuer(spec).keys(header.kid.as_deref(), now.steady).await?;
+
+        let leeway = chrono::TimeDelta::from_std(spec.leeway).unwrap_or_default();
+        let wall = DateTime::<Utc>::from(now.wall);
+        let verifier = CoreIdTokenVerifier::new_public_client(
+            ClientId::new(spec.audience.clone()),
+            issuer_url,
+            (*keys).clone(),
+        )
+        .set_allowed_algs(ACCEPTED.iter().map(|(_, algorithm)| algorithm.clone()))
+        .set_allowed_jose_types(
+            TYPES
+                .iter()
+                .filter_map(|name| JsonWebTokenType::new((*name).to_owned()).normalize().ok()),
+        )
+        .set_time_fn(move || wall - leeway)
+        .set_issue_time_verifier_fn(move |issued| {
+            if issued <= wall + leeway {
+                Ok(())
+            } else {
+                Err(FROM_THE_FUTURE.to_owned())
+            }
+        });
+        let no_nonce = |_: Option<&Nonce>| Ok(());
+        let sound = parsed
+            .claims(&verifier, no_nonce)
+            .map_err(|error| explain(&error, spec, header.kid.as_deref()))?;
+
+        // The same bytes that the signature covers, this time with every claim.
+        let all = payload(text)?;
+        if not_before(&all).is_some_and(|start| start > wall + leeway) {
+            return Err(TokenError::NotYet);
+        }
+        let expires_at = sound.expiration();
+        Ok(TokenClaims {
+            issuer: spec.issuer.clone(),
+            subject: claims::cut(sound.subject().as_str()),
+            audience: spec.audience.clone(),
+            issued_at: sound.issue_time(),
+            expires_at,
+            claims: claims::check(&all, &spec.claims)?,
+            valid_until: SystemTime::from(expires_at) + spec.leeway,
+        })
+    }
+
+    fn issuer(&self, spec: &IdentitySpec) -> Arc<Issuer> {
+        let key = (spec.issuer.clone(), spec.ca.clone());
+        let mut issuers = self.issuers.lock();
+        Arc::clone(
+            issuers
+                .entry(key)
+                .or_insert_with(|| Arc::new(Issuer::new(spec.issuer.clone(), spec.ca.clone()))),
+        )
+    }
+}
+
+/// The part of the JOSE header that chooses keys. Not trusted: the library checks each choice again.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+}
+
+impl Header {
+    fn read(token: &str) -> Result<Self, TokenError> {
+        serde_json::from_slice(&segment(token, 0)?).map_err(|_| TokenError::Malformed)
+    }
+}
+
+fn payload(token: &str) -> Result<Map<String, Value>, TokenError> {
+    serde_json::from_slice(&segment(token, 1)?).map_err(|_| TokenError::Malformed)
+}
+
+fn segment(token: &str, number: usize) -> Result<Vec<u8>, TokenError> {
+    let text = token.split('.').nth(number).ok_or(TokenError::Malformed)?;
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| TokenError::Malformed)
+}
+
+/// `nbf` (RFC 7519 §4.1.5), seconds since 1970. What is no number lies in the far future: refused.
+fn not_before(claims: &Map<String, Value>) -> Option<DateTime<Utc>> {
+    let claim = claims.get("nbf")?;
+    let seconds = claim.as_i64().or_else(|| claim.as_f64().map(whole_seconds));
+    Some(
+        seconds
+            .and_then(|seconds| DateTime::from_timestamp(seconds, 0))
+            .unwrap_or(DateTime::<Utc>::MAX_UTC),
+    )
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "saturates, and a date that far off is refused anyway"
+)]
+fn whole_seconds(seconds: f64) -> i64 {
+    seconds.ceil() as i64
+}
+
+fn explain(error: &ClaimsVerificationError, spec: &IdentitySpec, kid: Option<&str>) -> TokenError {
+    match error {
+        ClaimsVerificationError::Expired(why) if why == FROM_THE_FUTURE => TokenError::NotYet,
+        ClaimsVerificationError::Expired(_) => TokenError::Expired,
+        ClaimsVerificationError::InvalidAudience(_) => TokenError::Audience {
+            expected: spec.audience.clone(),
+        },
+        ClaimsVerificationError::InvalidIssuer(_) => TokenError::Issuer {
+            expected: spec.issuer.clone(),
+        },
+        ClaimsVerificationError::SignatureVerification(error) => match error {
+            SignatureVerificationError::NoMatchingKey | SignatureVerificationError::AmbiguousKeyId(_) => {
+                TokenError::UnknownKey {
+                    issuer: spec.issuer.clone(),
+                    kid: kid.map(claims::cut),
+                }
+            }
+            SignatureVerificationError::DisallowedAlg(_)
+            | SignatureVerificationError::UnsupportedAlg(_)
+            | SignatureVerificationError::NoSignature => TokenError::Algorithm,
+            _ => TokenError::Signature,
+        },
+        ClaimsVerificationError::Unsupported(reason) => TokenError::Kind {
+            reason: claims::cut(reason),
+        },
+        _ => TokenError::Malformed,
+    }
+}
+
+/// Asymmetric algorithms that the library verifies, by their names in a JOSE header (RFC 7518 §3.1, RFC 8037).
+const ACCEPTED: &[(&str, CoreJwsSigningAlgorithm)] = &[
+    ("RS256", CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256),
+    ("RS384", CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha384),
+    ("RS512", CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha512),
+    ("PS256", CoreJwsSigningAlgorithm::RsaSsaPssSha256),
+    ("PS384", CoreJwsSigningAlgorithm::RsaSsaPssSha384),
+    ("PS512", CoreJwsSigningAlgorithm::RsaSsaPssSha512),
+    ("ES256", CoreJwsSigningAlgorithm::EcdsaP256Sha256),
+    ("ES384", CoreJwsSigningAlgorithm::EcdsaP384Sha384),
+    ("EdDSA", CoreJwsSigningAlgorithm::EdDsa),
+];
+/// `typ` of identity tokens, and of access tokens in JWT form. Others (logout tokens, proofs) say something else with
+/// the same keys.
+const TYPES: &[&str] = &["JWT", "at+jwt"];
+const FROM_THE_FUTURE: &str = "issued in the future";

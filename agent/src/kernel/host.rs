@@ -1,0 +1,474 @@
+//! The loaded kernel side: one value that owns the programs and their maps.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent_common::{
+    CgroupClass, EgressMode, EventKind, FlowRecord, Ip128, MAX_DEPTH, PENDING_POLICY, PolicyRules, Port,
+    ProxyPorts, Stat, TupleKey,
+};
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage};
+use parking_lot::Mutex;
+
+use super::cgroup2::Cgroup2;
+use super::error::with_sources;
+use super::generation::Generation;
+use super::link::PinnedLink;
+use super::protected::ProtectedMap;
+use super::{EventStream, FlowOrigin, KernelError, Protected, bpffs, generation, programs, requirements};
+use crate::config::Egress;
+use crate::model::{CgroupId, CgroupPath, NetnsCookie, PolicyId};
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct KernelOptions {
+    /// Directory for pins, of Tollgate alone: below a bpffs (`/sys/fs/bpf/tollgate`), else a bpffs is mounted on it.
+    pub pin_dir: PathBuf,
+}
+
+impl KernelOptions {
+    /// Pins at `/sys/fs/bpf/tollgate` where a bpffs is mounted there, else on a bpffs of its own at `bpf` in
+    /// `run_dir`, for as long as anything is pinned.
+    pub fn for_host(run_dir: &Path) -> Self {
+        let usual = Path::new("/sys/fs/bpf");
+        let pin_dir = if bpffs::is_bpffs(usual).unwrap_or(false) {
+            usual.join("tollgate")
+        } else {
+            run_dir.join("bpf")
+        };
+        Self { pin_dir }
+    }
+}
+
+/// Where the agent listens, in every network namespace where it does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProxyAddresses {
+    /// Port on 127.0.0.1; 0: none, and everything protected is refused.
+    pub v4: u16,
+    /// Port on `::1`; 0 likewise.
+    pub v6: u16,
+}
+
+/// What is said of one cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It and everything below it is under a policy.
+    Managed(PolicyId),
+    /// It is under none.
+    Unmanaged {
+        /// A cgroup made directly below it may have to be managed: until it is classified, it is refused what any
+        /// policy protects.
+        watched: bool,
+    },
+}
+
+/// Exact counts since the programs were loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stats {
+    /// Connections redirected to the agent.
+    pub redirected: u64,
+    /// Events by kind, in the order of [`EventKind::ALL`]; also those that were lost from the stream.
+    pub events: Vec<(EventKind, u64)>,
+}
+
+/// The loaded programs and their maps.
+///
+/// Dropped, it leaves everything pinned: managed cgroups stay closed. [`Kernel::uninstall`] opens them.
+pub struct Kernel {
+    options: KernelOptions,
+    generation: Generation,
+    previous: Mutex<Vec<Generation>>,
+    cgroup2: Cgroup2,
+    own: CgroupPath,
+    maps: Mutex<Maps>,
+    /// `BINDER` of this generation and of those before it, which still guard the ports that they know.
+    binders: Mutex<Vec<Array<MapData, u64>>>,
+}
+
+struct Maps {
+    cgroups: HashMap<MapData, u64, CgroupClass>,
+    policies: HashMap<MapData, u32, PolicyRules>,
+    protected: ProtectedMap,
+    proxy: Array<MapData, ProxyPorts>,
+    tuples: HashMap<MapData, TupleKey, FlowRecord>,
+    listeners: SkStorage<MapData, u32>,
+    stats: PerCpuArray<MapData, u64>,
+}
+
+impl Kernel {
+    /// Checks the host, loads, attaches and pins. Must be called inside a tokio runtime.
+    ///
+    /// Programs that an earlier agent left stay attached, so that nothing opens up before this agent has said what
+    /// is managed and protected; then call [`Kernel::take_over`]. If anything fails, what was pinned is removed.
+    pub fn load(options: &KernelOptions) -> Result<(Self, EventStream), KernelError> {
+        requirements::check()?;
+        let cgroup2 = Cgroup2::discover()?;
+        let own = cgroup2.own()?;
+        let mut ebpf = programs::load()?;
+        bpffs::prepare(&options.pin_dir)?;
+        let previous = Generation::all(&options.pin_dir);
+        let generation = Generation::next(&options.pin_dir)?;
+        let parts = programs::attach(&mut ebpf, &cgroup2.open_root()?, &generation)
+            .and_then(|()| Parts::take(&mut ebpf, &previous));
+        let parts = match parts {
+            Ok(parts) => parts,
+            Err(error) => {
+                if let Err(left) = generation.remove() {
+                    tracing::error!(%left, "what was pinned of a failed start could not be removed");
+                }
+                return Err(error);
+            }
+        };
+        let kernel = Self {
+            options: options.clone(),
+            generation,
+            previous: Mutex::new(previous),
+            cgroup2,
+            own,
+            maps: Mutex::new(parts.maps),
+            binders: Mutex::new(parts.binders),
+        };
+        Ok((kernel, parts.events))
+    }
+
+    /// Removes the programs of earlier agents. To be called when cgroups, policies, protected destinations and
+    /// listeners are set; until then managed cgroups are refused what they protected.
+    pub fn take_over(&self) -> Result<(), KernelError> {
+        let mut previous = self.previous.lock();
+        while let Some(generation) = previous.pop() {
+            generation.remove()?;
+        }
+        self.binders.lock().truncate(1);
+        Ok(())
+    }
+
+    /// Removes every program, map and pin below the pin directory, also an earlier agent's, and the bpffs if one was
+    /// mounted for it. Managed cgroups are open afterwards.
+    pub fn uninstall(options: &KernelOptions) -> Result<(), KernelError> {
+        generation::remove_all(&options.pin_dir)
+    }
+
+    /// The hierarchy that the programs are attached to.
+    pub fn cgroup2(&self) -> &Cgroup2 {
+        &self.cgroup2
+    }
+
+    /// Says where the agent listens. From now on nobody but the agent can bind these ports, in any network
+    /// namespace, whether the agent runs or not.
+    pub fn set_proxy(&self, addresses: ProxyAddresses) -> Result<(), KernelError> {
+        let ports = ProxyPorts {
+            v4: u32::from(addresses.v4),
+            v6: u32::from(addresses.v6),
+        };
+        self.maps
+            .lock()
+            .proxy
+            .set(0, ports, 0)
+            .map_err(KernelError::map("PROXY", "an update"))
+    }
+
+    /// Runs `work` as the one thread of the host that may bind the proxy's ports. Other threads wait for their turn;
+    /// `work` must not call this again.
+    pub fn with_proxy_ports<T>(&self, work: impl FnOnce() -> T) -> Result<T, KernelError> {
+        let thread = u64::try_from(nix::unistd::gettid().as_raw()).unwrap_or(0);
+        let mut binders = self.binders.lock();
+        set_binder(&mut binders, u64::from(std::process::id()) << 32 | thread)?;
+        let result = work();
+        set_binder(&mut binders, 0)?;
+        Ok(result)
+    }
+
+    /// Marks a listening socket as the agent's. Connections are redirected to marked sockets alone.
+    pub fn mark_listener(&self, socket: impl AsFd) -> Result<(), KernelError> {
+        let socket = socket.as_fd().as_raw_fd();
+        self.maps
+            .lock()
+            .listeners
+            .insert(&socket, 1, 0)
+            .map_err(KernelError::map("LISTENERS", "an insert"))
+    }
+
+    /// Says what `policy` does with destinations that it does not protect.
+    ///
+    /// [`Egress::Deny`] refuses every connect, TCP and UDP, and every datagram to what no service of the policy
+    /// names, loopback included, with EPERM. UDP to port 53 is excepted, since names have to be resolved.
+    pub fn set_policy(&self, policy: PolicyId, egress: Egress) -> Result<(), KernelError> {
+        check_number(policy)?;
+        let mode = match egress {
+            Egress::Allow => EgressMode::Allow,
+            Egress::Deny => EgressMode::Deny,
+            Egress::Observe => EgressMode::Observe,
+        };
+        self.maps
+            .lock()
+            .policies
+            .insert(policy.0, PolicyRules { egress: mode as u32 }, 0)
+            .map_err(KernelError::map("POLICIES", "an insert"))
+    }
+
+    /// Forgets `policy` and what it protects. Cgroups that are still under it are refused every connection.
+    pub fn remove_policy(&self, policy: PolicyId) -> Result<(), KernelError> {
+        let mut maps = self.maps.lock();
+        maps.protected.set(policy.0, &BTreeSet::new())?;
+        ignore_missing(maps.policies.remove(&policy.0)).map_err(KernelError::map("POLICIES", "a removal"))
+    }
+
+    /// Makes `wanted` the protected destinations of `policy`. Works by difference, so it can be called whenever a
+    /// name resolves differently; destinations that stay are protected throughout.
+    pub fn set_protected(&self, policy: PolicyId, wanted: &BTreeSet<Protected>) -> Result<(), KernelError> {
+        check_number(policy)?;
+        self.maps.lock().protected.set(policy.0, wanted)
+    }
+
+    /// Says how the cgroup at `path` with the id `id` stands. Refuses to manage the agent's own.
+    pub fn classify(&self, id: CgroupId, path: &CgroupPath, standing: Standing) -> Result<(), KernelError> {
+        let class = match standing {
+            Standing::Managed(policy) => {
+                check_number(policy)?;
+                if contains(path, &self.own) {
+                    return Err(KernelError::OwnCgroup {
+                        path: self.own.to_string(),
+                    });
+                }
+                let depth = path.as_str().split('/').filter(|part| !part.is_empty()).count();
+                if depth > usize::try_from(MAX_DEPTH).unwrap_or(0) {
+                    return Err(KernelError::TooDeep {
+                        path: path.to_string(),
+                    });
+                }
+                CgroupClass::managed(policy.0)
+            }
+            Standing::Unmanaged { watched } => CgroupClass::unmanaged(watched),
+        };
+        self.maps
+            .lock()
+            .cgroups
+            .insert(id.0, class, 0)
+            .map_err(KernelError::map("CGROUPS", "an insert"))
+    }
+
+    /// Forgets a cgroup that is gone.
+    pub fn forget(&self, id: CgroupId) -> Result<(), KernelError> {
+        ignore_missing(self.maps.lock().cgroups.remove(&id.0))
+            .map_err(KernelError::map("CGROUPS", "a removal"))
+    }
+
+    /// Takes what is known of an accepted connection; `None`: it was not redirected, and has to be closed.
+    ///
+    /// `peer` and `local` are the accepted socket's own names, `netns` the cookie of the listener's namespace.
+    pub fn take_flow(
+        &self,
+        peer: SocketAddr,
+        local: SocketAddr,
+        netns: NetnsCookie,
+    ) -> Result<Option<FlowOrigin>, KernelError> {
+        let key = TupleKey {
+            netns: netns.0,
+            source: Ip128::from(peer.ip()),
+            destination: Ip128::from(local.ip()),
+            source_port: Port(u32::from(peer.port())),
+            destination_port: Port(u32::from(local.port())),
+        };
+        let mut maps = self.maps.lock();
+        let record = match maps.tuples.get(&key, 0) {
+            Ok(record) => record,
+            Err(MapError::KeyNotFound) => return Ok(None),
+            Err(error) => return Err(KernelError::map("TUPLES", "a look-up")(error)),
+        };
+        ignore_missing(maps.tuples.remove(&key)).map_err(KernelError::map("TUPLES", "a removal"))?;
+        Ok(Some(FlowOrigin::from(&record)))
+    }
+
+    /// Removes records of connections that nobody has accepted for `age`: there is no other trace of them.
+    pub fn sweep_flows(&self, age: Duration) -> Result<usize, KernelError> {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+            .map_err(|errno| KernelError::system("clock_gettime")(errno.into()))?;
+        let horizon = Duration::from(now).saturating_sub(age);
+        let mut maps = self.maps.lock();
+        let old: Vec<TupleKey> = maps
+            .tuples
+            .iter()
+            .filter_map(Result::ok)
+            .filter(|(_, record)| Duration::from_nanos(record.boottime) < horizon)
+            .map(|(key, _)| key)
+            .collect();
+        for key in &old {
+            ignore_missing(maps.tuples.remove(key)).map_err(KernelError::map("TUPLES", "a removal"))?;
+        }
+        Ok(old.len())
+    }
+
+    /// The counters.
+    pub fn stats(&self) -> Result<Stats, KernelError> {
+        let maps = self.maps.lock();
+        let sum = |stat: Stat| {
+            let values = maps
+                .stats
+                .get(&stat.0, 0)
+                .map_err(KernelError::map("STATS", "a look-up"))?;
+            Ok(values.iter().sum())
+        };
+        Ok(Stats {
+            redirected: sum(Stat::REDIRECTED)?,
+            events: EventKind::ALL
+                .into_iter()
+                .map(|kind| Ok((kind, sum(Stat::of(kind))?)))
+                .collect::<Result<_, KernelError>>()?,
+        })
+    }
+
+    /// Fails if a program is not attached any more, or its link not pinned. Somebody who may do that may do it at any
+    /// time, so this is asked again and again.
+    pub fn check_links(&self) -> Result<(), KernelError> {
+        let root = self
+            .cgroup2
+            .id_of(&CgroupPath("/".into()))
+            .ok_or(KernelError::NoCgroup2)?;
+        for name in programs::LINKS_IN_ORDER_OF_ATTACHMENT {
+            let path = self.generation.link(name);
+            if !PinnedLink::open(&path)
+                .and_then(|link| link.is_attached_to(root.0))
+                .unwrap_or(false)
+            {
+                return Err(KernelError::Detached { path });
+            }
+        }
+        Ok(())
+    }
+
+    /// How it was loaded.
+    pub fn options(&self) -> &KernelOptions {
+        &self.options
+    }
+}
+
+impl std::fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Kernel")
+            .field("generation", &self.generation)
+            .field("own", &self.own)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ProxyAddresses {
+    /// The address on 127.0.0.1.
+    pub fn v4_address(self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), self.v4)
+    }
+
+    /// The address on `::1`.
+    pub fn v6_address(self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), self.v6)
+    }
+}
+
+impl Stats {
+    /// How often `kind` happened.
+    pub fn count(&self, kind: EventKind) -> u64 {
+        self.events
+            .iter()
+            .filter(|(found, _)| *found == kind)
+            .map(|(_, count)| count)
+            .sum()
+    }
+}
+
+/// What is taken out of the loaded object.
+struct Parts {
+    maps: Maps,
+    binders: Vec<Array<MapData, u64>>,
+    events: EventStream,
+}
+
+impl Parts {
+    fn take(ebpf: &mut Ebpf, previous: &[Generation]) -> Result<Self, KernelError> {
+        let mut binders = vec![take(ebpf, "BINDER")?];
+        for generation in previous {
+            let path = generation.map("BINDER");
+            let opened = MapData::from_pin(&path)
+                .and_then(Map::from_map_data)
+                .and_then(Array::try_from);
+            match opened {
+                Ok(binder) => binders.push(binder),
+                // Pinned by an agent that died before it had pinned everything, so it guards nothing either.
+                Err(error) => {
+                    tracing::debug!(path = %path.display(), error = with_sources(&error), "no old binder");
+                }
+            }
+        }
+        Ok(Self {
+            binders,
+            events: EventStream::new(take::<RingBuf<MapData>>(ebpf, "EVENTS")?)?,
+            maps: Maps {
+                cgroups: take(ebpf, "CGROUPS")?,
+                policies: take(ebpf, "POLICIES")?,
+                protected: ProtectedMap::new(take(ebpf, "PROTECTED")?),
+                proxy: take(ebpf, "PROXY")?,
+                tuples: take(ebpf, "TUPLES")?,
+                listeners: take(ebpf, "LISTENERS")?,
+                stats: take(ebpf, "STATS")?,
+            },
+        })
+    }
+}
+
+fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, KernelError> {
+    let map = ebpf.take_map(name).ok_or_else(|| programs::missing_map(name))?;
+    M::try_from(map).map_err(KernelError::map(name, "an opening"))
+}
+
+fn check_number(policy: PolicyId) -> Result<(), KernelError> {
+    if policy.0 == PENDING_POLICY {
+        Err(KernelError::PolicyZero)
+    } else {
+        Ok(())
+    }
+}
+
+fn set_binder(binders: &mut [Array<MapData, u64>], thread: u64) -> Result<(), KernelError> {
+    binders
+        .iter_mut()
+        .try_for_each(|binder| binder.set(0, thread, 0))
+        .map_err(KernelError::map("BINDER", "an update"))
+}
+
+fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
+    match result {
+        Err(MapError::KeyNotFound) => Ok(()),
+        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// Whether `inner` is `outer` or lies below it.
+fn contains(outer: &CgroupPath, inner: &CgroupPath) -> bool {
+    let outer = outer.as_str().trim_end_matches('/');
+    inner
+        .as_str()
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_contains_itself_and_what_lies_below() {
+        let contains =
+            |outer: &str, inner: &str| contains(&CgroupPath(outer.into()), &CgroupPath(inner.into()));
+        assert!(contains("/", "/"));
+        assert!(contains("/", "/system.slice/tollgate.service"));
+        assert!(contains("/system.slice", "/system.slice/tollgate.service"));
+        assert!(contains("/system.slice", "/system.slice"));
+        assert!(!contains("/system.slic", "/system.slice"));
+        assert!(!contains("/system.slice/tollgate.service", "/system.slice"));
+        assert!(!contains("/actions.slice", "/"));
+    }
+}

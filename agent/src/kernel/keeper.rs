@@ -1,0 +1,318 @@
+//! Keeps the classification of cgroups current as they come and go.
+//!
+//! There is no window: a cgroup that is not classified, below one where a pattern might match, is refused what any
+//! policy protects. This thread only makes that moment short. inotify says which directory changed; what is true is
+//! read from the file system each time, so an event that is late, doubled or lost does no harm.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::cgroup2::id_of_directory;
+use super::{Kernel, KernelError, Patterns, Standing};
+use crate::model::{CgroupId, CgroupPath, PolicyId};
+
+/// A managed cgroup that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManagedCgroup {
+    /// Where it is.
+    pub path: CgroupPath,
+    /// Its policy.
+    pub policy: PolicyId,
+}
+
+/// Every managed cgroup that exists.
+pub type ManagedCgroups = Arc<BTreeMap<CgroupId, ManagedCgroup>>;
+
+/// The thread that classifies. Stops when dropped; what is classified stays.
+#[derive(Debug)]
+pub struct CgroupKeeper {
+    patterns: Arc<Mutex<Option<Patterns>>>,
+    wake: Option<UnixStream>,
+    thread: Option<JoinHandle<()>>,
+    managed: watch::Receiver<ManagedCgroups>,
+}
+
+impl CgroupKeeper {
+    /// Classifies every cgroup there is, then goes on as they come and go.
+    ///
+    /// Fails if a pattern matches the agent's own cgroup.
+    pub fn start(kernel: Arc<Kernel>, patterns: Patterns) -> Result<Self, KernelError> {
+        let inotify = Inotify::init().map_err(KernelError::system("inotify_init"))?;
+        let (wake, woken) = UnixStream::pair().map_err(KernelError::system("socketpair"))?;
+        woken
+            .set_nonblocking(true)
+            .map_err(KernelError::system("fcntl"))?;
+        let (publish, managed) = watch::channel(ManagedCgroups::default());
+        let mut keeper = Keeper {
+            kernel,
+            patterns,
+            inotify,
+            tree: BTreeMap::new(),
+            watches: HashMap::new(),
+            publish,
+        };
+        keeper.rescan()?;
+        let requested = Arc::new(Mutex::new(None));
+        let inbox = Arc::clone(&requested);
+        let thread = std::thread::Builder::new()
+            .name("cgroups".to_owned())
+            .spawn(move || {
+                if let Err(error) = keeper.run(woken, &inbox) {
+                    // New cgroups stay unclassified from here on, which refuses them what is protected.
+                    tracing::error!(%error, "cgroups are not watched any more: restart the agent");
+                }
+            })
+            .map_err(KernelError::system("starting a thread"))?;
+        Ok(Self {
+            patterns: requested,
+            wake: Some(wake),
+            thread: Some(thread),
+            managed,
+        })
+    }
+
+    /// Replaces the patterns, and classifies everything anew soon after.
+    pub fn set_patterns(&self, patterns: Patterns) {
+        *self.patterns.lock() = Some(patterns);
+        if let Some(mut wake) = self.wake.as_ref() {
+            // Full: it has been woken already. Closed: it has ended, and said so.
+            let _woken = wake.write(&[1]);
+        }
+    }
+
+    /// The managed cgroups, as they change.
+    pub fn managed(&self) -> watch::Receiver<ManagedCgroups> {
+        self.managed.clone()
+    }
+}
+
+impl Drop for CgroupKeeper {
+    fn drop(&mut self) {
+        self.wake = None;
+        if let Some(thread) = self.thread.take() {
+            let _panicked = thread.join();
+        }
+    }
+}
+
+/// What the thread owns.
+struct Keeper {
+    kernel: Arc<Kernel>,
+    patterns: Patterns,
+    inotify: Inotify,
+    /// Classified cgroups by their path below the root (`""`: the root).
+    tree: BTreeMap<String, Node>,
+    watches: HashMap<WatchDescriptor, String>,
+    publish: watch::Sender<ManagedCgroups>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Node {
+    id: CgroupId,
+    standing: Standing,
+}
+
+impl Keeper {
+    fn run(&mut self, mut woken: UnixStream, inbox: &Mutex<Option<Patterns>>) -> Result<(), KernelError> {
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            let readable = {
+                let mut sources = [
+                    PollFd::new(self.inotify.as_fd(), PollFlags::POLLIN),
+                    PollFd::new(woken.as_fd(), PollFlags::POLLIN),
+                ];
+                match poll(&mut sources, PollTimeout::NONE) {
+                    Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+                    Err(errno) => return Err(KernelError::system("poll")(errno.into())),
+                }
+                sources.map(|source| source.any().unwrap_or(false))
+            };
+            let [changed, called] = readable;
+            if called {
+                let mut calls = [0; 64];
+                match woken.read(&mut calls) {
+                    Ok(0) => return Ok(()),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(KernelError::system("reading a wake-up")(error)),
+                }
+                if let Some(patterns) = inbox.lock().take() {
+                    self.patterns = patterns;
+                    self.rescan_or_log();
+                }
+            }
+            if changed {
+                self.read_changes(&mut buffer)?;
+            }
+        }
+    }
+
+    fn read_changes(&mut self, buffer: &mut [u8]) -> Result<(), KernelError> {
+        let events = match self.inotify.read_events(buffer) {
+            Ok(events) => events,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(KernelError::system("reading inotify")(error)),
+        };
+        let mut lost = false;
+        let mut changed = Vec::new();
+        for event in events {
+            if event.mask.contains(EventMask::Q_OVERFLOW) {
+                lost = true;
+            } else if event.mask.contains(EventMask::IGNORED) {
+                self.watches.remove(&event.wd);
+            } else if let (Some(parent), Some(name)) = (self.watches.get(&event.wd), event.name) {
+                // Names that are not UTF-8 stay unclassified, so they are refused what is protected.
+                if let Some(name) = name.to_str() {
+                    changed.push(format!("{parent}/{name}"));
+                }
+            }
+        }
+        if lost {
+            self.rescan_or_log();
+            return Ok(());
+        }
+        for path in changed {
+            self.reconcile(&path);
+        }
+        self.publish();
+        Ok(())
+    }
+
+    fn rescan_or_log(&mut self) {
+        if let Err(error) = self.rescan() {
+            tracing::error!(%error, "cgroups could not be classified anew; the classification before stands");
+        }
+    }
+
+    /// Reads the whole hierarchy.
+    fn rescan(&mut self) -> Result<(), KernelError> {
+        let mut seen = BTreeMap::new();
+        self.visit("", &mut seen)?;
+        let gone: Vec<_> = self
+            .tree
+            .extract_if(.., |path, _| !seen.contains_key(path))
+            .map(|(_, node)| node.id)
+            .collect();
+        let kept: Vec<_> = seen.values().map(|node: &Node| node.id).collect();
+        for id in gone.into_iter().filter(|id| !kept.contains(id)) {
+            self.kernel.forget(id)?;
+        }
+        self.tree = seen;
+        self.publish();
+        Ok(())
+    }
+
+    /// Looks at one path again after something happened there.
+    fn reconcile(&mut self, path: &str) {
+        let now = id_of_directory(&self.directory(path));
+        let before = self.tree.get(path).map(|node| node.id);
+        if now == before {
+            return;
+        }
+        if before.is_some() {
+            let below = format!("{path}/");
+            let gone: Vec<_> = self
+                .tree
+                .extract_if(.., |known, _| known == path || known.starts_with(&below))
+                .map(|(_, node)| node.id)
+                .collect();
+            for id in gone {
+                if let Err(error) = self.kernel.forget(id) {
+                    tracing::warn!(%error, "a cgroup that is gone could not be forgotten");
+                }
+            }
+        }
+        if now.is_some() {
+            let mut found = BTreeMap::new();
+            if let Err(error) = self.visit(path, &mut found) {
+                tracing::error!(%error, path, "a cgroup could not be classified; it is refused what is protected");
+            }
+            self.tree.append(&mut found);
+        }
+    }
+
+    /// Classifies `path` and what has to be classified below it. The watch comes before the look, so that what is
+    /// made in between is seen by one of the two.
+    fn visit(&mut self, path: &str, found: &mut BTreeMap<String, Node>) -> Result<(), KernelError> {
+        let directory = self.directory(path);
+        let Some(id) = id_of_directory(&directory) else {
+            return Ok(());
+        };
+        let levels: Vec<&str> = path.split('/').filter(|level| !level.is_empty()).collect();
+        let standing = self.patterns.standing(&levels);
+        let watched = standing == Standing::Unmanaged { watched: true };
+        if watched {
+            let mask = WatchMask::CREATE | WatchMask::DELETE | WatchMask::ONLYDIR;
+            match self.inotify.watches().add(&directory, mask) {
+                Ok(watch) => {
+                    self.watches.insert(watch, path.to_owned());
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => {
+                    return Err(KernelError::system(format!("watching {}", directory.display()))(
+                        error,
+                    ));
+                }
+            }
+        }
+        self.kernel.classify(id, &cgroup_path(path), standing)?;
+        found.insert(path.to_owned(), Node { id, standing });
+        if !watched {
+            return Ok(());
+        }
+        let Ok(entries) = std::fs::read_dir(&directory) else {
+            // Gone meanwhile; its parent's watch says so.
+            return Ok(());
+        };
+        for entry in entries.flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && let Some(name) = entry.file_name().to_str()
+            {
+                self.visit(&format!("{path}/{name}"), found)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn publish(&self) {
+        let managed: BTreeMap<_, _> = self
+            .tree
+            .iter()
+            .filter_map(|(path, node)| match node.standing {
+                Standing::Managed(policy) => Some((
+                    node.id,
+                    ManagedCgroup {
+                        path: cgroup_path(path),
+                        policy,
+                    },
+                )),
+                Standing::Unmanaged { .. } => None,
+            })
+            .collect();
+        self.publish.send_if_modified(|current| {
+            let changed = **current != managed;
+            if changed {
+                *current = Arc::new(managed);
+            }
+            changed
+        });
+    }
+
+    fn directory(&self, path: &str) -> PathBuf {
+        self.kernel.cgroup2().directory(&cgroup_path(path))
+    }
+}
+
+fn cgroup_path(path: &str) -> CgroupPath {
+    CgroupPath(if path.is_empty() { "/".into() } else { path.into() })
+}

@@ -1,0 +1,79 @@
+//! Pinned links, as far as aya does not go: detaching one at once, and asking whether it is still attached.
+#![expect(unsafe_code, reason = "bpf(2), for two commands that aya does not offer")]
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+/// `BPF_OBJ_GET` (linux/bpf.h).
+const OBJ_GET: libc::c_long = 7;
+/// `BPF_LINK_DETACH` (linux/bpf.h), Linux 5.9.
+const LINK_DETACH: libc::c_long = 34;
+
+/// A pinned link.
+#[derive(Debug)]
+pub(super) struct PinnedLink(OwnedFd);
+
+impl PinnedLink {
+    /// Opens the link pinned at `path`.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        /// The part of `union bpf_attr` for `BPF_OBJ_*` that is used.
+        #[repr(C)]
+        struct Attributes {
+            pathname: u64,
+            bpf_fd: u32,
+            file_flags: u32,
+        }
+
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let attributes = Attributes {
+            pathname: path.as_ptr().addr() as u64,
+            bpf_fd: 0,
+            file_flags: 0,
+        };
+        // SAFETY: the attributes and the path that they point to live until the call is over, which reads them alone.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                OBJ_GET,
+                &raw const attributes,
+                size_of::<Attributes>(),
+            )
+        };
+        let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Detaches the program. Removing the pin would do that too, but some time later: the kernel frees the file when
+    /// every reader is through with it.
+    pub(super) fn detach(&self) -> io::Result<()> {
+        let attributes = self.0.as_raw_fd();
+        // SAFETY: the attributes of this command are one word, the descriptor, which lives until the call is over.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                LINK_DETACH,
+                &raw const attributes,
+                size_of_val(&attributes),
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
+    /// Whether the program is attached to the cgroup `cgroup`. A link can outlive its attachment.
+    pub(super) fn is_attached_to(&self, cgroup: u64) -> io::Result<bool> {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd()))?;
+        let found = info.lines().find_map(|line| line.strip_prefix("cgroup_id:"));
+        Ok(found.is_some_and(|id| id.trim().parse() == Ok(cgroup)))
+    }
+}

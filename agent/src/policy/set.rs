@@ -1,0 +1,312 @@
+//! All policies of the host, compiled together: which workload a cgroup is, which service a destination is, what the
+//! kernel side has to protect.
+//!
+//! Known limit: two services of a policy whose names resolve to the same address and port cannot be told apart; the
+//! first of the file is taken.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+use std::sync::Arc;
+
+use ipnet::{IpNet, Ipv4Net};
+
+use crate::config::{EndpointHost, Glob, PolicyDoc, PolicyErrors, ServiceDoc};
+use crate::model::{CgroupPath, OriginalDst, PolicyId, ServiceName, WorkloadName};
+
+use super::ServicePolicy;
+
+/// All policies of the host, compiled. Replaced as a whole on a reload.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySet {
+    policies: Vec<Arc<WorkloadPolicy>>,
+    /// Also of workloads that are gone: a number is never given to another one while the agent runs.
+    ids: BTreeMap<WorkloadName, PolicyId>,
+}
+
+/// The policy of one workload, compiled.
+#[derive(Debug)]
+pub struct WorkloadPolicy {
+    /// Its number in the kernel's maps.
+    pub id: PolicyId,
+    /// The file, decoded.
+    pub doc: Arc<PolicyDoc>,
+    /// Its services, in the order of the file.
+    pub services: Vec<Arc<Service>>,
+    cgroups: Vec<Glob>,
+}
+
+/// One service of a workload, compiled.
+#[derive(Debug)]
+pub struct Service {
+    /// The service, decoded.
+    pub doc: ServiceDoc,
+    /// Its rules, compiled.
+    pub policy: ServicePolicy,
+}
+
+/// What names and the host's own addresses are at the moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Resolved {
+    /// Addresses of each name of [`PolicySet::names`]; a name that is missing has none yet.
+    pub names: BTreeMap<String, Vec<IpAddr>>,
+    /// Addresses of the host's interfaces. Loopback is known without them.
+    pub local: Vec<IpAddr>,
+}
+
+/// A destination that a workload reaches through the proxy alone.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Protected {
+    /// Whose destination.
+    pub policy: PolicyId,
+    /// Addresses; never a v4-mapped IPv6 network.
+    pub net: IpNet,
+    /// TCP port.
+    pub port: u16,
+    /// The service it belongs to.
+    pub service: ServiceName,
+}
+
+impl PolicySet {
+    /// Compiles `docs`. Workloads that `previous` knew keep their numbers. Of two with the same name, which `config`
+    /// refuses, the first is taken.
+    pub fn compile(docs: impl IntoIterator<Item = Arc<PolicyDoc>>, previous: Option<&PolicySet>) -> Self {
+        let mut set = Self {
+            policies: Vec::new(),
+            ids: previous.map_or_else(BTreeMap::new, |set| set.ids.clone()),
+        };
+        for doc in docs {
+            if set.by_name(&doc.workload.name).is_none() {
+                let id = set.id_of(&doc.workload.name);
+                set.policies.push(Arc::new(WorkloadPolicy::compile(id, doc)));
+            }
+        }
+        set
+    }
+
+    /// The set after a reload: a file that has errors keeps its last good policy, and the errors are handed back.
+    /// A file that is gone takes its policy with it; a directory that cannot be read takes none.
+    pub fn reloaded(&self, loaded: Vec<Result<PolicyDoc, PolicyErrors>>) -> (Self, Vec<PolicyErrors>) {
+        let mut docs: Vec<Arc<PolicyDoc>> = Vec::new();
+        let mut kept: Vec<Arc<PolicyDoc>> = Vec::new();
+        let mut errors = Vec::new();
+        for result in loaded {
+            match result {
+                Ok(doc) => docs.push(Arc::new(doc)),
+                Err(error) => {
+                    kept.extend(self.docs_at(error.problems().path()));
+                    errors.push(error);
+                }
+            }
+        }
+        docs.append(&mut kept);
+        (Self::compile(docs, Some(self)), errors)
+    }
+
+    /// All policies, in the order of their files.
+    pub fn policies(&self) -> &[Arc<WorkloadPolicy>] {
+        &self.policies
+    }
+
+    /// The policy of a number.
+    pub fn get(&self, id: PolicyId) -> Option<&Arc<WorkloadPolicy>> {
+        self.policies.iter().find(|policy| policy.id == id)
+    }
+
+    /// The policy of a workload.
+    pub fn by_name(&self, name: &WorkloadName) -> Option<&Arc<WorkloadPolicy>> {
+        self.policies
+            .iter()
+            .find(|policy| policy.doc.workload.name == *name)
+    }
+
+    /// The workload that a cgroup belongs to: that of the deepest of the cgroup and its ancestors that a glob matches.
+    pub fn workload_of(&self, cgroup: &CgroupPath) -> Option<&Arc<WorkloadPolicy>> {
+        let mut path = cgroup.as_str().trim_end_matches('/');
+        while !path.is_empty() {
+            let here = self.policies.iter().find(|policy| policy.matches(path));
+            if here.is_some() {
+                return here;
+            }
+            path = path.rsplit_once('/').map_or("", |(parent, _)| parent);
+        }
+        None
+    }
+
+    /// The service of `policy` that a destination belongs to: the narrowest of the networks and resolved names that it
+    /// is in. A loopback address, or one of the host's own, is also found under any other address of the host.
+    pub fn service(&self, policy: PolicyId, dst: OriginalDst, resolved: &Resolved) -> Option<&Arc<Service>> {
+        let policy = self.get(policy)?;
+        let (address, port) = (dst.0.ip().to_canonical(), dst.0.port());
+        let narrowest = |address: &dyn Fn(&IpNet) -> bool| {
+            let mut found: Option<(u8, &Arc<Service>)> = None;
+            for service in &policy.services {
+                for net in service.nets(port, resolved) {
+                    if address(&net) && found.is_none_or(|(narrow, _)| relative_prefix(&net) > narrow) {
+                        found = Some((relative_prefix(&net), service));
+                    }
+                }
+            }
+            found.map(|(_, service)| service)
+        };
+        narrowest(&|net| net.contains(&address)).or_else(|| {
+            if !resolved.is_local(address) {
+                return None;
+            }
+            narrowest(&|net| resolved.has_local(net))
+        })
+    }
+
+    /// Every name of an address in any policy, lower case: what the agent has to resolve.
+    pub fn names(&self) -> BTreeSet<&str> {
+        self.policies
+            .iter()
+            .flat_map(|policy| &policy.services)
+            .flat_map(|service| &service.doc.addresses)
+            .filter_map(|endpoint| match &endpoint.host {
+                EndpointHost::Name(name) => Some(name.as_str()),
+                EndpointHost::Net(_) => None,
+            })
+            .collect()
+    }
+
+    /// Every destination that the kernel side has to protect, sorted, each once. An address of the host itself stands
+    /// for all of them: 127.0.0.0/8, 0.0.0.0/8, `::1`, `::` and those of its interfaces.
+    pub fn protected(&self, resolved: &Resolved) -> Vec<Protected> {
+        let mut protected = BTreeMap::new();
+        for policy in &self.policies {
+            let mut local_ports: Vec<(u16, ServiceName)> = Vec::new();
+            for service in &policy.services {
+                for endpoint in &service.doc.addresses {
+                    for net in endpoint_nets(&endpoint.host, resolved) {
+                        if resolved.has_local(&net) {
+                            local_ports.push((endpoint.port, service.doc.name.clone()));
+                        }
+                        protected
+                            .entry((policy.id, net, endpoint.port))
+                            .or_insert_with(|| service.doc.name.clone());
+                    }
+                }
+            }
+            for (port, service) in local_ports {
+                for net in resolved.local_nets() {
+                    protected
+                        .entry((policy.id, net, port))
+                        .or_insert_with(|| service.clone());
+                }
+            }
+        }
+        protected
+            .into_iter()
+            .map(|((policy, net, port), service)| Protected {
+                policy,
+                net,
+                port,
+                service,
+            })
+            .collect()
+    }
+
+    fn id_of(&mut self, name: &WorkloadName) -> PolicyId {
+        let next = self.ids.values().map(|id| id.0).max().unwrap_or(0) + 1;
+        *self.ids.entry(name.clone()).or_insert(PolicyId(next))
+    }
+
+    fn docs_at(&self, path: &Path) -> Vec<Arc<PolicyDoc>> {
+        self.policies
+            .iter()
+            .map(|policy| &policy.doc)
+            .filter(|doc| doc.path == path || doc.path.parent() == Some(path))
+            .cloned()
+            .collect()
+    }
+}
+
+impl WorkloadPolicy {
+    fn compile(id: PolicyId, doc: Arc<PolicyDoc>) -> Self {
+        let services = doc
+            .services
+            .iter()
+            .map(|service| {
+                Arc::new(Service {
+                    policy: ServicePolicy::compile(service).of_file(&doc.path),
+                    doc: service.clone(),
+                })
+            })
+            .collect();
+        let cgroups = doc
+            .workload
+            .cgroups
+            .iter()
+            .filter_map(|glob| Glob::path(glob).ok())
+            .collect();
+        Self {
+            id,
+            doc,
+            services,
+            cgroups,
+        }
+    }
+
+    /// Whether a glob of the policy matches this very cgroup; its ancestors are not asked.
+    pub fn matches(&self, cgroup: &str) -> bool {
+        self.cgroups.iter().any(|glob| glob.matches(cgroup))
+    }
+}
+
+impl Service {
+    /// Networks of the service on `port`.
+    fn nets(&self, port: u16, resolved: &Resolved) -> impl Iterator<Item = IpNet> {
+        self.doc
+            .addresses
+            .iter()
+            .filter(move |endpoint| endpoint.port == port)
+            .flat_map(|endpoint| endpoint_nets(&endpoint.host, resolved))
+    }
+}
+
+impl Resolved {
+    /// Whether a packet to `address` stays on the host.
+    fn is_local(&self, address: IpAddr) -> bool {
+        self.local_nets().any(|net| net.contains(&address))
+    }
+
+    fn has_local(&self, net: &IpNet) -> bool {
+        self.local_nets()
+            .any(|local| net.contains(&local.addr()) || local.contains(&net.addr()))
+    }
+
+    /// Linux takes 0.0.0.0 and `::` for loopback when it connects.
+    fn local_nets(&self) -> impl Iterator<Item = IpNet> {
+        let v4 = [Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(127, 0, 0, 0)]
+            .into_iter()
+            .filter_map(|address| Ipv4Net::new(address, 8).ok())
+            .map(IpNet::V4);
+        let v6 = [Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST]
+            .into_iter()
+            .map(|address| IpNet::from(IpAddr::V6(address)));
+        v4.chain(v6).chain(
+            self.local
+                .iter()
+                .map(|address| IpNet::from(address.to_canonical())),
+        )
+    }
+}
+
+fn endpoint_nets(host: &EndpointHost, resolved: &Resolved) -> Vec<IpNet> {
+    match host {
+        EndpointHost::Net(net) => vec![*net],
+        EndpointHost::Name(name) => resolved
+            .names
+            .get(name)
+            .into_iter()
+            .flatten()
+            .map(|address| IpNet::from(address.to_canonical()))
+            .collect(),
+    }
+}
+
+/// How narrow a network is, the same scale for both families: bits that are left open, counted from the end.
+fn relative_prefix(net: &IpNet) -> u8 {
+    u8::MAX - (net.max_prefix_len() - net.prefix_len())
+}

@@ -1,0 +1,161 @@
+//! Bytes on their way: what has arrived and is not worked off, what is to be sent and was not taken yet.
+
+use std::io::{self, IoSlice};
+
+use bytes::{Buf, BytesMut};
+use futures_util::FutureExt;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+
+/// Bytes that are read at once. A message that is longer and has to be seen whole makes the box grow.
+const CHUNK: usize = 64 * 1024;
+
+/// What has arrived from one peer and is not worked off.
+#[derive(Debug)]
+pub(super) struct Inbox {
+    bytes: BytesMut,
+    /// How long the whole message is that stands at the front, where it does not fit.
+    wanted: usize,
+    open: bool,
+}
+
+impl Inbox {
+    /// Adds what was read before.
+    pub(super) fn put(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    /// What is there.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Takes off what was worked off.
+    pub(super) fn consume(&mut self, count: usize) {
+        self.bytes.advance(count.min(self.bytes.len()));
+        if count > 0 {
+            self.wanted = CHUNK;
+        }
+    }
+
+    /// The message at the front needs more than the box holds.
+    pub(super) fn grow(&mut self) {
+        if self.bytes.len() >= self.wanted {
+            self.wanted = self.wanted.saturating_mul(2);
+        }
+    }
+
+    /// Whether there is room for more.
+    pub(super) fn has_room(&self) -> bool {
+        self.open && self.bytes.len() < self.wanted
+    }
+
+    /// Whether the peer may still send.
+    pub(super) fn is_open(&self) -> bool {
+        self.open
+    }
+
+    /// Reads once. At the end of the stream the box closes. Safe to drop while it waits.
+    pub(super) async fn fill<R: AsyncRead + Unpin>(&mut self, reader: &mut R) -> io::Result<()> {
+        let room = self.wanted.saturating_sub(self.bytes.len()).max(1);
+        self.bytes.reserve(room);
+        if reader.read_buf(&mut self.bytes).await? == 0 {
+            self.open = false;
+        }
+        Ok(())
+    }
+}
+
+impl Default for Inbox {
+    fn default() -> Self {
+        Self { bytes: BytesMut::with_capacity(CHUNK), wanted: CHUNK, open: true }
+    }
+}
+
+/// What is to be sent to one peer and was not taken yet.
+///
+/// As a rule it is empty: bytes go straight from where they stand into the socket, and only what the socket does not take
+/// is copied here. Whoever fills it stops reading the other side until it is empty, so it holds one turn at most.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    left: BytesMut,
+    unflushed: bool,
+}
+
+impl Outbox {
+    /// Whether everything has left.
+    pub(super) fn is_empty(&self) -> bool {
+        self.left.is_empty() && !self.unflushed
+    }
+
+    /// Sends `parts` in order; keeps what the socket does not take now.
+    pub(super) fn send<W: AsyncWrite + Unpin>(&mut self, writer: &mut W, parts: &[IoSlice<'_>]) -> io::Result<()> {
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        if total == 0 {
+            return Ok(());
+        }
+        // TLS keeps what it was given until it is flushed.
+        self.unflushed = true;
+        let mut taken = 0;
+        if self.left.is_empty() {
+            // A refusal to take anything now is no error: the driver waits for the socket in `drain`.
+            taken = writer.write_vectored(parts).now_or_never().transpose()?.unwrap_or(0);
+        }
+        for part in parts {
+            let skip = taken.min(part.len());
+            taken -= skip;
+            self.left.extend_from_slice(part.get(skip..).unwrap_or_default());
+        }
+        if self.left.is_empty() && writer.flush().now_or_never().transpose()?.is_some() {
+            self.unflushed = false;
+        }
+        Ok(())
+    }
+
+    /// Sends what is left. Safe to drop while it waits.
+    pub(super) async fn drain<W: AsyncWrite + Unpin>(&mut self, writer: &mut W) -> io::Result<()> {
+        while !self.left.is_empty() {
+            if writer.write_buf(&mut self.left).await? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        writer.flush().await?;
+        self.unflushed = false;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+
+    use tokio::io::AsyncReadExt;
+
+    use super::{Inbox, Outbox};
+
+    #[tokio::test]
+    async fn what_a_full_socket_does_not_take_arrives_later_and_in_order() {
+        let (mut near, mut far) = tokio::io::duplex(8);
+        let mut outbox = Outbox::default();
+        outbox.send(&mut near, &[IoSlice::new(b"0123"), IoSlice::new(b"456789")]).unwrap();
+        outbox.send(&mut near, &[IoSlice::new(b"abc")]).unwrap();
+        assert!(!outbox.is_empty());
+        let mut arrived = [0; 13];
+        let (drained, read) = tokio::join!(outbox.drain(&mut near), far.read_exact(&mut arrived));
+        drained.unwrap();
+        read.unwrap();
+        assert_eq!(&arrived, b"0123456789abc");
+        assert!(outbox.is_empty());
+    }
+
+    #[tokio::test]
+    async fn an_inbox_closes_at_the_end_and_keeps_what_it_has() {
+        let mut inbox = Inbox::default();
+        inbox.put(b"ab");
+        inbox.fill(&mut &b"cd"[..]).await.unwrap();
+        inbox.fill(&mut &b""[..]).await.unwrap();
+        assert_eq!(inbox.bytes(), b"abcd");
+        assert!(!inbox.is_open() && !inbox.has_room());
+        inbox.consume(3);
+        assert_eq!(inbox.bytes(), b"d");
+    }
+}

@@ -1,0 +1,157 @@
+//! A server, an agent and a job: what most end-to-end tests need.
+
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::agent::Agent;
+use crate::cgroup::Cgroup;
+use crate::driver;
+use crate::job::{self, Ended, NOBODY};
+use crate::policy::Policy;
+use crate::postgres::{Options, Postgres};
+
+/// The role that the agent logs in as. Its name and password must be seen by nobody else.
+pub const ROLE: &str = "injected_role_5d1e";
+/// Password of [`ROLE`].
+pub const PASSWORD: &str = "injected-password-b81c";
+/// Database of the tests.
+pub const DATABASE: &str = "shop";
+
+/// Rules that refuse nothing that SQL can say and that is understood.
+pub const ALLOW_ALL: &str = r#"
+[[service.rule]]
+name    = "everything that is understood"
+effects = ["read", "write", "modify", "delete", "bulk_load", "bulk_export", "schema_create", "schema_alter",
+           "schema_destroy", "privilege", "transaction", "session", "maintenance", "lock", "notify", "procedural"]
+verdict = "allow"
+"#;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// A server with a small shop in it, an agent that protects it, and a managed cgroup.
+///
+/// Fields are dropped in this order: the agent goes before the server.
+#[derive(Debug)]
+pub struct World {
+    /// The agent.
+    pub agent: Agent,
+    /// The managed cgroup.
+    pub job: Cgroup,
+    /// The server.
+    pub server: Postgres,
+}
+
+impl World {
+    /// One with this `[[service.mask]]`, `[[service.rule]]` and `[service.limits]` text.
+    pub fn start(rules: &str) -> Result<Self> {
+        Self::with(rules, Options::default(), "{ upstream = \"disable\" }")
+    }
+
+    /// One with a server set up as `options` say, spoken to as `tls` says.
+    pub fn with(rules: &str, options: Options, tls: &str) -> Result<Self> {
+        let server = Postgres::start(options)?;
+        fill(&server)?;
+        let mut agent = Agent::prepare(&[])?;
+        let slice = format!(
+            "/tollgate-test-{}-{}",
+            std::process::id(),
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        );
+        let secret = agent.secret("shop-password", PASSWORD)?;
+        let tls = tls.replace("{ca}", &server.dir().join("ca.pem").display().to_string());
+        let policy = format!(
+            r#"
+[workload]
+name   = "test-job"
+cgroup = ["{slice}/job"]
+egress = "allow"
+
+[[service]]
+name     = "shop"
+protocol = "postgres"
+address  = ["127.0.0.1:{port}"]
+tls      = {tls}
+
+[service.credential]
+source   = "file"
+user     = "{ROLE}"
+password = "{secret}"
+{rules}
+"#,
+            port = server.port(),
+            secret = secret.display(),
+        );
+        agent.policy("test-job", &Policy::from_text(&policy))?;
+        agent.resume()?;
+        let job = Cgroup::create(&format!("{slice}/job"))?;
+        Ok(Self { agent, job, server })
+    }
+
+    /// `psql` in the managed cgroup, as a user without privileges and without any secret.
+    pub fn psql(&self, args: &[&str]) -> Command {
+        let mut command = job::command(&self.job, NOBODY, "psql");
+        command
+            .args([
+                "-X",
+                "-h",
+                "127.0.0.1",
+                "-p",
+                &self.server.port().to_string(),
+                "-d",
+                DATABASE,
+            ])
+            .args(args);
+        command
+    }
+
+    /// Runs SQL with `psql` in the managed cgroup; unaligned, tuples only.
+    pub fn sql(&self, sql: &str) -> Result<Ended> {
+        job::run_within(&mut self.psql(&["-qAt", "-c", sql]), Duration::from_secs(30))
+    }
+
+    /// Any program in the managed cgroup, as root (some of the tests' programs stand in folders that others may not enter).
+    pub fn program(&self, program: &str) -> Command {
+        job::command(&self.job, "root", program)
+    }
+
+    /// Runs a Python script in the managed cgroup, with psycopg at hand; `PORT` and `DB` are in its environment.
+    pub fn python(&self, script: &str) -> Result<Ended> {
+        let mut command = self.program(&driver::python().display().to_string());
+        command
+            .args(["-c", script])
+            .env("PORT", self.server.port().to_string())
+            .env("DB", DATABASE);
+        job::run_within(&mut command, Duration::from_secs(60))
+    }
+
+    /// What `tollgate sessions --json` says.
+    pub fn sessions(&self) -> Result<Vec<serde_json::Value>> {
+        self.agent.sessions()
+    }
+}
+
+fn fill(server: &Postgres) -> Result<()> {
+    server.admin("postgres", &format!("CREATE DATABASE {DATABASE}"))?;
+    server.admin(
+        DATABASE,
+        &format!(
+            "CREATE TABLE customers (id int PRIMARY KEY, name text, email text UNIQUE, card_number text, ssn int, note text);
+             INSERT INTO customers VALUES (1, 'Ada', 'ada@acme.test', '4111111111111111', 123456789, 'likes engines'),
+                 (2, 'Grace', 'grace@acme.test', '5500005555555559', 987654321, 'likes compilers'),
+                 (3, 'Edsger', NULL, NULL, NULL, NULL);
+             CREATE TABLE orders (id int PRIMARY KEY, customer int REFERENCES customers, total numeric);
+             INSERT INTO orders VALUES (1, 1, 12.50), (2, 2, 99.00), (3, 3, 7.25);
+             CREATE VIEW mailing AS SELECT id, email AS address FROM customers;
+             CREATE TABLE forbidden (id int);
+             CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}';
+             GRANT ALL ON ALL TABLES IN SCHEMA public TO {ROLE};
+             REVOKE ALL ON forbidden FROM {ROLE};
+             GRANT CREATE ON SCHEMA public TO {ROLE};
+             GRANT TEMPORARY ON DATABASE {DATABASE} TO {ROLE};"
+        ),
+    )?;
+    Ok(())
+}

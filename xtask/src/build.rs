@@ -1,0 +1,72 @@
+//! Building the eBPF object, and the agent with the object inside.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+use tollgate_tests::agent::workspace;
+
+use crate::setup;
+
+/// Builds the eBPF object and gives its path.
+///
+/// On a stable toolchain: `core` is built from its source for the bpf target, which stable allows only with
+/// `RUSTC_BOOTSTRAP`. The object contains nothing that depends on an unstable language feature.
+pub(crate) fn ebpf() -> Result<PathBuf> {
+    let root = workspace();
+    let source = root.join("agent-ebpf");
+    let mut cargo = setup::ebpf_cargo();
+    cargo
+        .current_dir(&source)
+        .env("RUSTC_BOOTSTRAP", "1")
+        // What the outer cargo was told for the host would replace what the crate's own configuration says.
+        .env_remove("RUSTFLAGS")
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env_remove("CARGO_BUILD_TARGET")
+        .env_remove("CARGO_TARGET_DIR")
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--target",
+            "bpfel-unknown-none",
+            "-Z",
+            "build-std=core",
+        ]);
+    ensure!(
+        cargo.status().context("start cargo")?.success(),
+        "the eBPF object does not build"
+    );
+    let object = root.join("target/bpf/tollgate-ebpf");
+    std::fs::create_dir_all(root.join("target/bpf"))?;
+    let built = std::fs::read(source.join("target/bpfel-unknown-none/release/tollgate-ebpf"))?;
+    // Left alone when nothing changed, so that the agent is not linked again for nothing.
+    if std::fs::read(&object).ok().as_ref() != Some(&built) {
+        std::fs::write(&object, built)?;
+    }
+    Ok(object)
+}
+
+/// Builds the agent with the eBPF object inside, and gives the binary's path.
+pub(crate) fn agent(release: bool) -> Result<PathBuf> {
+    let object = ebpf()?;
+    let root = workspace();
+    let mut cargo = Command::new("cargo");
+    cargo.current_dir(&root).env("TOLLGATE_EBPF", object).args([
+        "build",
+        "--locked",
+        "--package",
+        "tollgate",
+    ]);
+    if release {
+        cargo.arg("--release");
+    }
+    ensure!(
+        cargo.status().context("start cargo")?.success(),
+        "the agent does not build"
+    );
+    Ok(root
+        .join("target")
+        .join(if release { "release" } else { "debug" })
+        .join("tollgate"))
+}
