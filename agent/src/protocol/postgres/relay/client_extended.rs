@@ -7,13 +7,13 @@ use super::super::wire::{Bind, Described, Execute, Header, MAX_WHOLE, Target};
 use super::client::{Front, Step};
 use super::client_text::{Decision, no_room};
 use super::masking::{Classify, Masking};
-use super::names::Lookup;
+use super::names::{Lookup, identifier};
 use super::parameters::shown;
 use super::queue::Expect;
 use super::refusal::Refusal;
 use super::rows::Formats;
 use super::turn::Turn;
-use super::unit::{Portal, Unit, bind};
+use super::unit::{Portal, Refers, Unit, bind};
 use super::{ProtocolError, Relay, Stage, Work};
 
 impl<M: Masking, C: Classify> Relay<'_, M, C> {
@@ -30,7 +30,11 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         match std::mem::take(&mut self.stage) {
             Stage::Fresh => {
                 let unit = match self.statements.look(statement, self.epoch) {
-                    Lookup::Known(unit) => unit,
+                    Lookup::Known(unit) => match self.still_refers(&unit) {
+                        Some(true) => unit,
+                        Some(false) => self.changed(),
+                        None => return Ok(self.stall(turn)),
+                    },
                     Lookup::Unknown => {
                         let why = "Bind of a prepared statement that this session has not prepared";
                         Arc::new(Unit::unknown(self.masks, "", why, bind(&[0; 32], statement)))
@@ -88,11 +92,23 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
             Stage::Fresh => match self.portals.look(execute.portal, self.epoch) {
                 // Judged with its Bind, and nothing can have changed since.
                 Lookup::Known(portal)
-                    if portal.epoch == self.epoch && !portal.executed.load(Ordering::Relaxed) =>
+                    if portal.epoch == self.epoch
+                        && !portal.cursor
+                        && !portal.executed.load(Ordering::Relaxed) =>
                 {
                     portal
                 }
-                Lookup::Known(portal) => return Ok(self.judge(front, Work::Portal(portal), turn)),
+                Lookup::Known(portal) => {
+                    let Some(same) = self.still_refers(&portal.unit) else {
+                        return Ok(self.stall(turn));
+                    };
+                    let portal = if same {
+                        portal
+                    } else {
+                        Arc::new(Portal::of(self.changed(), self.epoch))
+                    };
+                    return Ok(self.judge(front, Work::Portal(portal), turn));
+                }
                 Lookup::Unknown => {
                     let why = "Execute of a portal that this session has not bound";
                     let unit = Unit::unknown(self.masks, "", why, bind(&[1; 32], execute.portal));
@@ -102,10 +118,9 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                 Lookup::Wait => return Ok(self.stall(turn)),
             },
             stage => match self.decide(message, stage, turn) {
-                None => return Ok(Step::Stop),
                 Some((_, Decision::Refuse(refusal))) => return Ok(self.refuse(front, refusal, &[], turn)),
                 Some((Work::Portal(portal), Decision::Run)) => portal,
-                Some((Work::Text(_), Decision::Run)) => return Ok(Step::Stop),
+                Some((Work::Text(_), Decision::Run)) | None => return Ok(Step::Stop),
             },
         };
         portal.executed.store(true, Ordering::Relaxed);
@@ -131,6 +146,37 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         Ok(self.pass(front, turn))
     }
 
+    /// Whether the names that a unit looks up when it runs stand for what they stood for when it was judged.
+    /// `None`: not known yet.
+    fn still_refers(&self, unit: &Unit) -> Option<bool> {
+        for (name, refers) in &unit.refers {
+            let name = identifier(name);
+            let same = match refers {
+                Refers::Statement(Some(then)) => match self.statements.look(name, self.epoch) {
+                    Lookup::Known(now) => Arc::ptr_eq(then, &now),
+                    Lookup::Unknown => false,
+                    Lookup::Wait => return None,
+                },
+                Refers::Cursor(Some(then)) => match self.portals.look(name, self.epoch) {
+                    Lookup::Known(now) => Arc::ptr_eq(then, &now),
+                    Lookup::Unknown => false,
+                    Lookup::Wait => return None,
+                },
+                // Judged as unknown, whatever it is.
+                Refers::Nothing | Refers::Statement(None) | Refers::Cursor(None) => true,
+            };
+            if !same {
+                return Some(false);
+            }
+        }
+        Some(true)
+    }
+
+    fn changed(&self) -> Arc<Unit> {
+        let why = "it names a prepared statement or a cursor that is another one by now";
+        Arc::new(Unit::unknown(self.masks, "", why, bind(&[2; 32], b"")))
+    }
+
     /// Whether the rows of a portal could not be read without asking the server for their shape.
     fn needs_description(&self, portal: &Portal) -> bool {
         if self.masks.is_empty() {
@@ -140,8 +186,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         if portal.formats.get().is_none() {
             return true;
         }
-        let rowless = !unit.shadows.is_empty() && unit.shadows.iter().all(|shadow| shadow.rowless);
-        !rowless && unit.plan.get().is_none() && !unit.is_described_in(self.epoch)
+        !unit.is_rowless() && unit.plan.get().is_none() && !unit.is_described_in(self.epoch)
     }
 
     pub(super) fn describe(&mut self, front: Front<'_>, turn: &mut Turn) -> Result<Step, ProtocolError> {

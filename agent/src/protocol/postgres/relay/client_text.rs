@@ -85,7 +85,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                     }
                     self.unit(draft, &[])
                 }
-                Err(Some(unit)) => unit,
+                Err(Some(unit)) => *unit,
                 Err(None) => return Ok(self.stall(turn)),
             },
             Stage::Resolved(draft, relations) => self.unit(draft, &relations),
@@ -102,9 +102,8 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         stage: Stage,
         turn: &mut Turn,
     ) -> Step {
-        let (work, decision) = match self.decide(message, stage, turn) {
-            Some(decided) => decided,
-            None => return Step::Stop,
+        let Some((work, decision)) = self.decide(message, stage, turn) else {
+            return Step::Stop;
         };
         match (work, decision) {
             (work, Decision::Refuse(refusal)) => self.refuse(front, refusal, &work.unit().secrets, turn),
@@ -232,7 +231,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
     }
 
     /// The text, classified; or a unit of which nothing is known; or nothing yet.
-    fn draft(&mut self, words: &Words<'_>) -> Result<Draft, Option<Unit>> {
+    fn draft(&mut self, words: &Words<'_>) -> Result<Draft, Option<Box<Unit>>> {
         let hash = bind(&[0; 32], words.text);
         let hash = bind(&hash, words.types);
         let text = match self.lex(words.text) {
@@ -248,7 +247,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                     .to_string();
                 let mut unit = Unit::unknown(self.masks, &shown, why, hash);
                 unit.secrets.extend((!secret.is_empty()).then_some(secret));
-                return Err(Some(unit));
+                return Err(Some(Box::new(unit)));
             }
         };
         let lex = LexState {

@@ -184,8 +184,8 @@ impl<M: Masking> Scope<'_, M> {
             };
             let rowless = statement.outputs == Outputs::None;
             return Shadow {
-                copy,
                 rowless,
+                copy,
                 ..Shadow::default()
             };
         }

@@ -59,6 +59,10 @@ use unit::{Draft, Portal, Unit};
 
 /// The machine. `M`: the masks of the service; `C`: the classifier.
 #[derive(Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a session, not states of one machine"
+)]
 pub struct Relay<'m, M: Masking + 'm, C> {
     masks: &'m M,
     classify: C,
@@ -267,7 +271,8 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
             })
     }
 
-    /// Rows that the session has returned to the client so far, by all statements; rows of COPY are not counted here.
+    /// Rows that the session has returned to the client so far. A message of COPY data, which is how a server sends a
+    /// row, counts as one.
     pub fn rows(&self) -> u64 {
         self.rows
     }

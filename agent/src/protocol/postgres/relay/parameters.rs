@@ -46,15 +46,59 @@ fn text<M: Masking>(masks: &M, value: &[u8]) -> String {
 }
 
 fn binary<M: Masking>(masks: &M, oid: u32, value: &[u8]) -> String {
-    match (oid, value) {
-        (16, [0]) => "false".to_owned(),
-        (16, [1]) => "true".to_owned(),
-        (21, &[a, b]) => i16::from_be_bytes([a, b]).to_string(),
-        (23, &[a, b, c, d]) => i32::from_be_bytes([a, b, c, d]).to_string(),
-        (26, &[a, b, c, d]) => u32::from_be_bytes([a, b, c, d]).to_string(),
-        (20, &[a, b, c, d, e, f, g, h]) => i64::from_be_bytes([a, b, c, d, e, f, g, h]).to_string(),
-        (19 | 25 | 114 | 142 | 705 | 1042 | 1043, value) => text(masks, value),
-        (3802, [1, value @ ..]) => text(masks, value),
+    let width = |width: usize| value.len() == width;
+    // Big-endian two's complement of any width, sign included.
+    let number = || {
+        let negative = value.first().is_some_and(|first| *first >= 0x80);
+        value
+            .iter()
+            .fold(if negative { -1_i64 } else { 0 }, |number, byte| {
+                (number << 8) | i64::from(*byte)
+            })
+    };
+    match oid {
+        16 if width(1) => (value != [0]).to_string(),
+        20 | 21 | 23
+            if width(if oid == 20 {
+                8
+            } else if oid == 21 {
+                2
+            } else {
+                4
+            }) =>
+        {
+            number().to_string()
+        }
+        19 | 25 | 114 | 142 | 705 | 1042 | 1043 => text(masks, value),
+        3802 => text(masks, value.strip_prefix(&[1]).unwrap_or(value)),
         _ => format!("({} bytes in binary format)", value.len()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::TestMasks;
+    use super::*;
+
+    #[test]
+    fn values_are_shown_as_people_write_them() {
+        let masks = TestMasks {
+            columns: Vec::new(),
+            detect: true,
+        };
+        let cases: [(u32, &[u8], &str); 7] = [
+            (23, &[0xff, 0xff, 0xff, 0xfe], "-2"),
+            (20, &[0, 0, 0, 0, 0, 0, 1, 0], "256"),
+            (21, &[0x80, 0], "-32768"),
+            (16, &[1], "true"),
+            (25, b"a SECRET", "a <gone>!"),
+            (3802, b"\x01{}", "{}"),
+            (1700, &[0; 10], "(10 bytes in binary format)"),
+        ];
+        for (oid, value, shown) in cases {
+            assert_eq!(binary(&masks, oid, value), shown, "{oid}");
+        }
+        let long = text(&masks, "é".repeat(500).as_bytes());
+        assert_eq!(long, format!("{}… (1000 bytes)", "é".repeat(200)));
     }
 }

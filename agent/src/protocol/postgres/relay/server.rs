@@ -86,16 +86,16 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         let Header { tag, .. } = front.header;
         match tag {
             b'D' => return self.row(front, turn),
-            b'd' => return self.copy_data(front, turn),
+            b'd' => return self.copy_data(front),
             _ if !is_backend_tag(tag) => {
                 return Err(ProtocolError::server(format!(
                     "the server sent a message of type {tag:#04x}, which has no place here"
                 )));
             }
-            b'N' | b'E' if front.header.size() > MAX_WHOLE => {
-                return Err(ProtocolError::server(
-                    "the server sent an error text of more than 1 MiB",
-                ));
+            b'N' if !errors::reads(self.masks) => return Ok(Answer::Pass),
+            b'E' if front.header.size() > MAX_WHOLE && !errors::reads(self.masks) => {
+                self.failed(None, turn);
+                return Ok(Answer::Pass);
             }
             _ if front.header.size() > MAX_WHOLE && tag != b'A' => {
                 return Err(ProtocolError::server(format!(
@@ -139,10 +139,13 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         }
         let unit = match self.queue.front().map(|due| &due.what) {
             Some(Expect::Query { unit, .. } | Expect::Parse { unit, .. }) => unit,
-            Some(Expect::Bind { portal, .. } | Expect::Execute { portal, .. }) => &portal.unit,
-            Some(Expect::DescribePortal {
-                portal: Some(portal), ..
-            }) => &portal.unit,
+            Some(
+                Expect::Bind { portal, .. }
+                | Expect::Execute { portal, .. }
+                | Expect::DescribePortal {
+                    portal: Some(portal), ..
+                },
+            ) => &portal.unit,
             // A commit runs what was put off to it, of any statement.
             Some(Expect::Sync { .. }) => return true,
             _ => return false,
@@ -182,9 +185,25 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
     fn failure(&mut self, body: &[u8], turn: &mut Turn) -> Result<Answer, ProtocolError> {
         let fields = ErrorFields::decode(body).map_err(ProtocolError::ServerFormat)?;
         let concerned = self.concerned();
+        let refused = self.failed(Some(&fields), turn);
+        if let Some(refusal) = refused.filter(|_| refusal::is_expected(&fields)) {
+            turn.out.make(|out| refusal.encode(out));
+            return Ok(Answer::Done);
+        }
+        if errors::reads(self.masks) {
+            turn.out
+                .make(|out| errors::rewrite(self.masks, b'E', &fields, concerned, out));
+            return Ok(Answer::Done);
+        }
+        Ok(Answer::Pass)
+    }
+
+    /// The server has failed at what was due. Gives the refusal, if that was to happen.
+    fn failed(&mut self, fields: Option<&ErrorFields<'_>>, turn: &mut Turn) -> Option<Arc<refusal::Refusal>> {
         self.finish_rows(turn);
         self.copy_ended(turn);
-        let code = String::from_utf8(fields.sqlstate().to_vec()).unwrap_or_default();
+        let code = fields.map_or(&b""[..], ErrorFields::sqlstate);
+        let code = String::from_utf8(code.to_vec()).unwrap_or_default();
         turn.events.push(Event::Failed { code });
         let mut refused = None;
         let skips = match self.queue.front().map(|due| &mut due.what) {
@@ -212,16 +231,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                 self.skipped(&due);
             }
         }
-        if let Some(refusal) = refused.filter(|_| refusal::is_expected(&fields)) {
-            turn.out.make(|out| refusal.encode(out));
-            return Ok(Answer::Done);
-        }
-        if errors::reads(self.masks) {
-            turn.out
-                .make(|out| errors::rewrite(self.masks, b'E', &fields, concerned, out));
-            return Ok(Answer::Done);
-        }
-        Ok(Answer::Pass)
+        refused
     }
 
     /// Names that an unanswered message would have made are not made.
@@ -322,7 +332,9 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
     fn bare(&mut self, message: &[u8], turn: &mut Turn) -> Result<Answer, ProtocolError> {
         let tag = message.first().copied().unwrap_or_default();
         let (ends, hidden) = match (tag, self.queue.front().map(|due| &due.what)) {
-            (b't', Some(Expect::DescribeStatement { .. })) => (false, false),
+            (b't', Some(Expect::DescribeStatement { .. })) | (b'I', Some(Expect::Query { .. })) => {
+                (false, false)
+            }
             (b'n', Some(Expect::DescribeStatement { unit })) => {
                 if let Some(unit) = unit {
                     no_rows(unit);
@@ -337,7 +349,6 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                 }
                 (true, injected)
             }
-            (b'I', Some(Expect::Query { .. })) => (false, false),
             (b'I' | b's', Some(Expect::Execute { .. })) => (true, false),
             (b'n', _) => return Err(self.undue("NoData")),
             (b't', _) => return Err(self.undue("ParameterDescription")),

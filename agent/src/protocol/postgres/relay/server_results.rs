@@ -147,20 +147,16 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
         } else {
             None
         };
-        self.described_rows(&description, made)
+        Ok(self.described_rows(&description, made))
     }
 
     /// A description, and the plan made of it where there are masks, for the answer that comes next.
-    fn described_rows(
-        &mut self,
-        description: &RowDescription<'_>,
-        made: Option<Arc<RowPlan>>,
-    ) -> Result<Answer, ProtocolError> {
+    fn described_rows(&mut self, description: &RowDescription<'_>, made: Option<Arc<RowPlan>>) -> Answer {
         let mut hidden = false;
         match self.queue.front().map(|due| &due.what) {
             Some(Expect::Query { .. }) => {
                 self.active = made.map(|plan| Active::new(plan, Formats::of_description(description)));
-                return Ok(Answer::Pass);
+                return Answer::Pass;
             }
             Some(Expect::DescribeStatement { unit: Some(unit) }) => {
                 if let Some(plan) = made {
@@ -177,7 +173,7 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
             _ => {}
         }
         self.queue.pop();
-        Ok(if hidden { Answer::Done } else { Answer::Pass })
+        if hidden { Answer::Done } else { Answer::Pass }
     }
 
     pub(super) fn complete(&mut self, body: &[u8], turn: &mut Turn) -> Result<Answer, ProtocolError> {
@@ -301,12 +297,12 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
         }
     }
 
-    pub(super) fn copy_data(&mut self, front: Front<'_>, turn: &mut Turn) -> Result<Answer, ProtocolError> {
+    pub(super) fn copy_data(&mut self, front: Front<'_>) -> Result<Answer, ProtocolError> {
         match self.queue.front().map(|due| &due.what) {
             Some(Expect::Query { .. } | Expect::Execute { .. }) => {}
             _ => return Err(self.undue("COPY data")),
         }
-        let _ = turn;
+        self.rows += 1;
         if self.copy_out.is_none() {
             return Ok(Answer::Pass);
         }

@@ -30,6 +30,8 @@ pub(super) struct Unit {
     pub traits: Traits,
     /// Parameter types as `Parse` gave them.
     pub types: Box<[u8]>,
+    /// Names that it looks up when it runs, and what they stood for when it was judged.
+    pub refers: Vec<(Arc<str>, Refers)>,
     /// How its rows are treated, once the server has described them.
     pub plan: OnceLock<Arc<RowPlan>>,
     /// One more than the stretch in which it was last asked to be described.
@@ -170,6 +172,11 @@ impl Draft {
         if let Some(command) = command {
             unit.command = Arc::new(command);
         }
+        for (statement, refers) in self.batch.statements.iter().zip(self.refers) {
+            if let SessionChange::Execute { name } | SessionChange::Fetch { name } = &statement.session {
+                unit.refers.push((Arc::clone(name), refers));
+            }
+        }
         unit
     }
 }
@@ -269,6 +276,7 @@ fn of_batch<M: Masking>(batch: &Batch, scope: &Scope<'_, M>, hash: [u8; 32], epo
         obstacle,
         secrets: batch.secrets.clone(),
         types: Box::default(),
+        refers: Vec::new(),
         plan: OnceLock::new(),
         described: AtomicU64::new(0),
     }
@@ -351,6 +359,22 @@ fn join(command: &mut Command, other: &Command) {
 }
 
 impl Unit {
+    /// Whether it surely returns no rows. Of statements that work on the session or call procedures, the classifier
+    /// cannot say so.
+    pub(super) fn is_rowless(&self) -> bool {
+        let effects = self.command.effects();
+        let doubtful = [
+            Effect::Session,
+            Effect::Procedural,
+            Effect::Unknown,
+            Effect::Maintenance,
+            Effect::Read,
+        ];
+        !self.shadows.is_empty()
+            && self.shadows.iter().all(|shadow| shadow.rowless)
+            && !doubtful.into_iter().any(|effect| effects.contains(effect))
+    }
+
     /// A statement of which nothing is known, and why.
     pub(super) fn unknown<M: Masking>(masks: &M, text: &str, why: &str, hash: [u8; 32]) -> Self {
         Self {
@@ -362,6 +386,7 @@ impl Unit {
             secrets: Vec::new(),
             traits: Traits::UNKNOWN,
             types: Box::default(),
+            refers: Vec::new(),
             plan: OnceLock::new(),
             described: AtomicU64::new(0),
         }

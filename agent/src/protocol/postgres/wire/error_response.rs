@@ -62,7 +62,7 @@ impl ErrorResponse<'_> {
     /// Appends the message.
     pub fn encode(&self, out: &mut Vec<u8>) {
         frame(out, Self::TAG, |out| {
-            fields(out, self.severity, self.code, self.message, self.hint)
+            fields(out, self.severity, self.code, self.message, self.hint);
         });
     }
 }
@@ -83,7 +83,7 @@ impl NoticeResponse<'_> {
     /// Appends the message.
     pub fn encode(&self, out: &mut Vec<u8>) {
         frame(out, Self::TAG, |out| {
-            fields(out, "NOTICE", "00000", self.message, self.hint)
+            fields(out, "NOTICE", "00000", self.message, self.hint);
         });
     }
 }

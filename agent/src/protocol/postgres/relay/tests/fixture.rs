@@ -179,7 +179,7 @@ impl Direct {
 
     fn read_ready(&mut self, count: usize) -> Option<Vec<u8>> {
         let mut bytes = Vec::new();
-        let mut piece = [0; 65_536];
+        let mut piece = [0; 16_384];
         while ready_count(&bytes) < count {
             match self.0.read(&mut piece) {
                 Ok(0) => return None,
@@ -301,7 +301,7 @@ impl<'m, M: Masking, C: Classify> Through<'m, M, C> {
     pub(super) fn exchange(&mut self, bytes: &[u8], ready: usize) -> Vec<Message> {
         let mut bytes = bytes.to_vec();
         let mut to_client = Vec::new();
-        let mut piece = [0; 65_536];
+        let mut piece = [0; 16_384];
         self.client(&mut bytes);
         while ready_count(&to_client) < ready {
             let read = self.direct.0.read(&mut piece).expect("an answer of the server");
@@ -359,9 +359,7 @@ pub(super) fn bind(portal: &str, statement: &str, parameters: &[&str], formats: 
             out.extend_from_slice(value.as_bytes());
         }
         out.extend_from_slice(&u16::try_from(formats.len()).unwrap().to_be_bytes());
-        formats
-            .iter()
-            .for_each(|format| out.extend_from_slice(&format.to_be_bytes()));
+        out.extend(formats.iter().flat_map(|format| format.to_be_bytes()));
     });
     out
 }

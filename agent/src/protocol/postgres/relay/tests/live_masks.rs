@@ -6,11 +6,11 @@ use super::super::super::catalog::Relation;
 use super::super::super::wire::DataRow;
 use super::super::Event;
 use super::fixture::{
-    Answers, Direct, Message, Server, Through, bind, describe, execute, extended, parse, query, server, sync,
+    Answers, Direct, Message, Server, Through, bind, describe, execute, extended, parse, server, sync,
 };
-use super::{Batches, TestMasks, batch, copying, reading, statement};
+use super::{Batches, TestMasks, batch, reading, statement};
 use crate::model::{ColumnName, Effect};
-use crate::protocol::sql::{Batch, CopyFormat, Outputs, SessionChange, Statement};
+use crate::protocol::sql::{Batch, Outputs, SessionChange, Statement};
 
 const SETUP: &[&str] = &[
     "CREATE TABLE customers (id int PRIMARY KEY, name text, email text UNIQUE, pin int, data jsonb, born date)",
@@ -25,7 +25,7 @@ const MASKS: TestMasks = TestMasks {
     detect: false,
 };
 
-fn columns() -> TestMasks {
+pub(super) fn columns() -> TestMasks {
     let columns = ["email", "pin", "data", "born"].map(|column| ("customers", column));
     TestMasks {
         columns: columns.to_vec(),
@@ -33,14 +33,14 @@ fn columns() -> TestMasks {
     }
 }
 
-fn detectors() -> TestMasks {
+pub(super) fn detectors() -> TestMasks {
     TestMasks {
         detect: true,
         ..MASKS
     }
 }
 
-fn prepared() -> Option<(Server, Vec<Arc<Relation>>)> {
+pub(super) fn prepared() -> Option<(Server, Vec<Arc<Relation>>)> {
     let server = server()?;
     let mut admin = Direct::open(&server, "postgres");
     for text in SETUP {
@@ -84,7 +84,7 @@ fn prepared() -> Option<(Server, Vec<Arc<Relation>>)> {
 }
 
 /// The values of all rows, as text.
-fn rows(messages: &[Message]) -> Vec<Vec<Option<String>>> {
+pub(super) fn rows(messages: &[Message]) -> Vec<Vec<Option<String>>> {
     let mut all = Vec::new();
     for (_, body) in messages.iter().filter(|message| message.0 == b'D') {
         let mut row = DataRow::decode(body).unwrap();
@@ -97,26 +97,18 @@ fn rows(messages: &[Message]) -> Vec<Vec<Option<String>>> {
     all
 }
 
-fn copied(messages: &[Message]) -> String {
-    let data = messages
-        .iter()
-        .filter(|message| message.0 == b'd')
-        .map(|message| message.1.clone());
-    String::from_utf8(data.collect::<Vec<_>>().concat()).unwrap()
-}
-
-fn one(text: &str, statement: Statement) -> (String, Batch) {
+pub(super) fn one(text: &str, statement: Statement) -> (String, Batch) {
     (text.to_owned(), batch(text, &[Effect::Read], vec![statement]))
 }
 
-fn batches(list: Vec<(String, Batch)>) -> Batches {
+pub(super) fn batches(list: Vec<(String, Batch)>) -> Batches {
     list.into_iter()
         .fold(Batches::default(), |batches, (text, batch)| {
             batches.with(&text, batch)
         })
 }
 
-fn some(values: &[&str]) -> Vec<Option<String>> {
+pub(super) fn some(values: &[&str]) -> Vec<Option<String>> {
     values
         .iter()
         .map(|value| (*value != "NULL").then(|| (*value).to_owned()))
@@ -351,14 +343,14 @@ fn relations_of_the_open_transaction_are_not_trusted() {
     };
     let masks = columns();
     let make = "CREATE TEMP TABLE own AS SELECT 1 AS n";
-    let mut made = one(
+    let mut creating = one(
         make,
         Statement {
             sink: true,
             ..statement()
         },
     );
-    made.1
+    creating.1
         .command
         .actions
         .push(super::unresolved("own", Effect::SchemaCreate));
@@ -366,7 +358,7 @@ fn relations_of_the_open_transaction_are_not_trusted() {
         one("CREATE VIEW v AS SELECT email AS x FROM customers", statement()),
         one("SELECT x FROM v", reading("v", &[&["x"]])),
         one("SELECT x||'' FROM v", reading("v", &[&["x"]])),
-        made,
+        creating,
         one("SELECT n FROM own", reading("own", &[&["n"]])),
     ]);
     let answers = Answers {
@@ -439,148 +431,4 @@ fn errors_do_not_quote_masked_values() {
             .unwrap()
             .contains("Mthe <gone>! is out\0")
     );
-}
-
-#[test]
-fn copies_are_masked_in_text_and_csv() {
-    let Some((server, relations)) = prepared() else {
-        return;
-    };
-    let masks = columns();
-    let text = CopyFormat::Text { delimiter: b'\t' };
-    let csv = CopyFormat::Csv {
-        delimiter: b',',
-        quote: b'"',
-        escape: b'"',
-        header: true,
-    };
-    let from_query = |statement: Statement, format| {
-        let mut copy = copying("customers", None, format);
-        copy.outputs = statement.outputs;
-        if let Some(out) = &mut copy.copy_out {
-            out.table = None;
-        }
-        copy
-    };
-    let cases = [
-        (
-            "COPY customers TO STDOUT",
-            copying("customers", None, text),
-            "1\tAnn\t***\t0\t***\t***\n2\tBob\t\\N\t0\t\\N\t\\N\n",
-        ),
-        (
-            "COPY customers (email, id) TO STDOUT (FORMAT csv, HEADER)",
-            copying("customers", Some(&["email", "id"]), csv),
-            "email,id\n\"***\",1\n,2\n",
-        ),
-        (
-            "COPY (SELECT email || 'x', name FROM customers) TO STDOUT (FORMAT csv, HEADER)",
-            from_query(reading("customers", &[&["email"], &["name"]]), csv),
-            "?column?,name\n\"***\",Ann\n,Bob\n",
-        ),
-        (
-            "COPY notes TO STDOUT",
-            copying("notes", None, text),
-            "1\thas SECRET in it\n2\tnothing\n",
-        ),
-    ];
-    let classify = batches(
-        cases
-            .iter()
-            .map(|(text, statement, _)| one(text, statement.clone()))
-            .collect(),
-    );
-    let answers = Answers {
-        relations: relations.clone(),
-        ..Answers::default()
-    };
-    let mut through = Through::open(&server, "postgres", &masks, classify, answers);
-    for (text, _, expected) in cases {
-        assert_eq!(copied(&through.query(text)), expected, "{text}");
-        let given = through.exchange(&[extended(text, &[]), sync()].concat(), 1);
-        assert_eq!(copied(&given), expected, "extended: {text}");
-    }
-
-    // What cannot be masked does not run, and the session goes on.
-    let refused = [
-        (
-            "COPY customers TO STDOUT (FORMAT binary)",
-            copying("customers", None, CopyFormat::Binary),
-        ),
-        (
-            "COPY customers TO STDOUT (NULL 'x')",
-            copying("customers", None, CopyFormat::Other),
-        ),
-        (
-            "COPY (SELECT * FROM customers) TO STDOUT",
-            from_query(statement(), text),
-        ),
-    ];
-    let classify = batches(
-        refused
-            .iter()
-            .map(|(text, statement)| one(text, statement.clone()))
-            .collect(),
-    );
-    let answers = Answers {
-        relations: relations.clone(),
-        ..Answers::default()
-    };
-    let mut through = Through::open(&server, "postgres", &masks, classify, answers);
-    for (text, _) in refused {
-        let given = through.query(text);
-        assert!(
-            String::from_utf8(given[0].1.clone()).unwrap().contains("C0A000"),
-            "{text}"
-        );
-        assert_eq!(given[1], (b'Z', b"I".to_vec()), "{text}");
-    }
-
-    let masks = detectors();
-    let classify = batches(vec![one("COPY notes TO STDOUT", copying("notes", None, text))]);
-    let mut through = Through::open(&server, "postgres", &masks, classify, Answers::default());
-    assert_eq!(
-        copied(&through.query("COPY notes TO STDOUT")),
-        "1\thas <gone>! in it\n2\tnothing\n"
-    );
-}
-
-#[test]
-fn values_of_many_megabytes_are_masked_in_pieces() {
-    let Some((server, relations)) = prepared() else {
-        return;
-    };
-    let all = TestMasks {
-        detect: true,
-        ..columns()
-    };
-    let text = "SELECT id, email, pin, name FROM customers WHERE id = 7";
-    let copy = "COPY customers TO STDOUT";
-    let classify = batches(vec![
-        one(
-            text,
-            reading("customers", &[&["id"], &["email"], &["pin"], &["name"]]),
-        ),
-        one(
-            copy,
-            copying("customers", None, CopyFormat::Text { delimiter: b'\t' }),
-        ),
-    ]);
-    let answers = Answers {
-        relations,
-        ..Answers::default()
-    };
-    let mut admin = Direct::open(&server, "postgres");
-    admin.query("DELETE FROM customers; ALTER TABLE customers DROP CONSTRAINT customers_email_key");
-    admin.query(
-        "INSERT INTO customers VALUES (7, repeat('n\t', 1000000) || 'SECRET' || repeat('e', 2000000), repeat('m', 5000000), 4711)",
-    );
-    let mut through = Through::open(&server, "postgres", &all, classify, answers);
-    let given = rows(&through.query(text));
-    let name = format!("{}******{}", "n\t".repeat(1_000_000), "e".repeat(2_000_000));
-    assert!(given == [some(&["7", &"*".repeat(5_000_000), "0000", &name])]);
-    let given = copied(&through.query(copy));
-    let name = format!("{}******{}", "n\\t".repeat(1_000_000), "e".repeat(2_000_000));
-    assert!(given == format!("7\t{name}\t***\t0\t\\N\t\\N\n"));
-    let _ = query;
 }

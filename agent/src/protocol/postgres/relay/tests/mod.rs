@@ -2,6 +2,7 @@
 
 mod chunks;
 mod fixture;
+mod live_copies;
 mod live_masks;
 mod live_refusals;
 mod script;
