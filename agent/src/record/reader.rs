@@ -46,6 +46,8 @@ pub struct Reader {
     /// A frame that was read too far.
     ahead: Option<Frame>,
     sealed: bool,
+    /// The segments were read to where they ended then; blocks that were added meanwhile are in the journal too.
+    in_journal: bool,
     over: bool,
 }
 
@@ -78,6 +80,7 @@ impl Reader {
             number: 0,
             ahead: None,
             sealed: false,
+            in_journal: false,
             over: false,
             layout,
         };
@@ -171,7 +174,7 @@ impl Reader {
             if self.sealed {
                 return Ok(false);
             }
-            if self.scan.is_none() && !self.open_segment()? {
+            if self.in_journal || self.scan.is_none() && !self.open_segment()? {
                 return self.next_journal();
             }
             let Some(scan) = &mut self.scan else { return Ok(false) };
@@ -215,6 +218,8 @@ impl Reader {
     }
 
     fn next_journal(&mut self) -> Result<bool, RecordError> {
+        self.in_journal = true;
+        self.scan = None;
         while let Some(journal) = self.journals.pop_front() {
             let mut at = journal.header.first_frame;
             let first_wanted = self.number;
@@ -237,7 +242,6 @@ impl Reader {
                 return Ok(true);
             }
         }
-        self.scan = None;
         Ok(false)
     }
 

@@ -328,6 +328,9 @@ impl Sealer {
                 Ok(file)
             })
             .map_err(|error| RecordError::io("create", &path, error))?;
+        if self.terms.durable {
+            sync_directory(self.layout.directory())?;
+        }
         self.len = SEGMENT_HEADER as u64;
         self.chain = header.chain();
         self.file = Some((file, path));

@@ -15,6 +15,7 @@ use ringbuf::traits::{Observer, Producer};
 use super::frame::{FRAME_HEADER, FrameHeader, MAX_PAYLOAD, Run, Seed};
 use super::journal::JournalHeader;
 use super::layout::Layout;
+use super::notary::sync_directory;
 use super::{Durability, RecordError};
 use crate::kernel::mapping::{Appender, Blank, Committed};
 use crate::model::{Direction, FrameKind, SessionId};
@@ -148,6 +149,9 @@ impl SessionRecord {
         writer: Thread,
     ) -> Result<(Self, Begun), RecordError> {
         let blank = Blank::create(&layout.journal(session, 0), FIRST_JOURNAL)?;
+        if durability == Durability::Host {
+            sync_directory(&layout.journals())?;
+        }
         let journal = JournalHeader {
             session,
             sequence: 0,
@@ -299,6 +303,9 @@ impl SessionRecord {
             Slot::New(number) => {
                 let path = self.layout.journal(self.journal.session, number);
                 let blank = Blank::create(&path, NEXT_JOURNAL)?;
+                if self.durability == Durability::Host {
+                    sync_directory(&self.layout.journals())?;
+                }
                 self.shared.room.lock().slots += 1;
                 blank
             }

@@ -43,7 +43,8 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.dir.path()).status().unwrap();
+        // Lazily: a child that another test is just starting holds everything open until it execs.
+        let unmounted = Command::new("umount").arg("-l").arg(self.dir.path()).status().unwrap();
         assert!(unmounted.success() || std::thread::panicking());
     }
 }

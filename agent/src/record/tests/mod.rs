@@ -2,6 +2,7 @@
 
 mod full;
 mod kill;
+mod python;
 mod tamper;
 
 use std::path::Path;
