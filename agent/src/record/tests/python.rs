@@ -60,7 +60,11 @@ fn the_second_reader_reads_the_same_and_finds_the_same() {
     assert!(all.status.success(), "{}", String::from_utf8(all.stderr).unwrap());
     let pieces = |session| {
         let output = read(&python, host.path(), Some(session));
-        assert!(output.status.success(), "{}", String::from_utf8(output.stderr).unwrap());
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8(output.stderr).unwrap()
+        );
         let lines = String::from_utf8(output.stdout).unwrap();
         lines
             .lines()
@@ -81,7 +85,10 @@ fn the_second_reader_reads_the_same_and_finds_the_same() {
                 use base64::Engine;
                 assert!(base64::engine::general_purpose::STANDARD.decode(bytes).unwrap() == ours.bytes);
             } else {
-                assert_eq!(theirs["json"], serde_json::from_slice::<serde_json::Value>(&ours.bytes).unwrap());
+                assert_eq!(
+                    theirs["json"],
+                    serde_json::from_slice::<serde_json::Value>(&ours.bytes).unwrap()
+                );
             }
         }
     }
@@ -94,5 +101,8 @@ fn the_second_reader_reads_the_same_and_finds_the_same() {
     let edited = read(&python, host.path(), None);
     assert_eq!(edited.status.code(), Some(1));
     let named = String::from_utf8(edited.stderr).unwrap();
-    assert!(named.contains(&format!("{session}: first bad frame 2:")), "{named}");
+    assert!(
+        named.contains(&format!("{session}: first bad frame 2:")),
+        "{named}"
+    );
 }
