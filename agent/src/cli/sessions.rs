@@ -46,7 +46,10 @@ pub fn run(args: &SessionsArgs, records: &Path) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut sessions: Vec<_> = sessions.into_iter().filter(|session| args.wants(session)).collect();
+    let mut sessions: Vec<_> = sessions
+        .into_iter()
+        .filter(|session| args.wants(session))
+        .collect();
     if let Some(last) = args.last {
         sessions.drain(..sessions.len().saturating_sub(last));
     }
@@ -87,8 +90,18 @@ impl SessionsArgs {
 fn table(sessions: &[SessionSummary]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header([
-        "SESSION", "STARTED (UTC)", "LASTED", "STATE", "WORKLOAD", "SERVICE", "COMMANDS", "DENIED", "HELD", "MASKED",
-        "TO CLIENT", "IDENTITY",
+        "SESSION",
+        "STARTED (UTC)",
+        "LASTED",
+        "STATE",
+        "WORKLOAD",
+        "SERVICE",
+        "COMMANDS",
+        "DENIED",
+        "HELD",
+        "MASKED",
+        "TO CLIENT",
+        "IDENTITY",
     ]);
     for session in sessions {
         let (workload, service) = session
@@ -99,7 +112,9 @@ fn table(sessions: &[SessionSummary]) -> Table {
         table.add_row([
             session.session.to_string(),
             session.started.format("%Y-%m-%d %H:%M:%S").to_string(),
-            session.ended.map_or_else(|| "…".to_owned(), |ended| lasted(ended - session.started)),
+            session
+                .ended
+                .map_or_else(|| "…".to_owned(), |ended| lasted(ended - session.started)),
             state(session.state).to_owned(),
             workload.to_owned(),
             service.to_owned(),
@@ -172,7 +187,13 @@ mod tests {
 
     #[test]
     fn numbers_of_bytes_read_well() {
-        for (count, shown) in [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (3 << 30, "3.0 GiB"), (u64::MAX, "16777215.9 TiB")] {
+        for (count, shown) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (3 << 30, "3.0 GiB"),
+            (u64::MAX, "16777215.9 TiB"),
+        ] {
             assert_eq!(bytes(count), shown);
         }
     }

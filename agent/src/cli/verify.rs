@@ -104,13 +104,19 @@ fn print(out: &mut impl Write, report: &Report) -> io::Result<()> {
     for problem in &report.problems {
         writeln!(out, "BAD: {}", sentence(problem))?;
     }
-    let (good, all) = (report.sessions.iter().filter(|session| session.good).count(), report.sessions.len());
+    let (good, all) = (
+        report.sessions.iter().filter(|session| session.good).count(),
+        report.sessions.len(),
+    );
     let host = report.host.as_ref().map_or_else(
         || "no ledger ties them to a host".to_owned(),
         |host| format!("host {host}, ledger of {} entries", report.entries),
     );
     let verdict = if report.is_good() { "GOOD" } else { "BAD" };
-    writeln!(out, "{verdict}: {good} of {all} sessions are as they were recorded ({host})")
+    writeln!(
+        out,
+        "{verdict}: {good} of {all} sessions are as they were recorded ({host})"
+    )
 }
 
 fn sentence(problem: &Problem) -> String {
@@ -118,10 +124,10 @@ fn sentence(problem: &Problem) -> String {
     let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or("bad");
     let mut place = problem.file.display().to_string();
     if let Some(offset) = problem.offset {
-        place.push_str(&format!(", byte {offset}"));
+        place = format!("{place}, byte {offset}");
     }
     if let Some(frame) = problem.frame {
-        place.push_str(&format!(", first bad frame {frame}"));
+        place = format!("{place}, first bad frame {frame}");
     }
     format!("{} [{kind}] ({place})", problem.message)
 }
@@ -152,6 +158,52 @@ mod tests {
             sentence(&problem),
             "the key that signed is not one of the host's [wrong_key] (/records/x.tgr, byte 112, first bad frame 3)"
         );
+    }
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: VerifyArgs,
+    }
+
+    fn exit(records: &Path, words: &[&str]) -> ExitCode {
+        let words = std::iter::once("verify").chain(words.iter().copied());
+        run(&<Line as clap::Parser>::parse_from(words).args, records)
+    }
+
+    #[test]
+    fn the_exit_code_tells_good_from_bad_from_unchecked() {
+        use crate::model::{Direction, FrameKind};
+        use crate::record::{Recorder, RecorderOptions};
+        let records = tempfile::tempdir().unwrap();
+        let recorder = Recorder::open(&RecorderOptions::new(records.path())).unwrap();
+        let session = SessionId::new();
+        let mut record = recorder.begin(session, &serde_json::json!({})).unwrap();
+        record
+            .append(FrameKind::ClientBytes, Direction::ToServer, &[b"select 1"])
+            .unwrap();
+        record.close(&serde_json::json!({})).unwrap();
+        recorder.shutdown().unwrap();
+        let path = recorder.layout().segment(session, 0, true);
+        let (id, identity) = (session.to_string(), recorder.identity());
+        assert_eq!(exit(records.path(), &[]), ExitCode::SUCCESS);
+        assert_eq!(
+            exit(records.path(), &[&id, "--json", "--host", &identity]),
+            ExitCode::SUCCESS
+        );
+        assert_eq!(
+            exit(Path::new("/nowhere"), &[path.to_str().unwrap()]),
+            ExitCode::SUCCESS
+        );
+        assert_eq!(
+            exit(records.path(), &["--host", &"00".repeat(32)]),
+            ExitCode::FAILURE
+        );
+        let other = SessionId::new().to_string();
+        assert_eq!(exit(records.path(), &[&other]), ExitCode::from(2));
+        assert_eq!(exit(Path::new("/nowhere"), &[]), ExitCode::from(2));
+        std::fs::remove_file(path).unwrap();
+        assert_eq!(exit(records.path(), &[]), ExitCode::FAILURE);
     }
 
     #[test]

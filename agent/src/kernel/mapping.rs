@@ -87,7 +87,7 @@ pub fn prepare_directory(directory: &Path) -> Result<(), MappingError> {
     if kind.filesystem_type() == BTRFS_SUPER_MAGIC {
         return set_no_copy_on_write(directory);
     }
-    let refused = match i64::from(kind.filesystem_type().0) {
+    let refused = match kind.filesystem_type().0 {
         ZFS => Some("zfs"),
         BCACHEFS => Some("bcachefs"),
         _ => None,
@@ -181,7 +181,9 @@ impl Appender {
 
     /// Lets readers, and whoever opens the file after this process has died, see all that was written.
     pub fn commit(&mut self) {
-        self.region.committed().store((self.staged as u64).to_le(), Ordering::Release);
+        self.region
+            .committed()
+            .store((self.staged as u64).to_le(), Ordering::Release);
     }
 
     /// Takes back what was written since the last commit.
@@ -293,7 +295,10 @@ impl Region {
 
     #[expect(unsafe_code, reason = "a slice of the mapping")]
     fn load(&self, offset: usize, len: usize) -> &[u8] {
-        assert!(len <= self.len.get().saturating_sub(offset), "a load outside the mapping");
+        assert!(
+            len <= self.len.get().saturating_sub(offset),
+            "a load outside the mapping"
+        );
         // SAFETY: inside the mapping by the assertion, and committed: nobody writes it while a `Committed` is borrowed.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(offset), len) }
     }

@@ -211,7 +211,13 @@ impl Checkpoint {
     }
 
     /// What is signed: where the block stands, what it says, and the chain before it.
-    pub(super) fn message(&self, session: SessionId, segment: u32, header: &BlockHeader, chain: &Chain) -> Vec<u8> {
+    pub(super) fn message(
+        &self,
+        session: SessionId,
+        segment: u32,
+        header: &BlockHeader,
+        chain: &Chain,
+    ) -> Vec<u8> {
         [
             DOMAIN,
             session.0.as_bytes().as_slice(),
@@ -223,15 +229,27 @@ impl Checkpoint {
         .concat()
     }
 
-    pub(super) fn is_signed(&self, session: SessionId, segment: u32, header: &BlockHeader, chain: &Chain) -> bool {
-        is_signed(&self.key, &self.message(session, segment, header, chain), &self.signature)
+    pub(super) fn is_signed(
+        &self,
+        session: SessionId,
+        segment: u32,
+        header: &BlockHeader,
+        chain: &Chain,
+    ) -> bool {
+        is_signed(
+            &self.key,
+            &self.message(session, segment, header, chain),
+            &self.signature,
+        )
     }
 }
 
 /// Whether `signature` is `key`'s over `message`. Strict: no weak keys, one valid signature a message and nonce.
 pub(super) fn is_signed(key: &PublicKey, message: &[u8], signature: &[u8; 64]) -> bool {
-    VerifyingKey::from_bytes(key)
-        .is_ok_and(|key| key.verify_strict(message, &Signature::from_bytes(signature)).is_ok())
+    VerifyingKey::from_bytes(key).is_ok_and(|key| {
+        key.verify_strict(message, &Signature::from_bytes(signature))
+            .is_ok()
+    })
 }
 
 /// The frames of a data block, uncompressed. `None` where it does not hold what its header says.

@@ -12,7 +12,9 @@ use crate::model::SessionId;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RecordError {
     /// No space is left for the record. The session must end.
-    #[error("the disk that holds the records is full ({path}): free space on it, or move the records to a larger one")]
+    #[error(
+        "the disk that holds the records is full ({path}): free space on it, or move the records to a larger one"
+    )]
     DiskFull {
         /// File for which there was no space.
         path: PathBuf,
@@ -43,7 +45,9 @@ pub enum RecordError {
     #[error("the recorder has been shut down")]
     Stopped,
     /// Another agent works in the directory.
-    #[error("{directory} is in use by another agent: stop it, or give this one a records directory of its own")]
+    #[error(
+        "{directory} is in use by another agent: stop it, or give this one a records directory of its own"
+    )]
     InUse {
         /// The records directory.
         directory: PathBuf,
@@ -72,7 +76,9 @@ pub enum RecordError {
 impl RecordError {
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull { path: path.to_owned() },
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull {
+                path: path.to_owned(),
+            },
             _ => Self::Io {
                 action,
                 path: path.to_owned(),

@@ -100,7 +100,26 @@ impl FrameHeader {
         };
         let flags = direction | if self.continued { CONTINUED } else { 0 };
         [
-            l0, l1, l2, l3, c0, c1, c2, c3, t0, t1, t2, t3, t4, t5, t6, t7, self.kind as u8, flags, 0, 0,
+            l0,
+            l1,
+            l2,
+            l3,
+            c0,
+            c1,
+            c2,
+            c3,
+            t0,
+            t1,
+            t2,
+            t3,
+            t4,
+            t5,
+            t6,
+            t7,
+            self.kind as u8,
+            flags,
+            0,
+            0,
         ]
     }
 }
@@ -127,7 +146,9 @@ fn decode_header(mut fields: Fields<'_>) -> Option<(FrameHeader, u32)> {
     let checksum = fields.u32()?;
     let elapsed = fields.u64()?;
     let kind = FrameKind::from_number(fields.u8()?)?;
-    let flags = fields.u8().filter(|flags| flags & !(TO_CLIENT | CONTINUED) == 0)?;
+    let flags = fields
+        .u8()
+        .filter(|flags| flags & !(TO_CLIENT | CONTINUED) == 0)?;
     fields.zero::<2>()?;
     let header = FrameHeader {
         len,

@@ -97,7 +97,10 @@ fn read_one(path: &Path) -> Result<Option<Journal>, RecordError> {
         match file.read_exact_at(&mut frames, DATA as u64) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
-                return Err(RecordError::damaged(path, "it is shorter than what was committed to it"));
+                return Err(RecordError::damaged(
+                    path,
+                    "it is shorter than what was committed to it",
+                ));
             }
             Err(error) => return Err(failed(error)),
         }
@@ -120,7 +123,9 @@ fn read_head(file: &File) -> io::Result<Option<(usize, JournalHeader)>> {
     }
     let size = file.metadata()?.len();
     let mut fields = Fields(&head);
-    let committed = fields.u64().filter(|committed| *committed > 0 && *committed <= size);
+    let committed = fields
+        .u64()
+        .filter(|committed| *committed > 0 && *committed <= size);
     Ok(committed
         .and_then(|committed| usize::try_from(committed).ok())
         .zip(JournalHeader::decode(fields)))

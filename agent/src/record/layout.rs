@@ -152,7 +152,9 @@ fn parse_session(text: &str) -> Option<SessionId> {
 fn list(directory: &Path) -> Result<Vec<PathBuf>, RecordError> {
     let failed = |source| RecordError::io("list", directory, source);
     match fs::read_dir(directory) {
-        Ok(entries) => entries.map(|entry| entry.map(|entry| entry.path()).map_err(failed)).collect(),
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+            .collect(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(error) => Err(failed(error)),
     }
@@ -176,7 +178,13 @@ mod tests {
             };
             assert_eq!(parse_segment(path), Some(expected));
         }
-        for name in ["ledger.tgl", "x.tgr", "0190.tgr", &format!("{session}.0000.tgr"), &format!("{session}.tgr.x")] {
+        for name in [
+            "ledger.tgl",
+            "x.tgr",
+            "0190.tgr",
+            &format!("{session}.0000.tgr"),
+            &format!("{session}.tgr.x"),
+        ] {
             assert_eq!(parse_segment(PathBuf::from(name)), None, "{name}");
         }
     }

@@ -280,7 +280,10 @@ impl Ledger {
                 EntryKind::Mark if open && !over => entered.marks.push(entry),
                 EntryKind::Pruned if over && entered.pruned.is_none() => entered.pruned = Some(entry),
                 _ => {
-                    return Err(format!("it does not fit what stands before it of session {}", entry.session));
+                    return Err(format!(
+                        "it does not fit what stands before it of session {}",
+                        entry.session
+                    ));
                 }
             }
         }

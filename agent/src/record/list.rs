@@ -95,7 +95,9 @@ fn summarize(
         Some(last) if last.sealed => read_end(session, last)?,
         _ => None,
     };
-    let killed = end.as_ref().is_some_and(|(_, close)| close.reason == CloseMeta::KILLED);
+    let killed = end
+        .as_ref()
+        .is_some_and(|(_, close)| close.reason == CloseMeta::KILLED);
     let (ended, counts, sealed) = match end {
         Some((elapsed, close)) if !killed => (Some(elapsed), close, true),
         _ => count(&mut reader)?,
@@ -114,7 +116,9 @@ fn summarize(
         ended: elapsed
             .filter(|_| state != SessionState::Open)
             .map(|elapsed| started + chrono::TimeDelta::nanoseconds(elapsed)),
-        identity: open.as_ref().map_or_else(String::new, |open| one_line(&open.identity)),
+        identity: open
+            .as_ref()
+            .map_or_else(String::new, |open| one_line(&open.identity)),
         open,
         counts,
         stored: files
@@ -140,10 +144,13 @@ fn read_end(session: SessionId, file: &SegmentFile) -> Result<Option<(u64, Close
     let Some((header, raw)) = frames.filter(|_| scan.ended() == Some(BlockKind::SessionEnd)) else {
         return Ok(None);
     };
-    let (seed, mut number, mut rest, mut close) = (Seed::new(session), header.first_frame, raw.as_slice(), None);
+    let (seed, mut number, mut rest, mut close) =
+        (Seed::new(session), header.first_frame, raw.as_slice(), None);
     while let Ok((frame, payload, next)) = split_frame(seed, number, rest) {
         if frame.kind == FrameKind::Close {
-            close = serde_json::from_slice(payload).ok().map(|close| (frame.elapsed, close));
+            close = serde_json::from_slice(payload)
+                .ok()
+                .map(|close| (frame.elapsed, close));
         }
         (number, rest) = (number + 1, next);
     }
@@ -161,14 +168,17 @@ fn count(reader: &mut Reader) -> Result<(Option<u64>, CloseMeta, bool), RecordEr
             FrameKind::ClientBytes => counts.bytes_to_server += frame.bytes.len() as u64,
             FrameKind::ServerBytes => counts.bytes_to_client += frame.bytes.len() as u64,
             FrameKind::Command => counts.commands += 1,
-            FrameKind::Verdict => match serde_json::from_slice(&frame.bytes).map(|meta: VerdictMeta| meta.verdict) {
-                Ok(Verdict::Allow) => counts.allowed += 1,
-                Ok(Verdict::Deny) => counts.denied += 1,
-                Ok(Verdict::Hold) => counts.held += 1,
-                Err(_) => {}
-            },
+            FrameKind::Verdict => {
+                match serde_json::from_slice(&frame.bytes).map(|meta: VerdictMeta| meta.verdict) {
+                    Ok(Verdict::Allow) => counts.allowed += 1,
+                    Ok(Verdict::Deny) => counts.denied += 1,
+                    Ok(Verdict::Hold) => counts.held += 1,
+                    Err(_) => {}
+                }
+            }
             FrameKind::Mask => {
-                counts.masked_values += serde_json::from_slice(&frame.bytes).map_or(0, |meta: MaskMeta| meta.count);
+                counts.masked_values +=
+                    serde_json::from_slice(&frame.bytes).map_or(0, |meta: MaskMeta| meta.count);
             }
             FrameKind::Close => {
                 if let Ok(close) = serde_json::from_slice::<CloseMeta>(&frame.bytes) {
@@ -182,7 +192,10 @@ fn count(reader: &mut Reader) -> Result<(Option<u64>, CloseMeta, bool), RecordEr
 }
 
 fn damaged(session: SessionId, error: &RecordError) -> SessionSummary {
-    let seconds = session.0.get_timestamp().map_or(0, |timestamp| timestamp.to_unix().0);
+    let seconds = session
+        .0
+        .get_timestamp()
+        .map_or(0, |timestamp| timestamp.to_unix().0);
     SessionSummary {
         session,
         state: SessionState::Damaged,

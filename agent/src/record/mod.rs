@@ -12,6 +12,7 @@ mod block;
 mod error;
 mod frame;
 mod journal;
+mod keys;
 mod layout;
 mod ledger;
 mod list;

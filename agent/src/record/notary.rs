@@ -3,29 +3,19 @@
 //! The key ratchets. At each start, and then once an epoch, a new key is made, the old one signs the new one's public
 //! half into the ledger behind marks of all open sessions, and is erased. Whoever steals the key of an epoch can
 //! sign in its name from then on, but cannot rewrite what stands before its begin.
-//!
-//! Limit: erasing overwrites the key's file before removing it. Flash translation, snapshots and backups of the
-//! directory may keep an old copy; do not back `keys/` up.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::{Signer, SigningKey};
-use zeroize::Zeroizing;
 
 use super::block::{BlockHeader, Chain, Checkpoint, PublicKey};
 use super::layout::Layout;
-use super::ledger::{Check, Entry, EntryKind, LEDGER_HEADER, ENTRY, Ledger, LedgerHeader};
-use super::wire::{Fields, join};
-use super::{RecordError, now};
+use super::ledger::{Check, ENTRY, Entry, EntryKind, LEDGER_HEADER, Ledger, LedgerHeader};
+use super::{RecordError, keys, now};
 use crate::model::SessionId;
-
-const KEY_MAGIC: &[u8; 8] = b"TGEPOCH1";
-const KEY_FILE: usize = 48;
 
 /// The signing key, and the ledger open for writing.
 #[derive(Debug)]
@@ -38,6 +28,8 @@ pub(super) struct Notary {
     epoch: u32,
     key: SigningKey,
     since: Instant,
+    /// The key that signs is still in the place of the next one.
+    unsettled: bool,
     lifetime: Duration,
     /// Whether each entry is put on stable storage before it counts.
     durable: bool,
@@ -51,7 +43,11 @@ impl Notary {
     /// # Errors
     /// The ledger is damaged, or the key is not the one that the ledger ends with: both mean that the directory was
     /// tampered with or restored in part, and nothing may be added to it.
-    pub(super) fn open(layout: &Layout, lifetime: Duration, durable: bool) -> Result<(Self, Ledger), RecordError> {
+    pub(super) fn open(
+        layout: &Layout,
+        lifetime: Duration,
+        durable: bool,
+    ) -> Result<(Self, Ledger), RecordError> {
         let path = layout.ledger();
         let (ledger, key) = match Ledger::read(&path, Check::Ends)? {
             Some(ledger) => {
@@ -76,6 +72,7 @@ impl Notary {
             epoch: ledger.epoch(),
             key,
             since: Instant::now(),
+            unsettled: false,
             lifetime,
             durable,
             open: ledger
@@ -108,7 +105,13 @@ impl Notary {
     }
 
     /// Signs a block of a session: where it stands, and the chain before it.
-    pub(super) fn sign(&self, session: SessionId, segment: u32, header: &BlockHeader, chain: &Chain) -> Checkpoint {
+    pub(super) fn sign(
+        &self,
+        session: SessionId,
+        segment: u32,
+        header: &BlockHeader,
+        chain: &Chain,
+    ) -> Checkpoint {
         let mut checkpoint = Checkpoint {
             epoch: self.epoch,
             time: now(),
@@ -148,35 +151,51 @@ impl Notary {
     /// Changes the key when its time has come.
     pub(super) fn roll_if_due(&mut self) -> Result<(), RecordError> {
         if self.since.elapsed() >= self.lifetime {
-            self.roll()?;
+            self.roll()
+        } else {
+            self.settle()
         }
-        Ok(())
     }
 
-    /// Changes the key and erases the old one.
+    /// Changes the key and erases the old one. Can be repeated after a failure.
     pub(super) fn roll(&mut self) -> Result<(), RecordError> {
+        self.settle()?;
         let marks: Vec<_> = self
             .open
-            .iter_mut()
-            .filter_map(|(session, mark)| Some((*session, mark.take()?)))
+            .iter()
+            .filter_map(|(session, mark)| Some((*session, (*mark)?)))
             .collect();
         for (session, (number, chain)) in marks {
             self.enter(EntryKind::Mark, session, chain, number, false)?;
         }
-        let next = new_key();
+        let next = keys::generate();
         let epoch = self.epoch + 1;
-        write_key(&self.layout.next_signing_key(), epoch, &next)?;
+        keys::write(&self.layout.next_signing_key(), epoch, &next)?;
         let public = next.verifying_key().to_bytes();
-        self.enter(EntryKind::Rollover, SessionId(uuid::Uuid::nil()), public, epoch.into(), false)?;
-        let ledger = self.layout.ledger();
-        self.file
-            .sync_data()
-            .map_err(|error| RecordError::io("write to stable storage", &ledger, error))?;
-        // The old key wipes its memory when it is dropped.
+        let none = SessionId(uuid::Uuid::nil());
+        self.enter(EntryKind::Rollover, none, public, epoch.into(), false)?;
+        // From the entry on nothing else is valid, whatever fails behind it. The old key wipes its memory as it goes.
         self.key = next;
         self.epoch = epoch;
         self.since = Instant::now();
-        replace_key(&self.layout)
+        self.unsettled = true;
+        for mark in self.open.values_mut() {
+            *mark = None;
+        }
+        self.settle()
+    }
+
+    /// Puts the key that signs in the place of the old one, where that is still to be done.
+    fn settle(&mut self) -> Result<(), RecordError> {
+        if self.unsettled {
+            let ledger = self.layout.ledger();
+            self.file
+                .sync_data()
+                .map_err(|error| RecordError::io("write to stable storage", &ledger, error))?;
+            keys::replace(&self.layout)?;
+            self.unsettled = false;
+        }
+        Ok(())
     }
 
     fn enter(
@@ -200,9 +219,16 @@ impl Notary {
         };
         entry.signature = self.key.sign(&entry.message(&self.chain)).to_bytes();
         let path = self.layout.ledger();
-        let written = self.file.write_all_at(&entry.encode(), self.len()).and_then(|()| {
-            if self.durable { self.file.sync_data() } else { Ok(()) }
-        });
+        let written = self
+            .file
+            .write_all_at(&entry.encode(), self.len())
+            .and_then(|()| {
+                if self.durable {
+                    self.file.sync_data()
+                } else {
+                    Ok(())
+                }
+            });
         if let Err(error) = written {
             // Half an entry must not stay; if it does, the next start cuts it off.
             let _ = self.cut();
@@ -243,18 +269,18 @@ fn first_start(layout: &Layout) -> Result<(Ledger, SigningKey), RecordError> {
             .map_err(|error| RecordError::io("create", keys, error))?;
     }
     // A start that died between the two leaves a key of epoch 0 that nothing was signed with.
-    erase(&path)?;
-    let key = new_key();
-    write_key(&path, 0, &key)?;
+    keys::erase(&path)?;
+    let key = keys::generate();
+    keys::write(&path, 0, &key)?;
     let header = LedgerHeader {
         created: now(),
         host: key.verifying_key().to_bytes(),
     };
     let path = layout.ledger();
     let temporary = path.with_extension("tgl.new");
-    write_whole(&temporary, &header.encode(), 0o600)?;
+    keys::write_whole(&temporary, &header.encode(), 0o600)?;
     fs::rename(&temporary, &path).map_err(|error| RecordError::io("create", &path, error))?;
-    sync_directory(layout.directory())?;
+    keys::sync_directory(layout.directory())?;
     Ok((Ledger::new(&path, header), key))
 }
 
@@ -265,12 +291,12 @@ fn current_key(layout: &Layout, ledger: &Ledger) -> Result<SigningKey, RecordErr
             .filter(|(epoch, key)| *epoch == ledger.epoch() && key.verifying_key().to_bytes() == ledger.key())
             .map(|(_, key)| key)
     };
-    if let Some(key) = fits(read_key(&layout.signing_key())?) {
-        erase(&layout.next_signing_key())?;
+    if let Some(key) = fits(keys::read(&layout.signing_key())?) {
+        keys::erase(&layout.next_signing_key())?;
         return Ok(key);
     }
-    if let Some(key) = fits(read_key(&layout.next_signing_key())?) {
-        replace_key(layout)?;
+    if let Some(key) = fits(keys::read(&layout.next_signing_key())?) {
+        keys::replace(layout)?;
         return Ok(key);
     }
     Err(RecordError::Keys(format!(
@@ -279,77 +305,4 @@ fn current_key(layout: &Layout, ledger: &Ledger) -> Result<SigningKey, RecordErr
         layout.signing_key().display(),
         ledger.epoch()
     )))
-}
-
-fn new_key() -> SigningKey {
-    let mut seed = Zeroizing::new([0; 32]);
-    rand::RngCore::fill_bytes(&mut rand::rng(), seed.as_mut_slice());
-    SigningKey::from_bytes(&seed)
-}
-
-fn write_key(path: &Path, epoch: u32, key: &SigningKey) -> Result<(), RecordError> {
-    erase(path)?;
-    let bytes: Zeroizing<[u8; KEY_FILE]> =
-        Zeroizing::new(join(&[KEY_MAGIC, &epoch.to_le_bytes(), &[0; 4], key.as_bytes()]));
-    write_whole(path, bytes.as_slice(), 0o600)
-}
-
-fn read_key(path: &Path) -> Result<Option<(u32, SigningKey)>, RecordError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => Zeroizing::new(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(RecordError::io("read", path, error)),
-    };
-    let mut fields = Fields(&bytes);
-    let decoded = (|| {
-        (fields.array()? == *KEY_MAGIC).then_some(())?;
-        let epoch = fields.u32()?;
-        fields.zero::<4>()?;
-        let seed = Zeroizing::new(fields.array()?);
-        fields.end()?;
-        Some((epoch, SigningKey::from_bytes(&seed)))
-    })();
-    Ok(decoded)
-}
-
-/// Puts the next key in the place of the old one, which is overwritten first.
-fn replace_key(layout: &Layout) -> Result<(), RecordError> {
-    let (path, next) = (layout.signing_key(), layout.next_signing_key());
-    erase(&path)?;
-    fs::rename(&next, &path).map_err(|error| RecordError::io("replace", &path, error))?;
-    path.parent().map_or(Ok(()), sync_directory)
-}
-
-/// Overwrites and removes a key; nothing happens where there is none.
-fn erase(path: &Path) -> Result<(), RecordError> {
-    let erased = File::options().write(true).open(path).and_then(|mut file| {
-        file.write_all(&[0; KEY_FILE])?;
-        file.sync_data()?;
-        fs::remove_file(path)
-    });
-    match erased {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(|error| RecordError::io("erase", path, error)),
-    }
-}
-
-fn write_whole(path: &Path, bytes: &[u8], mode: u32) -> Result<(), RecordError> {
-    File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(mode)
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(bytes)?;
-            file.sync_data()
-        })
-        .map_err(|error| RecordError::io("write", path, error))
-}
-
-/// Puts a directory's names on stable storage.
-pub(super) fn sync_directory(path: &Path) -> Result<(), RecordError> {
-    File::open(path)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|error| RecordError::io("write to stable storage", path, error))
 }

@@ -45,8 +45,18 @@ pub struct Reader {
     number: u64,
     /// A frame that was read too far.
     ahead: Option<Frame>,
-    sealed: bool,
+    stage: Stage,
     over: bool,
+}
+
+/// How far a reader has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Segments,
+    /// The segments were read to where they ended then; blocks that were added meanwhile are in the journal too.
+    Journal,
+    /// Behind the session's seal.
+    Sealed,
 }
 
 impl Reader {
@@ -77,7 +87,7 @@ impl Reader {
             block: Bytes::new(),
             number: 0,
             ahead: None,
-            sealed: false,
+            stage: Stage::Segments,
             over: false,
             layout,
         };
@@ -103,7 +113,7 @@ impl Reader {
     /// Whether the end that was reached is the session's seal. `false` before the end, and where the record was
     /// still open: more frames may come.
     pub fn is_sealed(&self) -> bool {
-        self.sealed
+        self.stage == Stage::Sealed
     }
 
     /// The next frame, as it was written.
@@ -168,13 +178,15 @@ impl Reader {
     /// Puts the next frames into `block`. `false`: there are none.
     fn next_block(&mut self) -> Result<bool, RecordError> {
         loop {
-            if self.sealed {
+            if self.stage == Stage::Sealed {
                 return Ok(false);
             }
-            if self.scan.is_none() && !self.open_segment()? {
+            if self.stage == Stage::Journal || self.scan.is_none() && !self.open_segment()? {
                 return self.next_journal();
             }
-            let Some(scan) = &mut self.scan else { return Ok(false) };
+            let Some(scan) = &mut self.scan else {
+                return Ok(false);
+            };
             match scan.next()? {
                 Next::Block(block) => {
                     if !block.intact && !self.unchained {
@@ -190,7 +202,9 @@ impl Reader {
                             }
                             let raw = unpack(&block.header, block.stored);
                             let Some(raw) = raw else {
-                                return Err(self.damaged(format!("the block at byte {} is damaged", block.offset)));
+                                return Err(
+                                    self.damaged(format!("the block at byte {} is damaged", block.offset))
+                                );
                             };
                             self.block = raw.into();
                             return Ok(true);
@@ -201,20 +215,24 @@ impl Reader {
                             self.segment += 1;
                             self.scan = None;
                         }
-                        BlockKind::SessionEnd => self.sealed = true,
+                        BlockKind::SessionEnd => self.stage = Stage::Sealed,
                     }
                 }
                 Next::Malformed => {
                     let offset = scan.offset();
                     return Err(self.damaged(format!("there is no block at byte {offset}")));
                 }
-                Next::End { .. } | Next::Torn if self.sealed_name => return Err(self.damaged("it is cut".to_owned())),
+                Next::End { .. } | Next::Torn if self.sealed_name => {
+                    return Err(self.damaged("it is cut".to_owned()));
+                }
                 Next::End { .. } | Next::Torn => return self.next_journal(),
             }
         }
     }
 
     fn next_journal(&mut self) -> Result<bool, RecordError> {
+        self.stage = Stage::Journal;
+        self.scan = None;
         while let Some(journal) = self.journals.pop_front() {
             let mut at = journal.header.first_frame;
             let first_wanted = self.number;
@@ -237,7 +255,6 @@ impl Reader {
                 return Ok(true);
             }
         }
-        self.scan = None;
         Ok(false)
     }
 
@@ -258,7 +275,9 @@ impl Reader {
                 Err(error) => return Err(error),
             }
         }
-        let Some((mut scan, sealed)) = found else { return Ok(false) };
+        let Some((mut scan, sealed)) = found else {
+            return Ok(false);
+        };
         let header = *scan.header();
         let follows = header.session == self.session
             && header.segment == self.segment

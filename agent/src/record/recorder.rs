@@ -63,7 +63,7 @@ impl RecorderOptions {
             flush_after: Duration::from_secs(1),
             sign_after: Duration::from_secs(5),
             sign_blocks: 64,
-            key_lifetime: Duration::from_secs(3600),
+            key_lifetime: Duration::from_hours(1),
             writers: (cores / 4).clamp(1, 8),
         }
     }
@@ -274,10 +274,12 @@ impl std::fmt::Debug for Recorder {
 
 fn start_writer(desk: &Arc<Desk>, number: usize) -> Result<Writer, RecordError> {
     let (sessions, receiver) = sync_channel(256);
-    let thread = std::thread::Builder::new().name(format!("record-{number}")).spawn({
-        let desk = Arc::clone(desk);
-        move || run(&desk, &receiver, number == 0)
-    });
+    let thread = std::thread::Builder::new()
+        .name(format!("record-{number}"))
+        .spawn({
+            let desk = Arc::clone(desk);
+            move || run(&desk, &receiver, number == 0)
+        });
     let thread =
         thread.map_err(|error| RecordError::io("start a writer for", desk.layout.directory(), error))?;
     Ok(Writer { sessions, thread })
@@ -312,5 +314,6 @@ fn lock(layout: &Layout) -> Result<File, RecordError> {
 
 /// Whether an agent works in the directory now.
 pub(super) fn is_alive(layout: &Layout) -> bool {
-    File::open(layout.lock()).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    File::open(layout.lock())
+        .is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }

@@ -80,7 +80,9 @@ fn recover_one(
     }
     let left = collect(terms.session, sealer.frames(), &journals);
     if !known && sealer.frames() == 0 {
-        notary.lock().opened(terms.session, *blake3::hash(&left.open).as_bytes())?;
+        notary
+            .lock()
+            .opened(terms.session, *blake3::hash(&left.open).as_bytes())?;
     }
     for (raw, frames) in left.blocks {
         sealer.write(packer, notary, &raw, frames)?;
@@ -93,7 +95,10 @@ fn recover_one(
         frames: 0,
     };
     if let Some(reason) = left.gap {
-        last.add(FrameKind::Gap, &serde_json::json!(GapMeta { reason, bytes: None }));
+        last.add(
+            FrameKind::Gap,
+            &serde_json::json!(GapMeta { reason, bytes: None }),
+        );
     }
     if !left.closed {
         let close = CloseMeta {
@@ -141,7 +146,9 @@ fn collect(session: SessionId, sealed: u64, journals: &[Journal]) -> Left {
         let (mut block, mut frames) = (Vec::new(), 0);
         while !bytes.is_empty() {
             let Ok((header, payload, rest)) = split_frame(seed, at, bytes) else {
-                left.gap = Some(format!("frame {at} and what followed it were damaged in the journal"));
+                left.gap = Some(format!(
+                    "frame {at} and what followed it were damaged in the journal"
+                ));
                 break;
             };
             let len = bytes.len() - rest.len();

@@ -5,7 +5,9 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use super::RecordError;
-use super::block::{BLOCK_HEADER, BlockHeader, BlockKind, Chain, HASH, SEGMENT_HEADER, SegmentHeader, extend};
+use super::block::{
+    BLOCK_HEADER, BlockHeader, BlockKind, Chain, HASH, SEGMENT_HEADER, SegmentHeader, extend,
+};
 
 /// A segment that is being read.
 pub(super) struct Scan {
@@ -38,7 +40,9 @@ pub(super) struct Block {
 pub(super) enum Next {
     Block(Block),
     /// The file ends where a block could begin. `true`: after a seal.
-    End { sealed: bool },
+    End {
+        sealed: bool,
+    },
     /// The file ends inside a block, or bytes stand behind the seal.
     Torn,
     /// What stands there is not a block.
@@ -146,7 +150,9 @@ impl Scan {
         while self.ended.is_none() {
             let mut head = [0; BLOCK_HEADER];
             let read = fill(&mut self.file, &mut head).map_err(failed)?;
-            let header = (read == BLOCK_HEADER).then(|| BlockHeader::decode(&head)).flatten();
+            let header = (read == BLOCK_HEADER)
+                .then(|| BlockHeader::decode(&head))
+                .flatten();
             let skipped = header.filter(|header| {
                 matches!(header.kind, BlockKind::Data | BlockKind::Checkpoint)
                     && header.first_frame.saturating_add(header.frames.into()) <= frame

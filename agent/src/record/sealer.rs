@@ -12,11 +12,12 @@ use parking_lot::Mutex;
 
 use super::RecordError;
 use super::block::{
-    BLOCK_BYTES, BLOCK_HEADER, BlockHeader, BlockKind, Chain, Codec, HASH, LONGEST, PublicKey, SEGMENT_HEADER, SIGNED,
-    SegmentHeader, extend,
+    BLOCK_BYTES, BLOCK_HEADER, BlockHeader, BlockKind, Chain, Codec, HASH, LONGEST, PublicKey,
+    SEGMENT_HEADER, SIGNED, SegmentHeader, extend,
 };
+use super::keys::sync_directory;
 use super::layout::Layout;
-use super::notary::{Notary, sync_directory};
+use super::notary::Notary;
 use super::scan::{Next, Scan};
 use crate::model::SessionId;
 
@@ -112,7 +113,8 @@ impl Sealer {
             if sealer.finished || sealer.file.is_some() || file.segment != sealer.segment {
                 return Err(damaged("it is not the next segment of its session"));
             }
-            let length = fs::metadata(&file.path).map_err(|error| RecordError::io("read", &file.path, error))?;
+            let length =
+                fs::metadata(&file.path).map_err(|error| RecordError::io("read", &file.path, error))?;
             if !file.sealed && length.len() < SEGMENT_HEADER as u64 {
                 // The kill came before the first block.
                 fs::remove_file(&file.path).map_err(|error| RecordError::io("remove", &file.path, error))?;
@@ -122,7 +124,10 @@ impl Sealer {
                 return Err(damaged("it went away"));
             };
             let header = *scan.header();
-            if header.session != terms.session || header.segment != file.segment || header.before != sealer.chain {
+            if header.session != terms.session
+                || header.segment != file.segment
+                || header.before != sealer.chain
+            {
                 return Err(damaged("its header is that of another session or segment"));
             }
             terms.started = header.started;
@@ -252,7 +257,9 @@ impl Sealer {
             .sign(self.terms.session, self.segment, &header, &self.chain);
         self.append(&header, &checkpoint.encode())?;
         self.unsigned = 0;
-        notary.lock().covered(self.terms.session, header.number, self.chain);
+        notary
+            .lock()
+            .covered(self.terms.session, header.number, self.chain);
         Ok(())
     }
 
@@ -265,10 +272,12 @@ impl Sealer {
         frames: u32,
     ) -> Result<BlockHeader, RecordError> {
         let length = |len: usize| {
-            u32::try_from(len)
-                .ok()
-                .filter(|_| len <= LONGEST)
-                .ok_or_else(|| RecordError::damaged(self.layout.directory(), "a block is longer than its format allows"))
+            u32::try_from(len).ok().filter(|_| len <= LONGEST).ok_or_else(|| {
+                RecordError::damaged(
+                    self.layout.directory(),
+                    "a block is longer than its format allows",
+                )
+            })
         };
         Ok(BlockHeader {
             kind,
@@ -286,7 +295,11 @@ impl Sealer {
         let head = header.encode();
         let chain = extend(&self.chain, &head, stored);
         let at = self.len;
-        let bytes = [(0, head.as_slice()), (BLOCK_HEADER, stored), (BLOCK_HEADER + stored.len(), &chain)];
+        let bytes = [
+            (0, head.as_slice()),
+            (BLOCK_HEADER, stored),
+            (BLOCK_HEADER + stored.len(), &chain),
+        ];
         let Some((file, path)) = &self.file else {
             return Err(RecordError::Stopped);
         };
@@ -328,6 +341,9 @@ impl Sealer {
                 Ok(file)
             })
             .map_err(|error| RecordError::io("create", &path, error))?;
+        if self.terms.durable {
+            sync_directory(self.layout.directory())?;
+        }
         self.len = SEGMENT_HEADER as u64;
         self.chain = header.chain();
         self.file = Some((file, path));

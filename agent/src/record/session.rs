@@ -14,6 +14,7 @@ use ringbuf::traits::{Observer, Producer};
 
 use super::frame::{FRAME_HEADER, FrameHeader, MAX_PAYLOAD, Run, Seed};
 use super::journal::JournalHeader;
+use super::keys::sync_directory;
 use super::layout::Layout;
 use super::{Durability, RecordError};
 use crate::kernel::mapping::{Appender, Blank, Committed};
@@ -148,6 +149,9 @@ impl SessionRecord {
         writer: Thread,
     ) -> Result<(Self, Begun), RecordError> {
         let blank = Blank::create(&layout.journal(session, 0), FIRST_JOURNAL)?;
+        if durability == Durability::Host {
+            sync_directory(&layout.journals())?;
+        }
         let journal = JournalHeader {
             session,
             sequence: 0,
@@ -195,7 +199,12 @@ impl SessionRecord {
     /// The frame is not recorded, and must not be forwarded. Nothing can be recorded from then on, but
     /// [`FrameKind::Error`] and [`FrameKind::Close`], for which some room is kept, and [`FrameKind::Gap`], which
     /// states what is missing and lets the record go on.
-    pub fn append(&mut self, kind: FrameKind, direction: Direction, parts: &[&[u8]]) -> Result<(), RecordError> {
+    pub fn append(
+        &mut self,
+        kind: FrameKind,
+        direction: Direction,
+        parts: &[&[u8]],
+    ) -> Result<(), RecordError> {
         let last_words = matches!(kind, FrameKind::Error | FrameKind::Gap | FrameKind::Close);
         if !last_words {
             if self.broken {
@@ -214,7 +223,8 @@ impl SessionRecord {
                 direction,
                 continued: rest.len() > 0,
             };
-            self.put(&header, &payload, last_words).inspect_err(|_| self.broken = true)?;
+            self.put(&header, &payload, last_words)
+                .inspect_err(|_| self.broken = true)?;
             if rest.len() == 0 {
                 break;
             }
@@ -246,7 +256,11 @@ impl SessionRecord {
                 return Err(RecordError::Stalled { waited: PATIENCE });
             }
             // The writer signals after it made room; the time-out covers a signal that came before the wait.
-            let _ = tokio::time::timeout(left.min(Duration::from_millis(100)), self.shared.notify.notified()).await;
+            let _ = tokio::time::timeout(
+                left.min(Duration::from_millis(100)),
+                self.shared.notify.notified(),
+            )
+            .await;
         }
     }
 
@@ -266,7 +280,9 @@ impl SessionRecord {
         let whole = self.appender.write(&head) && payload.clone().all(|piece| self.appender.write(piece));
         if !whole {
             self.appender.roll_back();
-            return Err(RecordError::Stalled { waited: Duration::ZERO });
+            return Err(RecordError::Stalled {
+                waited: Duration::ZERO,
+            });
         }
         self.appender.commit();
         self.frames += 1;
@@ -283,7 +299,9 @@ impl SessionRecord {
     fn make_room(&mut self, len: usize, last_words: bool) -> Result<(), RecordError> {
         if self.ring.vacant_len() < 2 {
             let (shared, ring) = (&self.shared, &self.ring);
-            shared.wait(&self.writer, last_words, |_| (ring.vacant_len() >= 2).then_some(()))?;
+            shared.wait(&self.writer, last_words, |_| {
+                (ring.vacant_len() >= 2).then_some(())
+            })?;
         }
         if self.appender.vacant() >= len {
             return Ok(());
@@ -299,6 +317,9 @@ impl SessionRecord {
             Slot::New(number) => {
                 let path = self.layout.journal(self.journal.session, number);
                 let blank = Blank::create(&path, NEXT_JOURNAL)?;
+                if self.durability == Durability::Host {
+                    sync_directory(&self.layout.journals())?;
+                }
                 self.shared.room.lock().slots += 1;
                 blank
             }
@@ -310,7 +331,9 @@ impl SessionRecord {
         };
         let (appender, committed) = blank.start(&next.encode());
         if appender.vacant() < len {
-            return Err(RecordError::Stalled { waited: Duration::ZERO });
+            return Err(RecordError::Stalled {
+                waited: Duration::ZERO,
+            });
         }
         self.journal = next;
         // Dropped before the writer is told, which waits for this half to be gone before it uses the file again.
@@ -320,9 +343,9 @@ impl SessionRecord {
 
     /// Room in the ring was made before.
     fn tell(&mut self, descriptor: Descriptor) -> Result<(), RecordError> {
-        self.ring
-            .try_push(descriptor)
-            .map_err(|_| RecordError::Stalled { waited: Duration::ZERO })
+        self.ring.try_push(descriptor).map_err(|_| RecordError::Stalled {
+            waited: Duration::ZERO,
+        })
     }
 
     fn has_room(&self) -> bool {

@@ -3,6 +3,7 @@
 //! A record is tied to its host by the ledger beside it; a segment alone is only checked in itself. Removal of the
 //! ledger's end together with the sessions it names is found against a shipped copy of the ledger alone.
 
+mod block;
 mod session;
 
 use std::collections::BTreeSet;
@@ -105,7 +106,13 @@ impl Report {
         self.problems.is_empty()
     }
 
-    fn ledger_problem(&mut self, kind: ProblemKind, file: &Path, offset: Option<u64>, message: impl Into<String>) {
+    fn ledger_problem(
+        &mut self,
+        kind: ProblemKind,
+        file: &Path,
+        offset: Option<u64>,
+        message: impl Into<String>,
+    ) {
         self.problems.push(Problem {
             kind,
             session: None,
@@ -183,7 +190,12 @@ fn sessions(layout: &Layout) -> Result<BTreeSet<SessionId>, RecordError> {
     Ok(journals.chain(segments).collect())
 }
 
-fn without_ledger(report: &mut Report, layout: &Layout, options: &VerifyOptions, present: &BTreeSet<SessionId>) {
+fn without_ledger(
+    report: &mut Report,
+    layout: &Layout,
+    options: &VerifyOptions,
+    present: &BTreeSet<SessionId>,
+) {
     let path = layout.ledger();
     if options.host.is_some() || options.against.is_some() {
         report.ledger_problem(
@@ -231,7 +243,11 @@ fn check_ledger(
     if let Some(against) = &options.against {
         let shipped = read_shipped(against)?;
         let local = std::fs::read(path).map_err(|error| RecordError::io("read", path, error))?;
-        let same = local.iter().zip(&shipped).take_while(|(here, there)| here == there).count();
+        let same = local
+            .iter()
+            .zip(&shipped)
+            .take_while(|(here, there)| here == there)
+            .count();
         if same < shipped.len() {
             let entry = same.saturating_sub(LEDGER_HEADER) / ENTRY;
             let message = if same == local.len() {

@@ -12,12 +12,12 @@ use parking_lot::Mutex;
 use ringbuf::HeapCons;
 use ringbuf::traits::Consumer;
 
+use super::RecordError;
 use super::block::BLOCK_BYTES;
 use super::layout::Layout;
 use super::notary::Notary;
 use super::sealer::{Packer, Sealer};
 use super::session::{Begun, Descriptor, Shared};
-use super::RecordError;
 use crate::kernel::mapping::Committed;
 use crate::model::SessionId;
 
@@ -102,9 +102,7 @@ pub(super) fn run(desk: &Desk, sessions: &Receiver<Live>, first: bool) {
             }
             return;
         }
-        if first
-            && let Err(error) = desk.notary.lock().roll_if_due()
-        {
+        if first && let Err(error) = desk.notary.lock().roll_if_due() {
             tracing::warn!(%error, "the signing key could not be changed; it will be tried again");
         }
         match live.is_empty() {
@@ -214,7 +212,9 @@ impl Live {
     fn use_again(&self, sealed: Committed) {
         match sealed.recycle() {
             Ok(blank) => self.shared.give_back(blank),
-            Err(_) => tracing::error!(session = %self.session, "a journal that was left is still being written"),
+            Err(_) => {
+                tracing::error!(session = %self.session, "a journal that was left is still being written");
+            }
         }
     }
 

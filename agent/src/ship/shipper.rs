@@ -39,7 +39,7 @@ impl Default for ShipOptions {
         Self {
             poll: Duration::from_secs(10),
             first_retry: Duration::from_secs(1),
-            longest_retry: Duration::from_secs(120),
+            longest_retry: Duration::from_mins(2),
             grace: Duration::from_secs(5),
             spool_bytes: None,
         }
@@ -150,15 +150,26 @@ impl Shipper {
         let length = fs::metadata(&segment.path)
             .map_err(|error| failed("read", &segment.path, error))?
             .len();
-        let name = segment.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let mark = self.upload(&segment.path, 0, length, &format!("records/{name}")).await?;
+        let name = segment
+            .path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let mark = self
+            .upload(&segment.path, 0, length, &format!("records/{name}"))
+            .await?;
         self.spool.set_mark(&segment.path, &mark)
     }
 
     async fn ship_ledger(&self) -> Result<(), ShipError> {
         let path = self.spool.ledger();
-        let length = fs::metadata(&path).map_err(|error| failed("read", &path, error))?.len();
-        let (from, to) = (self.spool.mark(&path)?.map_or(0, |mark| mark.size), whole_entries(length));
+        let length = fs::metadata(&path)
+            .map_err(|error| failed("read", &path, error))?
+            .len();
+        let (from, to) = (
+            self.spool.mark(&path)?.map_or(0, |mark| mark.size),
+            whole_entries(length),
+        );
         if to < from {
             return Err(ShipError::Short {
                 object: path.display().to_string(),
@@ -169,7 +180,9 @@ impl Shipper {
         if to == from {
             return Ok(());
         }
-        let mark = self.upload(&path, from, to, &format!("ledger/{from:020}.tgl")).await?;
+        let mark = self
+            .upload(&path, from, to, &format!("ledger/{from:020}.tgl"))
+            .await?;
         self.spool.set_mark(&path, &Mark { size: to, ..mark })
     }
 
@@ -222,7 +235,9 @@ impl Shipper {
 
     /// Removes sessions that were shipped until the spool is in its bound. The ledger says so, before it is done.
     fn prune(&self) -> Result<(), ShipError> {
-        let Some(limit) = self.options.spool_bytes else { return Ok(()) };
+        let Some(limit) = self.options.spool_bytes else {
+            return Ok(());
+        };
         let mut sessions: BTreeMap<SessionId, Vec<SegmentFile>> = BTreeMap::new();
         let mut total = 0;
         for file in self.recorder.layout().segments()? {
@@ -249,7 +264,9 @@ impl Shipper {
             return Ok(0);
         };
         let bytes = fs::read(&last.path).map_err(|error| failed("read", &last.path, error))?;
-        let Some((_, hash)) = bytes.split_last_chunk::<32>() else { return Ok(0) };
+        let Some((_, hash)) = bytes.split_last_chunk::<32>() else {
+            return Ok(0);
+        };
         if !self.recorder.pruned(session, *hash)? {
             return Ok(0);
         }

@@ -71,7 +71,8 @@ impl ShipTarget {
         if bucket.is_empty() {
             return Err(refused("it names no bucket".to_owned()));
         }
-        let prefix = ObjectPath::parse(prefix.trim_end_matches('/')).map_err(|error| refused(error.to_string()))?;
+        let prefix =
+            ObjectPath::parse(prefix.trim_end_matches('/')).map_err(|error| refused(error.to_string()))?;
         let store = s3.store(bucket).map_err(refused)?;
         Ok(Self {
             url: url.to_owned(),
@@ -91,7 +92,7 @@ impl ShipTarget {
 
     /// The object for `name`, whose parts are separated by slashes.
     pub(super) fn object(&self, name: &str) -> ObjectPath {
-        name.split('/').fold(self.prefix.clone(), |path, part| path.join(part))
+        name.split('/').fold(self.prefix.clone(), ObjectPath::join)
     }
 }
 
@@ -107,7 +108,9 @@ impl S3Options {
             .with_region(self.region.as_deref().unwrap_or("us-east-1"));
         if let Some(endpoint) = &self.endpoint {
             if endpoint.starts_with("http://") && !self.allow_http {
-                return Err(format!("the endpoint {endpoint} is plain HTTP, and `allow_http` is not set"));
+                return Err(format!(
+                    "the endpoint {endpoint} is plain HTTP, and `allow_http` is not set"
+                ));
             }
             builder = builder.with_endpoint(endpoint);
         }
@@ -158,6 +161,9 @@ mod tests {
     #[test]
     fn names_go_under_the_prefix() {
         let target = ShipTarget::parse("s3://bucket/hosts/build-7/", &S3Options::default()).unwrap();
-        assert_eq!(target.object("ledger/0.tgl").as_ref(), "hosts/build-7/ledger/0.tgl");
+        assert_eq!(
+            target.object("ledger/0.tgl").as_ref(),
+            "hosts/build-7/ledger/0.tgl"
+        );
     }
 }

@@ -48,17 +48,23 @@ async fn what_is_sealed_is_shipped_once_and_the_ledger_grows_in_parts() {
     let first = record(&recorder);
     ready(&recorder, first);
     shipper.ship().await.unwrap();
-    let shipped = store.path().join("records").join(format!("{first}.tgr"));
-    let bytes = fs::read(&shipped).unwrap();
+    let copy = store.path().join("records").join(format!("{first}.tgr"));
+    let bytes = fs::read(&copy).unwrap();
     assert!(bytes == fs::read(recorder.layout().segment(first, 0, true)).unwrap());
     // A mark is what keeps it from being shipped again, also after a restart.
-    fs::remove_file(&shipped).unwrap();
+    fs::remove_file(&copy).unwrap();
     let second = record(&recorder);
     ready(&recorder, second);
     let shipper = Shipper::new(directory(store.path()), recorder.clone(), options());
     shipper.ship().await.unwrap();
-    assert!(!shipped.exists());
-    assert!(store.path().join("records").join(format!("{second}.tgr")).exists());
+    assert!(!copy.exists());
+    assert!(
+        store
+            .path()
+            .join("records")
+            .join(format!("{second}.tgr"))
+            .exists()
+    );
     assert_eq!(shipper.backlog().borrow().bytes, 0);
 
     let parts = store.path().join("ledger");
@@ -69,11 +75,14 @@ async fn what_is_sealed_is_shipped_once_and_the_ledger_grows_in_parts() {
     };
     assert!(verify(records.path(), &against).unwrap().is_good());
     // The copy alone is enough to check what was shipped.
-    let mut names: Vec<_> = fs::read_dir(&parts).unwrap().map(|part| part.unwrap().path()).collect();
+    let mut names: Vec<_> = fs::read_dir(&parts)
+        .unwrap()
+        .map(|part| part.unwrap().path())
+        .collect();
     names.sort();
     let joined: Vec<u8> = names.iter().flat_map(|part| fs::read(part).unwrap()).collect();
     fs::write(store.path().join("records").join("ledger.tgl"), joined).unwrap();
-    fs::write(&shipped, bytes).unwrap();
+    fs::write(&copy, bytes).unwrap();
     let report = verify(&store.path().join("records"), &VerifyOptions::default()).unwrap();
     assert!(report.is_good() && report.sessions.len() == 2, "{report:?}");
 }
@@ -94,11 +103,18 @@ async fn a_store_that_is_down_is_tried_again_until_it_is_back() {
     let task = tokio::spawn(shipper.run(async {
         let _ = stopped.await;
     }));
-    let failing = backlog.wait_for(|backlog| backlog.error.is_some()).await.unwrap().clone();
+    let failing = backlog
+        .wait_for(|backlog| backlog.error.is_some())
+        .await
+        .unwrap()
+        .clone();
     assert!(failing.bytes > 100_000, "{failing:?}");
     fs::remove_file(&store).unwrap();
     fs::create_dir(&store).unwrap();
-    backlog.wait_for(|backlog| backlog.bytes == 0 && backlog.error.is_none()).await.unwrap();
+    backlog
+        .wait_for(|backlog| backlog.bytes == 0 && backlog.error.is_none())
+        .await
+        .unwrap();
     assert!(store.join("records").join(format!("{session}.tgr")).exists());
     // What is sealed at the end is shipped in the grace.
     let last = record(&recorder);
@@ -121,14 +137,21 @@ async fn a_bounded_spool_forgets_what_was_shipped_and_the_ledger_says_so() {
     ready(&recorder, sessions[3]);
     shipper.ship().await.unwrap();
     let layout = recorder.layout();
-    let left: Vec<_> = sessions.iter().map(|session| layout.segment(*session, 0, true).exists()).collect();
+    let left: Vec<_> = sessions
+        .iter()
+        .map(|session| layout.segment(*session, 0, true).exists())
+        .collect();
     assert_eq!(left, [false, false, true, true]);
     let report = verify(records.path(), &VerifyOptions::default()).unwrap();
     assert!(report.is_good(), "{report:?}");
     assert_eq!(report.notes.len(), 2);
     // One that is removed without the ledger's knowledge is still missed.
     fs::remove_file(layout.segment(sessions[2], 0, true)).unwrap();
-    assert!(!verify(records.path(), &VerifyOptions::default()).unwrap().is_good());
+    assert!(
+        !verify(records.path(), &VerifyOptions::default())
+            .unwrap()
+            .is_good()
+    );
 }
 
 #[tokio::test]
@@ -139,12 +162,15 @@ async fn a_ledger_shorter_than_what_was_shipped_is_reported() {
     ready(&recorder, session);
     let shipper = Shipper::new(directory(store.path()), recorder.clone(), options());
     shipper.ship().await.unwrap();
-    let ledger = fs::File::options().write(true).open(recorder.layout().ledger()).unwrap();
+    let ledger = fs::File::options()
+        .write(true)
+        .open(recorder.layout().ledger())
+        .unwrap();
     ledger.set_len(64).unwrap();
     assert!(matches!(shipper.ship().await, Err(ShipError::Short { .. })));
 }
 
-/// A real S3 server: moto's, from PyPI (`pip install 'moto[server]'`), with the interpreter that `TOLLGATE_TEST_PYTHON`
+/// A real S3 server: that of the Python package (`moto[server]`), with the interpreter that `TOLLGATE_TEST_PYTHON`
 /// names.
 struct Moto(std::process::Child, String);
 
@@ -158,7 +184,10 @@ impl Moto {
             .stderr(std::process::Stdio::null())
             .status();
         if !has.is_ok_and(|status| status.success()) {
-            assert!(std::env::var_os("CI").is_none(), "{python} has no moto.server: pip install 'moto[server]'");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "{python} has no moto.server: pip install 'moto[server]'"
+            );
             eprintln!("NOT RUN: {python} has no moto.server: pip install 'moto[server]'");
             return None;
         }
@@ -202,11 +231,29 @@ async fn records_reach_an_s3_bucket() {
     ready(&recorder, session);
     let shipper = Shipper::new(target.clone(), recorder.clone(), options());
     let missing = shipper.ship().await.unwrap_err().to_string();
-    assert!(missing.contains("bucket does not exist") || missing.contains("NoSuchBucket"), "{missing}");
-    let bucket = reqwest::Client::new().put(format!("{}/records", server.1)).send().await.unwrap();
+    assert!(
+        missing.contains("bucket does not exist") || missing.contains("NoSuchBucket"),
+        "{missing}"
+    );
+    let bucket = reqwest::Client::new()
+        .put(format!("{}/records", server.1))
+        .send()
+        .await
+        .unwrap();
     assert!(bucket.status().is_success());
     shipper.ship().await.unwrap();
-    let listed: Vec<_> = target.store().list(None).map(|object| object.unwrap().location.to_string()).collect().await;
-    assert!(listed.contains(&format!("hosts/build-7/records/{session}.tgr")), "{listed:?}");
-    assert!(listed.contains(&"hosts/build-7/ledger/00000000000000000000.tgl".to_owned()), "{listed:?}");
+    let listed: Vec<_> = target
+        .store()
+        .list(None)
+        .map(|object| object.unwrap().location.to_string())
+        .collect()
+        .await;
+    assert!(
+        listed.contains(&format!("hosts/build-7/records/{session}.tgr")),
+        "{listed:?}"
+    );
+    assert!(
+        listed.contains(&"hosts/build-7/ledger/00000000000000000000.tgl".to_owned()),
+        "{listed:?}"
+    );
 }

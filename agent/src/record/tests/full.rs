@@ -22,7 +22,10 @@ impl Disk {
             return Some(Self { dir });
         }
         let why = String::from_utf8(mounted.stderr).unwrap();
-        assert!(std::env::var_os("CI").is_none(), "a tmpfs is needed for this test: {why}");
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "a tmpfs is needed for this test: {why}"
+        );
         eprintln!("NOT RUN: a tmpfs is needed for this test, as root: {why}");
         None
     }
@@ -43,7 +46,12 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        let unmounted = Command::new("umount").arg(self.dir.path()).status().unwrap();
+        // Lazily: a child that another test is just starting holds everything open until it execs.
+        let unmounted = Command::new("umount")
+            .arg("-l")
+            .arg(self.dir.path())
+            .status()
+            .unwrap();
         assert!(unmounted.success() || std::thread::panicking());
     }
 }
@@ -85,7 +93,10 @@ fn a_full_disk_ends_the_session_and_loses_nothing() {
         assert!(error.to_string().contains("is full"), "{error}");
         assert!(!acknowledged.is_empty());
         let after = record.append(FrameKind::ClientBytes, Direction::ToServer, &[b"x"]);
-        assert!(after.is_err(), "nothing follows a lost frame as if it had not been lost");
+        assert!(
+            after.is_err(),
+            "nothing follows a lost frame as if it had not been lost"
+        );
         // There is room to say why.
         let why = json!({"fault": "agent", "message": error.to_string()}).to_string();
         record
@@ -100,8 +111,13 @@ fn a_full_disk_ends_the_session_and_loses_nothing() {
         disk.free();
         let recorder = Recorder::open(&RecorderOptions::new(&directory)).unwrap();
         assert!(server_bytes(&directory, session).starts_with(&acknowledged));
-        let frames: Vec<_> = Reader::open(&directory, session).unwrap().map(Result::unwrap).collect();
-        let [.., error, close] = &frames[..] else { panic!("too few frames") };
+        let frames: Vec<_> = Reader::open(&directory, session)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect();
+        let [.., error, close] = &frames[..] else {
+            panic!("too few frames")
+        };
         assert_eq!((error.kind, close.kind), (FrameKind::Error, FrameKind::Close));
         let report = verify(&directory, &VerifyOptions::default()).unwrap();
         assert!(report.is_good(), "{:?}", report.problems);
@@ -120,7 +136,9 @@ fn no_session_begins_on_a_full_disk() {
     assert!(matches!(begun, Err(RecordError::DiskFull { .. })), "{begun:?}");
     disk.free();
     let mut record = recorder.begin(session, &open_meta(session)).unwrap();
-    record.append(FrameKind::ClientBytes, Direction::ToServer, &[b"x"]).unwrap();
+    record
+        .append(FrameKind::ClientBytes, Direction::ToServer, &[b"x"])
+        .unwrap();
     record.close(&json!(CloseMeta::default())).unwrap();
     recorder.shutdown().unwrap();
     assert!(verify(&directory, &VerifyOptions::default()).unwrap().is_good());
@@ -138,12 +156,22 @@ fn a_gap_is_stated_and_the_record_goes_on() {
     assert!(matches!(error, RecordError::DiskFull { .. }), "{error}");
     disk.free();
     let late = record.append(FrameKind::ClientBytes, Direction::ToServer, &[b"x"]);
-    assert!(matches!(late, Err(RecordError::Broken | RecordError::DiskFull { .. })), "{late:?}");
+    assert!(
+        matches!(late, Err(RecordError::Broken | RecordError::DiskFull { .. })),
+        "{late:?}"
+    );
     record
-        .append(FrameKind::Gap, Direction::ToClient, &[br#"{"reason":"the disk was full"}"#])
+        .append(
+            FrameKind::Gap,
+            Direction::ToClient,
+            &[br#"{"reason":"the disk was full"}"#],
+        )
         .unwrap();
     // The writer may have failed too; then it notices within a second that it can go on.
-    while record.append(FrameKind::ClientBytes, Direction::ToServer, &[b"on"]).is_err() {
+    while record
+        .append(FrameKind::ClientBytes, Direction::ToServer, &[b"on"])
+        .is_err()
+    {
         std::thread::yield_now();
         record
             .append(FrameKind::Gap, Direction::ToClient, &[b"{}"])
@@ -151,7 +179,10 @@ fn a_gap_is_stated_and_the_record_goes_on() {
     }
     record.close(&json!(CloseMeta::default())).unwrap();
     recorder.shutdown().unwrap();
-    let kinds: Vec<_> = Reader::open(&directory, session).unwrap().map(|frame| frame.unwrap().kind).collect();
+    let kinds: Vec<_> = Reader::open(&directory, session)
+        .unwrap()
+        .map(|frame| frame.unwrap().kind)
+        .collect();
     assert!(kinds.contains(&FrameKind::Gap));
     assert!(verify(&directory, &VerifyOptions::default()).unwrap().is_good());
 }

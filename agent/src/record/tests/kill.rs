@@ -34,7 +34,9 @@ fn payload(number: u64) -> Vec<u8> {
 #[test]
 #[ignore = "the child of the test below, which runs it"]
 fn child() {
-    let Ok(directory) = std::env::var(DIRECTORY) else { return };
+    let Ok(directory) = std::env::var(DIRECTORY) else {
+        return;
+    };
     let recorder = Recorder::open(&RecorderOptions {
         segment_bytes: 500_000,
         flush_after: std::time::Duration::from_millis(2),
@@ -70,7 +72,13 @@ struct Acknowledged {
 /// Runs the child until it has acknowledged `limit` times, kills it, gives what it acknowledged in all.
 fn run_and_kill(directory: &Path, limit: usize) -> BTreeMap<SessionId, Acknowledged> {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["record::tests::kill::child", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
+        .args([
+            "record::tests::kill::child",
+            "--exact",
+            "--ignored",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(DIRECTORY, directory)
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -81,9 +89,13 @@ fn run_and_kill(directory: &Path, limit: usize) -> BTreeMap<SessionId, Acknowled
     let mut count = 0;
     while let Some(Ok(line)) = lines.next() {
         // libtest's own line comes before the first, on the same line.
-        let Some((_, line)) = line.split_once("ack ") else { continue };
+        let Some((_, line)) = line.split_once("ack ") else {
+            continue;
+        };
         let (session, what) = line.split_once(' ').unwrap();
-        let entry = acknowledged.entry(SessionId(session.parse().unwrap())).or_default();
+        let entry = acknowledged
+            .entry(SessionId(session.parse().unwrap()))
+            .or_default();
         match what {
             "begun" => {}
             "closed" => entry.closed = true,
@@ -100,7 +112,10 @@ fn run_and_kill(directory: &Path, limit: usize) -> BTreeMap<SessionId, Acknowled
 }
 
 fn check(directory: &Path, session: SessionId, acknowledged: &Acknowledged) {
-    let frames: Vec<_> = Reader::open(directory, session).unwrap().map(Result::unwrap).collect();
+    let frames: Vec<_> = Reader::open(directory, session)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     assert_eq!(frames[0].kind, FrameKind::Open);
     let mut written = Vec::new();
     let mut whole = true;
@@ -111,11 +126,17 @@ fn check(directory: &Path, session: SessionId, acknowledged: &Acknowledged) {
         written.last_mut().unwrap().extend_from_slice(&frame.bytes);
         whole = !frame.continued;
     }
-    assert!(written.len() as u64 >= acknowledged.frames, "an acknowledged frame is lost");
+    assert!(
+        written.len() as u64 >= acknowledged.frames,
+        "an acknowledged frame is lost"
+    );
     for (number, bytes) in (0..).zip(&written) {
         let expected = payload(number);
         if number < acknowledged.frames || whole {
-            assert!(*bytes == expected, "frame {number} of {session} is not what was written");
+            assert!(
+                *bytes == expected,
+                "frame {number} of {session} is not what was written"
+            );
         } else {
             assert!(expected.starts_with(bytes));
         }
@@ -144,7 +165,12 @@ fn a_kill_loses_nothing_that_was_acknowledged() {
             assert!(report.is_good(), "before the next start: {:?}", report.problems);
         }
         let recorder = host.open();
-        assert!(recorder.recovered().iter().all(|recovered| recovered.damaged.is_none()));
+        assert!(
+            recorder
+                .recovered()
+                .iter()
+                .all(|recovered| recovered.damaged.is_none())
+        );
         drop(recorder);
         for (session, acknowledged) in &acknowledged {
             check(host.path(), *session, acknowledged);

@@ -2,6 +2,7 @@
 
 mod full;
 mod kill;
+mod python;
 mod tamper;
 
 use std::path::Path;
@@ -66,7 +67,10 @@ impl Host {
     }
 
     fn frames(&self, session: SessionId) -> Vec<Frame> {
-        Reader::open(self.path(), session).unwrap().map(Result::unwrap).collect()
+        Reader::open(self.path(), session)
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
     }
 }
 
@@ -74,7 +78,9 @@ impl Host {
 fn wait_for_blocks(recorder: &Recorder, session: SessionId, frames: u64) {
     let path = recorder.layout().segment(session, 0, false);
     let sealed = || {
-        let Ok(Some(mut scan)) = scan::Scan::open(&path) else { return 0 };
+        let Ok(Some(mut scan)) = scan::Scan::open(&path) else {
+            return 0;
+        };
         let mut sealed = 0;
         while let Ok(scan::Next::Block(block)) = scan.next() {
             sealed += u64::from(block.header.frames);
@@ -108,20 +114,36 @@ fn a_record_comes_back_as_it_was_written() {
     let recorder = host.open();
     let session = SessionId::new();
     let mut record = recorder.begin(session, &open_meta(session)).unwrap();
-    let large: Vec<u8> = (0..3_000_000u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    let large: Vec<u8> = (0..3_000_000u32)
+        .flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes())
+        .collect();
     record
-        .append(FrameKind::ClientBytes, Direction::ToServer, &[b"select ", b"", b"1"])
+        .append(
+            FrameKind::ClientBytes,
+            Direction::ToServer,
+            &[b"select ", b"", b"1"],
+        )
         .unwrap();
     record
-        .append(FrameKind::ServerBytes, Direction::ToClient, &[&large[..1_000_001], &large[1_000_001..]])
+        .append(
+            FrameKind::ServerBytes,
+            Direction::ToClient,
+            &[&large[..1_000_001], &large[1_000_001..]],
+        )
         .unwrap();
-    record.append(FrameKind::ServerBytes, Direction::ToClient, &[]).unwrap();
+    record
+        .append(FrameKind::ServerBytes, Direction::ToClient, &[])
+        .unwrap();
     let command = format!("{{\"number\":1,\"text\":\"{}\"}}", "x".repeat(200_000));
     record
         .append(FrameKind::Command, Direction::ToServer, &[command.as_bytes()])
         .unwrap();
     let live = host.frames(session);
-    assert_eq!(live.last().unwrap().bytes, command.as_bytes(), "a live record is read whole");
+    assert_eq!(
+        live.last().unwrap().bytes,
+        command.as_bytes(),
+        "a live record is read whole"
+    );
     let close = CloseMeta {
         reason: "the client left".into(),
         commands: 1,
@@ -134,17 +156,40 @@ fn a_record_comes_back_as_it_was_written() {
     assert_eq!(frames[..live.len()], live[..]);
     assert_eq!(frames[0].kind, FrameKind::Open);
     assert_eq!(frames[1].bytes, &b"select 1"[..]);
-    let server: Vec<_> = frames.iter().filter(|frame| frame.kind == FrameKind::ServerBytes).collect();
-    assert!(server.iter().map(|frame| &frame.bytes[..]).collect::<Vec<_>>().concat() == large);
+    let server: Vec<_> = frames
+        .iter()
+        .filter(|frame| frame.kind == FrameKind::ServerBytes)
+        .collect();
+    assert!(
+        server
+            .iter()
+            .map(|frame| &frame.bytes[..])
+            .collect::<Vec<_>>()
+            .concat()
+            == large
+    );
     let (empty, pieces) = server.split_last().unwrap();
     assert!(empty.bytes.is_empty() && !empty.continued);
     assert!(pieces.split_last().unwrap().1.iter().all(|piece| piece.continued));
-    assert!(frames.windows(2).all(|pair| pair[0].elapsed <= pair[1].elapsed && pair[0].number < pair[1].number));
-    assert_eq!(serde_json::from_slice::<CloseMeta>(&frames.last().unwrap().bytes).unwrap(), close);
+    assert!(
+        frames
+            .windows(2)
+            .all(|pair| pair[0].elapsed <= pair[1].elapsed && pair[0].number < pair[1].number)
+    );
+    assert_eq!(
+        serde_json::from_slice::<CloseMeta>(&frames.last().unwrap().bytes).unwrap(),
+        close
+    );
 
     let from = server[40].number;
-    let tail: Vec<_> = Reader::open_at(host.path(), session, from).unwrap().map(Result::unwrap).collect();
-    assert_eq!(tail[..], frames[frames.iter().position(|frame| frame.number == from).unwrap()..]);
+    let tail: Vec<_> = Reader::open_at(host.path(), session, from)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(
+        tail[..],
+        frames[frames.iter().position(|frame| frame.number == from).unwrap()..]
+    );
 
     let report = host.verify();
     assert!(report.is_good(), "{report:?}");
@@ -165,7 +210,9 @@ fn a_live_record_is_open_and_good() {
     let recorder = host.open();
     let session = SessionId::new();
     let mut record = recorder.begin(session, &open_meta(session)).unwrap();
-    record.append(FrameKind::ClientBytes, Direction::ToServer, &[b"x"]).unwrap();
+    record
+        .append(FrameKind::ClientBytes, Direction::ToServer, &[b"x"])
+        .unwrap();
     let report = host.verify();
     assert!(report.is_good(), "{report:?}");
     assert_eq!(report.sessions[0].state, SessionState::Open);
@@ -219,7 +266,11 @@ async fn sessions_faster_than_the_writer_stall_and_lose_nothing() {
                 for n in 0..40_000u32 {
                     record.ready().await.unwrap();
                     record
-                        .append(FrameKind::ClientBytes, Direction::ToServer, &[&n.to_le_bytes(), &[0; 200]])
+                        .append(
+                            FrameKind::ClientBytes,
+                            Direction::ToServer,
+                            &[&n.to_le_bytes(), &[0; 200]],
+                        )
                         .unwrap();
                 }
                 record.close(&json!(CloseMeta::default())).unwrap();
@@ -254,7 +305,9 @@ fn a_host_durable_record_is_good() {
     .unwrap();
     let session = SessionId::new();
     let mut record = recorder.begin(session, &open_meta(session)).unwrap();
-    record.append(FrameKind::ClientBytes, Direction::ToServer, &[b"x"]).unwrap();
+    record
+        .append(FrameKind::ClientBytes, Direction::ToServer, &[b"x"])
+        .unwrap();
     record.close(&json!(CloseMeta::default())).unwrap();
     recorder.shutdown().unwrap();
     assert_eq!(host.frames(session).len(), 3);
@@ -267,7 +320,9 @@ fn a_session_dropped_without_an_end_is_sealed_as_it_stands() {
     let recorder = host.open();
     let session = SessionId::new();
     let mut record = recorder.begin(session, &open_meta(session)).unwrap();
-    record.append(FrameKind::ClientBytes, Direction::ToServer, &[b"x"]).unwrap();
+    record
+        .append(FrameKind::ClientBytes, Direction::ToServer, &[b"x"])
+        .unwrap();
     drop(record);
     recorder.shutdown().unwrap();
     assert_eq!(host.frames(session).len(), 2);
@@ -305,9 +360,16 @@ fn keys_are_the_owners_alone_and_old_ones_are_gone() {
     let host = Host::new();
     let recorder = host.open();
     let path = recorder.layout().signing_key();
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert_eq!(
-        std::fs::metadata(path.parent().unwrap()).unwrap().permissions().mode() & 0o777,
+        std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert_eq!(
+        std::fs::metadata(path.parent().unwrap())
+            .unwrap()
+            .permissions()
+            .mode()
+            & 0o777,
         0o700
     );
     let old = std::fs::read(&path).unwrap();
@@ -349,7 +411,13 @@ fn a_ledger_that_does_not_fit_its_key_stops_the_agent() {
     let bytes = std::fs::read(&ledger).unwrap();
     drop(host.open());
     std::fs::write(&ledger, &bytes).unwrap();
-    assert!(matches!(Recorder::open(&host.options()), Err(RecordError::Keys(_))));
+    assert!(matches!(
+        Recorder::open(&host.options()),
+        Err(RecordError::Keys(_))
+    ));
     std::fs::remove_file(&ledger).unwrap();
-    assert!(matches!(Recorder::open(&host.options()), Err(RecordError::Keys(_))));
+    assert!(matches!(
+        Recorder::open(&host.options()),
+        Err(RecordError::Keys(_))
+    ));
 }

@@ -17,7 +17,10 @@ fn blocks(path: &Path) -> Vec<(std::ops::Range<usize>, BlockHeader)> {
     let mut blocks = Vec::new();
     while let Next::Block(block) = scan.next().unwrap() {
         let start = usize::try_from(block.offset).unwrap();
-        blocks.push((start..start + BLOCK_HEADER + block.stored.len() + HASH, block.header));
+        blocks.push((
+            start..start + BLOCK_HEADER + block.stored.len() + HASH,
+            block.header,
+        ));
     }
     blocks
 }
@@ -28,7 +31,11 @@ fn rechain(path: &Path) {
     let mut chain = *blake3::hash(&bytes[..SEGMENT_HEADER]).as_bytes();
     for (range, _) in blocks(path) {
         let head: [u8; BLOCK_HEADER] = bytes[range.start..range.start + BLOCK_HEADER].try_into().unwrap();
-        chain = extend(&chain, &head, &bytes[range.start + BLOCK_HEADER..range.end - HASH]);
+        chain = extend(
+            &chain,
+            &head,
+            &bytes[range.start + BLOCK_HEADER..range.end - HASH],
+        );
         bytes[range.end - HASH..range.end].copy_from_slice(&chain);
     }
     fs::write(path, bytes).unwrap();
@@ -46,7 +53,11 @@ fn every_byte_of_a_record_and_of_the_ledger_counts() {
             bad[position] ^= 1 << (position % 8);
             fs::write(&path, &bad).unwrap();
             let report = host.verify();
-            assert!(!report.is_good(), "byte {position} of {} changed unseen", path.display());
+            assert!(
+                !report.is_good(),
+                "byte {position} of {} changed unseen",
+                path.display()
+            );
         }
         fs::write(&path, &good).unwrap();
     }
@@ -82,11 +93,17 @@ fn an_edited_frame_is_named() {
     fs::write(&path, bytes).unwrap();
     let report = host.verify();
     let problem = first(&report);
-    assert_eq!((problem.kind, problem.frame), (ProblemKind::Edited, Some(2)), "{problem:?}");
+    assert_eq!(
+        (problem.kind, problem.frame),
+        (ProblemKind::Edited, Some(2)),
+        "{problem:?}"
+    );
     let (block, _) = &blocks(&path)[2];
     assert_eq!(problem.offset, Some(block.start as u64));
     assert!(
-        Reader::open(host.path(), session).unwrap().any(|frame| frame.is_err()),
+        Reader::open(host.path(), session)
+            .unwrap()
+            .any(|frame| frame.is_err()),
         "the reader does not give out what was edited"
     );
     // With all hashes made anew the signature is what is left.
@@ -122,8 +139,15 @@ fn moved_and_removed_blocks_are_seen() {
             rechain(&path);
         }
         let report = host.verify();
-        assert_eq!((first(&report).kind, first(&report).frame), (ProblemKind::Cut, Some(1)));
-        fs::write(&path, [&good[..two.start], &good[one.clone()], &good[two.start..]].concat()).unwrap();
+        assert_eq!(
+            (first(&report).kind, first(&report).frame),
+            (ProblemKind::Cut, Some(1))
+        );
+        fs::write(
+            &path,
+            [&good[..two.start], &good[one.clone()], &good[two.start..]].concat(),
+        )
+        .unwrap();
         if anew {
             rechain(&path);
         }
@@ -139,11 +163,21 @@ fn a_block_of_another_session_is_seen() {
     let (good, other) = (fs::read(&into).unwrap(), fs::read(&from).unwrap());
     let (range, header) = blocks(&into)[1].clone();
     let (donated, donated_header) = blocks(&from)[1].clone();
-    assert_eq!((header.kind, donated_header.kind), (BlockKind::Data, BlockKind::Data));
-    fs::write(&into, [&good[..range.start], &other[donated], &good[range.end..]].concat()).unwrap();
+    assert_eq!(
+        (header.kind, donated_header.kind),
+        (BlockKind::Data, BlockKind::Data)
+    );
+    fs::write(
+        &into,
+        [&good[..range.start], &other[donated], &good[range.end..]].concat(),
+    )
+    .unwrap();
     let report = host.verify();
     assert_eq!(report.problems.len(), 1);
-    assert_eq!((first(&report).kind, first(&report).session), (ProblemKind::Spliced, Some(victim)));
+    assert_eq!(
+        (first(&report).kind, first(&report).session),
+        (ProblemKind::Spliced, Some(victim))
+    );
     rechain(&into);
     assert_eq!(first(&host.verify()).kind, ProblemKind::Spliced);
     // The other's whole file, under this name.
@@ -163,7 +197,7 @@ fn swapped_and_missing_segments_are_seen() {
     let mut record = recorder.begin(session, &open_meta(session)).unwrap();
     for _ in 0..20 {
         record
-            .append(FrameKind::ServerBytes, Direction::ToClient, &[&[7; 60_000]])
+            .append(FrameKind::ServerBytes, Direction::ToClient, &[&vec![7; 60_000]])
             .unwrap();
     }
     record.close(&serde_json::json!({})).unwrap();
@@ -187,8 +221,16 @@ fn a_removed_session_is_missed() {
     fs::remove_file(host.sealed(gone)).unwrap();
     let report = host.verify();
     assert_eq!(report.problems.len(), 1);
-    assert_eq!((first(&report).kind, first(&report).session), (ProblemKind::Missing, Some(gone)));
-    assert!(report.sessions.iter().any(|session| session.session == kept && session.good));
+    assert_eq!(
+        (first(&report).kind, first(&report).session),
+        (ProblemKind::Missing, Some(gone))
+    );
+    assert!(
+        report
+            .sessions
+            .iter()
+            .any(|session| session.session == kept && session.good)
+    );
 }
 
 #[test]
@@ -234,14 +276,17 @@ fn a_record_made_with_another_hosts_key_is_seen() {
         host: Some(hex::decode(identity).unwrap().try_into().unwrap()),
         ..VerifyOptions::default()
     };
-    assert_eq!(first(&verify(host.path(), &options).unwrap()).kind, ProblemKind::WrongKey);
+    assert_eq!(
+        first(&verify(host.path(), &options).unwrap()).kind,
+        ProblemKind::WrongKey
+    );
 }
 
 /// The thief has everything on the host, the signing key of now included, and rewrites a session of an earlier epoch.
 #[test]
 fn a_stolen_key_does_not_rewrite_the_past() {
-    use ed25519_dalek::{Signer, SigningKey};
     use crate::record::block::{Checkpoint, SegmentHeader};
+    use ed25519_dalek::{Signer, SigningKey};
 
     let host = Host::new();
     let session = host.record(&["delete from orders"]);

@@ -3,15 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use super::{Problem, ProblemKind, SessionReport};
-use crate::model::{FrameKind, SessionId};
+use crate::model::SessionId;
 use crate::record::RecordError;
-use crate::record::block::{BlockKind, Chain, Checkpoint, SEGMENT_HEADER, unpack};
+use crate::record::block::{BlockKind, Chain, SEGMENT_HEADER};
 use crate::record::frame::{Seed, split_frame};
 use crate::record::journal::{self, Journal};
 use crate::record::layout::Layout;
 use crate::record::ledger::{Entered, Ledger};
 use crate::record::list::SessionState;
-use crate::record::scan::{Block, Next, Scan};
+use crate::record::scan::{Next, Scan};
 
 type Checked = (Option<SessionReport>, Option<Problem>, Option<String>);
 
@@ -36,10 +36,14 @@ pub(super) fn check(
         blocks: 0,
         frames: 0,
         signed: 0,
-        epoch: entered.and_then(|entered| entered.open).map_or(0, |open| open.epoch),
+        epoch: entered
+            .and_then(|entered| entered.open)
+            .map_or(0, |open| open.epoch),
         started: None,
         open: Some(blake3::Hasher::new()),
-        crashed: entered.and_then(|entered| entered.close).is_some_and(|close| close.crashed),
+        crashed: entered
+            .and_then(|entered| entered.close)
+            .is_some_and(|close| close.crashed),
     };
     let mut note = None;
     let result = check.run(&journals, alive, &mut note);
@@ -58,7 +62,7 @@ pub(super) fn check(
     Ok((report, problem, note))
 }
 
-enum Stop {
+pub(super) enum Stop {
     Problem(Box<Problem>),
     Error(RecordError),
 }
@@ -79,22 +83,22 @@ enum Tail {
     Nothing,
 }
 
-struct Check<'a> {
-    layout: &'a Layout,
-    session: SessionId,
-    seed: Seed,
-    ledger: Option<&'a Ledger>,
-    entered: Option<&'a Entered>,
-    chain: Chain,
-    segment: u32,
-    blocks: u64,
-    frames: u64,
-    signed: u64,
-    epoch: u32,
-    started: Option<i64>,
+pub(super) struct Check<'a> {
+    pub(super) layout: &'a Layout,
+    pub(super) session: SessionId,
+    pub(super) seed: Seed,
+    pub(super) ledger: Option<&'a Ledger>,
+    pub(super) entered: Option<&'a Entered>,
+    pub(super) chain: Chain,
+    pub(super) segment: u32,
+    pub(super) blocks: u64,
+    pub(super) frames: u64,
+    pub(super) signed: u64,
+    pub(super) epoch: u32,
+    pub(super) started: Option<i64>,
     /// Hashes the Open frame until it is whole.
-    open: Option<blake3::Hasher>,
-    crashed: bool,
+    pub(super) open: Option<blake3::Hasher>,
+    pub(super) crashed: bool,
 }
 
 impl Check<'_> {
@@ -157,7 +161,10 @@ impl Check<'_> {
                 if let Some(entered) = self.entered
                     && entered.pruned.is_some()
                 {
-                    *note = Some(format!("session {} was shipped and removed here; check the copy", self.session));
+                    *note = Some(format!(
+                        "session {} was shipped and removed here; check the copy",
+                        self.session
+                    ));
                     return Ok(Some(SessionState::Absent));
                 }
                 if self.entered.is_none() {
@@ -177,7 +184,11 @@ impl Check<'_> {
                     Tail::Sealed | Tail::Nothing => self.layout.segment(self.session, self.segment, false),
                 };
                 self.unfinished(&path, journals, close.map(|close| close.count))?;
-                Ok(Some(if alive { SessionState::Open } else { SessionState::Crashed }))
+                Ok(Some(if alive {
+                    SessionState::Open
+                } else {
+                    SessionState::Crashed
+                }))
             }
         }
     }
@@ -190,7 +201,10 @@ impl Check<'_> {
             );
             return Err(self.problem(ProblemKind::Cut, path, None, message));
         }
-        let last_mark = self.entered.and_then(|entered| entered.marks.last()).map_or(0, |mark| mark.count + 1);
+        let last_mark = self
+            .entered
+            .and_then(|entered| entered.marks.last())
+            .map_or(0, |mark| mark.count + 1);
         if journals.is_empty() || last_mark > self.blocks {
             let message = format!(
                 "the record stops after {} frames without its seal, and no journal goes on",
@@ -208,7 +222,12 @@ impl Check<'_> {
             let mut bytes = journal.frames.as_slice();
             while !bytes.is_empty() {
                 let (header, payload, rest) = split_frame(self.seed, at, bytes).map_err(|error| {
-                    self.problem(ProblemKind::Edited, &path, None, format!("frame {at} in the journal: {error}"))
+                    self.problem(
+                        ProblemKind::Edited,
+                        &path,
+                        None,
+                        format!("frame {at} in the journal: {error}"),
+                    )
                 })?;
                 if at == self.frames {
                     self.take_frame(header.kind, header.continued, payload, &path, 0)?;
@@ -259,16 +278,35 @@ impl Check<'_> {
         let header = *scan.header();
         let start = |check: &Self, kind, message: &str| Err(check.problem(kind, &path, Some(0), message));
         if header.session != self.session {
-            return start(self, ProblemKind::Spliced, "the file holds another session than its name says");
+            return start(
+                self,
+                ProblemKind::Spliced,
+                "the file holds another session than its name says",
+            );
         }
         if header.segment != self.segment || header.before != self.chain {
-            return start(self, ProblemKind::Reordered, "the segment does not follow from the one before it");
+            return start(
+                self,
+                ProblemKind::Reordered,
+                "the segment does not follow from the one before it",
+            );
         }
-        if self.ledger.is_some_and(|ledger| ledger.header.host != header.host) {
-            return start(self, ProblemKind::WrongKey, "the record says that it is another host's");
+        if self
+            .ledger
+            .is_some_and(|ledger| ledger.header.host != header.host)
+        {
+            return start(
+                self,
+                ProblemKind::WrongKey,
+                "the record says that it is another host's",
+            );
         }
         if *self.started.get_or_insert(header.started) != header.started {
-            return start(self, ProblemKind::Edited, "the time at which the session began was changed");
+            return start(
+                self,
+                ProblemKind::Edited,
+                "the time at which the session began was changed",
+            );
         }
         loop {
             let offset = scan.offset();
@@ -290,7 +328,12 @@ impl Check<'_> {
             Some(BlockKind::SessionEnd) => {
                 let next = self.layout.segment(self.session, self.segment + 1, true);
                 if next.exists() {
-                    return Err(self.problem(ProblemKind::Edited, &next, Some(0), "it follows the end of its session"));
+                    return Err(self.problem(
+                        ProblemKind::Edited,
+                        &next,
+                        Some(0),
+                        "it follows the end of its session",
+                    ));
                 }
                 Ok(Some(Tail::Sealed))
             }
@@ -305,160 +348,13 @@ impl Check<'_> {
         }
     }
 
-    fn block(&mut self, block: &Block, path: &Path) -> Result<(), Stop> {
-        let header = &block.header;
-        let at = Some(block.offset);
-        if header.number != self.blocks || header.first_frame != self.frames {
-            let (kind, message) = if header.number > self.blocks {
-                (ProblemKind::Cut, format!("blocks {} to {} are gone", self.blocks, header.number - 1))
-            } else {
-                let message = format!("block {} stands where block {} belongs", header.number, self.blocks);
-                (ProblemKind::Reordered, message)
-            };
-            // Numbers alone are no proof: a changed byte in a number looks the same, and is named as what it is.
-            if block.intact || header.number != self.blocks {
-                return Err(self.problem(kind, path, at, message));
-            }
-        }
-        if !block.intact {
-            return Err(self.changed(block, path));
-        }
-        match header.kind {
-            BlockKind::Data => self.frames_of(block, path)?,
-            BlockKind::Checkpoint | BlockKind::SegmentEnd | BlockKind::SessionEnd => self.signature(block, path)?,
-        }
-        self.blocks += 1;
-        let mark = self
-            .entered
-            .and_then(|entered| entered.marks.iter().find(|mark| mark.count == header.number));
-        if mark.is_some_and(|mark| mark.value != block.chain) {
-            let message = "the record up to here is not the one that the ledger marked: it was rewritten";
-            return Err(self.problem(ProblemKind::Edited, path, at, message));
-        }
-        Ok(())
-    }
-
-    /// Names the first frame of a block that does not follow from what stands before it.
-    fn changed(&self, block: &Block, path: &Path) -> Stop {
-        let mut problem = Problem {
-            kind: ProblemKind::Edited,
-            session: Some(self.session),
-            file: path.to_owned(),
-            offset: Some(block.offset),
-            frame: Some(self.frames),
-            message: "the block does not follow from what stands before it: it was changed, or taken from elsewhere".to_owned(),
-        };
-        if block.header.kind == BlockKind::Data
-            && let Some(raw) = unpack(&block.header, block.stored.clone())
-        {
-            let (mut good, mut bytes) = (0, raw.as_slice());
-            while let Ok((_, _, rest)) = split_frame(self.seed, self.frames + good, bytes) {
-                (good, bytes) = (good + 1, rest);
-            }
-            problem.frame = Some(self.frames + good);
-            if good == 0
-                && let Some(origin) = self.origin(block.header.first_frame, &raw)
-            {
-                problem.kind = ProblemKind::Spliced;
-                problem.message = format!("the block was taken from session {origin}");
-            }
-        }
-        Stop::Problem(Box::new(problem))
-    }
-
-    fn frames_of(&mut self, block: &Block, path: &Path) -> Result<(), Stop> {
-        let at = block.offset;
-        let Some(raw) = unpack(&block.header, block.stored.clone()) else {
-            let message = "the block cannot be unpacked";
-            return Err(self.problem(ProblemKind::Edited, path, Some(at), message));
-        };
-        let mut bytes = raw.as_slice();
-        for _ in 0..block.header.frames {
-            let (header, payload, rest) = match split_frame(self.seed, self.frames, bytes) {
-                Ok(split) => split,
-                Err(error) => {
-                    let (kind, message) = match self.origin(self.frames, bytes) {
-                        Some(origin) => (ProblemKind::Spliced, format!("the frame was taken from session {origin}")),
-                        None => (ProblemKind::Edited, format!("frame {}: {error}", self.frames)),
-                    };
-                    return Err(self.problem(kind, path, Some(at), message));
-                }
-            };
-            self.take_frame(header.kind, header.continued, payload, path, at)?;
-            bytes = rest;
-        }
-        if !bytes.is_empty() {
-            let message = "the block holds more than its frames";
-            return Err(self.problem(ProblemKind::Edited, path, Some(at), message));
-        }
-        Ok(())
-    }
-
-    /// The session of this host whose frame `number` stands at the front of `bytes`.
-    fn origin(&self, number: u64, bytes: &[u8]) -> Option<SessionId> {
-        let present = self.layout.segments().unwrap_or_default();
-        let known = self.ledger.iter().flat_map(|ledger| ledger.sessions.keys().copied());
-        known
-            .chain(present.into_iter().map(|file| file.session))
-            .find(|session| split_frame(Seed::new(*session), number, bytes).is_ok())
-    }
-
-    /// Counts a frame, and holds the Open frame against the ledger.
-    fn take_frame(
-        &mut self,
-        kind: FrameKind,
-        continued: bool,
-        payload: &[u8],
-        path: &Path,
-        at: u64,
-    ) -> Result<(), Stop> {
-        if let Some(mut hasher) = self.open.take() {
-            hasher.update(payload);
-            let expected = self.entered.and_then(|entered| entered.open).map(|open| open.value);
-            if kind == FrameKind::Open && continued {
-                self.open = Some(hasher);
-            } else if expected.is_some_and(|expected| hasher.finalize() != expected) {
-                let message = "the session's first frame is not the one that the ledger names";
-                return Err(self.problem(ProblemKind::Edited, path, Some(at), message));
-            }
-        }
-        self.frames += 1;
-        Ok(())
-    }
-
-    fn signature(&mut self, block: &Block, path: &Path) -> Result<(), Stop> {
-        let at = Some(block.offset);
-        let wrong = |check: &Self, kind, message: &str| {
-            let mut stop = check.problem(kind, path, at, message);
-            if let Stop::Problem(problem) = &mut stop {
-                problem.frame = Some(check.signed);
-            }
-            Err(stop)
-        };
-        let Some(checkpoint) = Checkpoint::decode(&block.stored) else {
-            return wrong(self, ProblemKind::Edited, "the checkpoint is malformed");
-        };
-        if let Some(ledger) = self.ledger {
-            let key = usize::try_from(checkpoint.epoch).ok().and_then(|epoch| ledger.keys.get(epoch));
-            if key != Some(&checkpoint.key) {
-                return wrong(self, ProblemKind::WrongKey, "the key that signed is not one of the host's");
-            }
-            let over = self.entered.and_then(|entered| entered.close).map_or(u32::MAX, |close| close.epoch);
-            if checkpoint.epoch < self.epoch || checkpoint.epoch > over {
-                return wrong(self, ProblemKind::WrongKey, "the key that signed is not of the time of the session");
-            }
-        }
-        self.epoch = checkpoint.epoch;
-        if !checkpoint.is_signed(self.session, self.segment, &block.header, &block.before) {
-            let message = "the signature does not cover what stands before it since the last one: that was changed, \
-                           or another key signed";
-            return wrong(self, ProblemKind::Edited, message);
-        }
-        self.signed = self.frames;
-        Ok(())
-    }
-
-    fn problem(&self, kind: ProblemKind, file: &Path, offset: Option<u64>, message: impl Into<String>) -> Stop {
+    pub(super) fn problem(
+        &self,
+        kind: ProblemKind,
+        file: &Path,
+        offset: Option<u64>,
+        message: impl Into<String>,
+    ) -> Stop {
         Stop::Problem(Box::new(Problem {
             kind,
             session: Some(self.session),
