@@ -62,6 +62,8 @@ pub(super) fn create(context: Context<'_>, cursor: &mut Cursor<'_>) -> Option<Fa
         facts.on_named(Effect::UnsafeIo, ObjectKind::Other, &name);
         return Some(facts);
     }
+    // Types of fields or of labels, and what only names things.
+    let data = ["type", "collation", "statistics", "publication"].iter().any(|word| cursor.at(&[word]));
     if PLAIN.iter().any(|words| cursor.eat(words)) {
         not_exists(cursor);
         // An operator's name is none; a cast has none.
@@ -72,6 +74,9 @@ pub(super) fn create(context: Context<'_>, cursor: &mut Cursor<'_>) -> Option<Fa
         }
         // What operators, aggregates and types call is code.
         facts.act(Effect::Procedural, None);
+        if !data || cursor.rest().iter().any(|lexeme| matches!(unquoted(&lexeme.token), Some("range" | "input"))) {
+            code(&mut facts);
+        }
         cursor.take_rest();
         return Some(facts);
     }
@@ -79,6 +84,7 @@ pub(super) fn create(context: Context<'_>, cursor: &mut Cursor<'_>) -> Option<Fa
         cursor.take_rest();
         facts.act(Effect::SchemaCreate, None);
         facts.act(Effect::Procedural, None);
+        code(&mut facts);
         return Some(facts);
     }
     if cursor.eat(&["database"]) || cursor.eat(&["schema"]) {
@@ -111,12 +117,18 @@ pub(super) fn create(context: Context<'_>, cursor: &mut Cursor<'_>) -> Option<Fa
         cursor.take_rest();
         facts.on(Effect::SchemaCreate, &table);
         facts.act(Effect::Procedural, None);
-        facts.opaque = true;
-        facts.sink = true;
-        facts.uses_any();
+        code(&mut facts);
         return Some(facts);
     }
     create_relation(context, cursor, facts)
+}
+
+/// The session can have this code run from now on where nobody sees a call of it: as an operator, a cast, or under a name
+/// that a built-in function has too.
+fn code(facts: &mut Facts) {
+    facts.opaque = true;
+    facts.sink = true;
+    facts.uses_any();
 }
 
 fn not_exists(cursor: &mut Cursor<'_>) {
@@ -192,6 +204,7 @@ fn create_relation(context: Context<'_>, cursor: &mut Cursor<'_>, mut facts: Fac
         facts.on_object(Effect::SchemaCreate, ObjectKind::Function, &name);
         facts.on_object(Effect::Procedural, ObjectKind::Function, &name);
         settings_of_function(&mut facts, rest);
+        code(&mut facts);
         return Some(facts);
     }
     if cursor.eat(&["trigger"]) {
@@ -203,6 +216,8 @@ fn create_relation(context: Context<'_>, cursor: &mut Cursor<'_>, mut facts: Fac
         cursor.take_rest();
         facts.on(Effect::SchemaCreate, &table);
         facts.act(Effect::Procedural, None);
+        // Its function gets the table's rows, and can put their values into other columns.
+        moved(&mut facts);
         return Some(facts);
     }
     if cursor.eat(&["language"]) {
@@ -434,6 +449,8 @@ fn finish_alter(facts: &mut Facts, cursor: &mut Cursor<'_>) {
     }
     if words(&["rename", "to"]) || words(&["set", "schema"]) {
         moved(facts);
+        // Functions, and schemas with all that is in them.
+        facts.opaque |= facts.relations().is_empty();
     }
 }
 

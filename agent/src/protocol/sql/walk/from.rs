@@ -148,8 +148,14 @@ impl Walker {
             }
             TableFactor::NestedJoin { table_with_joins, alias } => {
                 let TableWithJoins { relation, joins } = &**table_with_joins;
+                let outside = self.scopes.last().map_or(0, Vec::len);
                 self.table_with_joins(relation, joins);
                 if let Some(alias) = alias {
+                    self.check_alias(alias);
+                    // The alias hides the names inside: they can mean something of a query around.
+                    if let Some(scope) = self.scopes.last_mut() {
+                        scope.truncate(outside);
+                    }
                     self.push(alias.name.value.as_str().into(), Source::Unknown);
                 }
             }
@@ -173,7 +179,7 @@ impl Walker {
                     }
                 }
                 let alias = alias.as_ref().map_or("xmltable", |alias| &alias.name.value);
-                self.push(alias.into(), Source::Computed(lineage));
+                self.push(alias.into(), Source::Computed { lineage, row: None });
             }
             TableFactor::TableFunction { .. }
             | TableFactor::JsonTable { .. }
@@ -213,7 +219,10 @@ impl Walker {
             Some(alias) => {
                 self.check_alias(alias);
                 // Renamed columns: which is which, only the catalog knows.
-                let source = if alias.columns.is_empty() { Source::Table(relation) } else { Source::Unknown };
+                let columns: Vec<Arc<str>> =
+                    alias.columns.iter().map(|column| Arc::from(column.name.value.as_str())).collect();
+                let source =
+                    if columns.is_empty() { Source::Table(relation) } else { Source::Renamed { relation, columns } };
                 self.push(alias.name.value.as_str().into(), source);
             }
         }
@@ -260,18 +269,20 @@ impl Walker {
 
     /// The entry of a function in FROM: its columns are those of the alias, its own, or one of its own name.
     fn function_item(&mut self, function: &str, lineage: Lineage, alias: Option<&TableAlias>) {
-        let mut columns: Vec<Arc<str>> =
-            catalog::out_columns(function).iter().map(|column| (*column).into()).collect();
-        columns.push("ordinality".into());
+        let own = catalog::out_columns(function);
+        let mut may_have: Vec<Arc<str>> = own.iter().map(|column| (*column).into()).collect();
+        may_have.push("ordinality".into());
+        let mut has = Vec::new();
         let mut name = function;
         if let Some(alias) = alias {
             self.check_alias(alias);
             name = &alias.name.value;
-            columns.extend(alias.columns.iter().map(|column| Arc::from(column.name.value.as_str())));
+            has.extend(alias.columns.iter().map(|column| Arc::from(column.name.value.as_str())));
         }
-        columns.push(name.into());
-        columns.push(function.into());
-        self.push(name.into(), Source::Function { columns, lineage });
+        // A function that gives one value has a column of its alias' name, and one of that gives rows has not.
+        may_have.push(name.into());
+        may_have.push(function.into());
+        self.push(name.into(), Source::Function { has, may_have, lineage });
     }
 
     fn sample(&mut self, sample: Option<&TableSampleKind>) {
@@ -293,11 +304,11 @@ impl Walker {
     }
 
     /// Puts `excluded`, the row that ON CONFLICT did not insert, into scope.
-    pub(super) fn push_excluded(&mut self, rows: &[Output]) {
+    pub(super) fn push_excluded(&mut self, target: &super::super::types::RelationName, rows: &[Output]) {
         let mut lineage = Lineage::constant();
         for column in rows {
             lineage.merge(column.lineage.clone());
         }
-        self.push("excluded".into(), Source::Computed(lineage));
+        self.push("excluded".into(), Source::Computed { lineage, row: Some(target.clone()) });
     }
 }

@@ -82,10 +82,8 @@ impl Walker {
             if from.is_some() {
                 self.unsupported("WITH … FROM");
             }
-            // A query inside WITH does not see the columns around it.
-            let scopes = std::mem::take(&mut self.scopes);
+            // It does not see the FROM of the query that it belongs to, which comes later, but what is around that.
             let shape = self.query(query);
-            self.scopes = scopes;
             let shape = self.renamed(shape, alias);
             match self.ctes.get_mut(first + index).filter(|_| *recursive) {
                 Some((_, known)) => *known = shape,
