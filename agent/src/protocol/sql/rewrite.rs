@@ -10,6 +10,7 @@ use super::lexer::Lexeme;
 /// The tokens for the parser.
 ///
 /// - `ONLY` in front of a table is dropped (the parser would take it for the table's name).
+/// - `VARIADIC` is dropped.
 /// - `FOR NO KEY UPDATE` and `FOR KEY SHARE` become `FOR UPDATE`, `FOR SHARE`; their `OF` list is dropped.
 /// - `TABLE t` becomes `SELECT * FROM t`.
 /// - `WHERE CURRENT OF c` becomes `WHERE true`.
@@ -20,18 +21,26 @@ pub(super) fn rewrite(lexemes: &[Lexeme]) -> Vec<Token> {
     let mut at = 0;
     while let Some(lexeme) = lexemes.get(at) {
         let before = at.checked_sub(1).and_then(word);
-        let after_dot = at.checked_sub(1).and_then(|at| lexemes.get(at)).is_some_and(|last| last.token == Token::Period);
+        let after_dot = at
+            .checked_sub(1)
+            .and_then(|at| lexemes.get(at))
+            .is_some_and(|last| last.token == Token::Period);
         let mut used = 1;
         match unquoted(&lexeme.token) {
             _ if after_dot || before == Some("as") => tokens.push(lexeme.token.clone()),
             Some("only") if !matches!(before, Some("row" | "rows")) => {}
-            Some("table") => {
+            Some("variadic") => {}
+            Some("table") if !matches!(before, Some("into" | "temp" | "temporary" | "unlogged")) => {
                 tokens.extend(["SELECT", "*", "FROM"].map(|word| match word {
                     "*" => Token::Mul,
                     word => Token::make_keyword(word),
                 }));
             }
-            Some("where") if word(at + 1) == Some("current") && word(at + 2) == Some("of") && word(at + 3).is_some() => {
+            Some("where")
+                if word(at + 1) == Some("current")
+                    && word(at + 2) == Some("of")
+                    && word(at + 3).is_some() =>
+            {
                 tokens.extend(["WHERE", "true"].map(Token::make_keyword));
                 used = 4;
             }
@@ -83,14 +92,19 @@ fn built_in_operator(lexemes: &[Lexeme]) -> Option<&Token> {
 fn locked_names(lexemes: &[Lexeme]) -> usize {
     let is_name = |at: usize| {
         lexemes.get(at).is_some_and(|lexeme| {
-            matches!(&lexeme.token, Token::Word(_)) && !unquoted(&lexeme.token).is_some_and(catalog::is_reserved)
+            matches!(&lexeme.token, Token::Word(_))
+                && !unquoted(&lexeme.token).is_some_and(catalog::is_reserved)
         })
     };
     if lexemes.first().and_then(|lexeme| unquoted(&lexeme.token)) != Some("of") || !is_name(1) {
         return 0;
     }
     let mut used = 2;
-    while lexemes.get(used).is_some_and(|lexeme| matches!(lexeme.token, Token::Comma | Token::Period)) && is_name(used + 1) {
+    while lexemes
+        .get(used)
+        .is_some_and(|lexeme| matches!(lexeme.token, Token::Comma | Token::Period))
+        && is_name(used + 1)
+    {
         used += 2;
     }
     used

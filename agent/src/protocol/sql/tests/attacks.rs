@@ -128,13 +128,19 @@ fn nothing_hides_behind_syntax() {
         }
         let effects = classified(text).command.effects();
         let plain = [Effect::Read, Effect::Session, Effect::Transaction, Effect::Lock];
-        assert!(!effects.iter().all(|effect| plain.contains(&effect)), "{text}: {}", classified(text).summary());
+        assert!(
+            !effects.iter().all(|effect| plain.contains(&effect)),
+            "{text}: {}",
+            classified(text).summary()
+        );
     }
 }
 
 #[test]
 fn a_backslash_while_strings_do_not_conform_is_refused() {
-    let off = LexState { standard_conforming_strings: false };
+    let off = LexState {
+        standard_conforming_strings: false,
+    };
     for (text, unknown) in [
         ("SELECT '\\'; DELETE FROM t; --'", true),
         ("SELECT 'a\\b'", true),
@@ -154,9 +160,21 @@ fn explain_declare_leaves_an_older_cursor_what_it_was() {
 
 #[test]
 fn reasons_quote_no_value() {
-    for text in ["SELECT 'hunter2' 'hunter2'", "GARBAGE 'hunter2'", "SELECT 'hunter2' FROM FROM", "ALTER ROLE a PASSWORD 'hunter2' x", "hunter2 x"] {
+    for text in [
+        "SELECT 'hunter2' 'hunter2'",
+        "GARBAGE 'hunter2'",
+        "SELECT 'hunter2' FROM FROM",
+        "ALTER ROLE a PASSWORD 'hunter2' x",
+        "hunter2 x",
+    ] {
         let batch = classified(text);
-        assert!(batch.command.unknown.is_none_or(|why| !why.contains("hunter2") || text.starts_with("hunter2")), "{text}");
+        assert!(
+            batch
+                .command
+                .unknown
+                .is_none_or(|why| !why.contains("hunter2") || text.starts_with("hunter2")),
+            "{text}"
+        );
     }
 }
 
@@ -164,7 +182,10 @@ fn reasons_quote_no_value() {
 fn a_password_does_not_reach_the_shown_text() {
     let text = "CREATE ROLE a LOGIN PASSWORD 'hunter2'; SELECT 'b'";
     let batch = classified(text);
-    assert_eq!(&*batch.command.text, "CREATE ROLE a LOGIN PASSWORD '***'; SELECT 'b'");
+    assert_eq!(
+        &*batch.command.text,
+        "CREATE ROLE a LOGIN PASSWORD '***'; SELECT 'b'"
+    );
     assert_eq!(&text[batch.secrets[0].clone()], "'hunter2'");
     let broken = classified("ALTER ROLE a PASSWORD 'hunter2");
     assert_eq!(&*broken.command.text, "ALTER ROLE a PASSWORD'***'");

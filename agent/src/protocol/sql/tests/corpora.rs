@@ -32,7 +32,12 @@ fn none_unknown(corpus: &'static str) {
             batch.command.unknown.map(|why| format!("{why}: {text}"))
         })
         .collect();
-    assert!(unknown.is_empty(), "{} unknown:\n{}", unknown.len(), unknown.join("\n\n"));
+    assert!(
+        unknown.is_empty(),
+        "{} unknown:\n{}",
+        unknown.len(),
+        unknown.join("\n\n")
+    );
 }
 
 fn none_writes(corpus: &'static str) {
@@ -40,7 +45,10 @@ fn none_writes(corpus: &'static str) {
         let reads = ["SELECT", "WITH", "SHOW", "FETCH", "DECLARE", "EXPLAIN"];
         if reads.iter().any(|word| text.trim_start().starts_with(word)) {
             let effects = classified(text).command.effects();
-            let writes: Vec<_> = WRITING.iter().filter(|effect| effects.contains(**effect)).collect();
+            let writes: Vec<_> = WRITING
+                .iter()
+                .filter(|effect| effects.contains(**effect))
+                .collect();
             assert!(writes.is_empty(), "{writes:?}: {text}");
         }
     }

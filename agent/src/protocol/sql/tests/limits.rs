@@ -27,8 +27,8 @@ fn long_and_deep_texts_end_no_process() {
             assert!(!is_unknown(&format!("SELECT * FROM t WHERE id IN ({list})")));
             let rows = vec!["(1,'x')"; 100_000].join(",");
             assert!(!is_unknown(&format!("INSERT INTO t VALUES {rows}")));
-            for (item, times) in [
-                ("NOT ", 30_000),
+            let prefixes = [
+                ("NOT ", 15_000),
                 ("- ", 15_000),
                 ("CASE WHEN ", 5_000),
                 ("ARRAY[", 300),
@@ -36,11 +36,9 @@ fn long_and_deep_texts_end_no_process() {
                 ("EXISTS (SELECT ", 300),
                 ("f(", 300),
                 ("a.", 9_000),
-            ] {
-                classified(&format!("SELECT {}1", item.repeat(times)));
-                classified(&format!("SELECT 1 FROM {}t", item.repeat(times)));
-            }
-            for (item, times) in [
+                ("(", 300),
+            ];
+            let suffixes = [
                 ("::int", 9_000),
                 (" UNION SELECT 1", 6_000),
                 (" AND true", 9_000),
@@ -49,9 +47,19 @@ fn long_and_deep_texts_end_no_process() {
                 (" COLLATE x", 9_000),
                 (" JOIN t", 9_000),
                 (" CROSS JOIN t", 6_000),
-            ] {
-                classified(&format!("SELECT 1{}", item.repeat(times)));
-                classified(&format!("SELECT 1 FROM t{}", item.repeat(times)));
+            ];
+            // The larger go to a thread of their own, the smaller are worked off here.
+            for (item, most) in prefixes {
+                for times in [20, 60, 120, most] {
+                    classified(&format!("SELECT {}1", item.repeat(times)));
+                    classified(&format!("SELECT 1 FROM {}t", item.repeat(times)));
+                }
+            }
+            for (item, most) in suffixes {
+                for times in [20, 60, 120, most] {
+                    classified(&format!("SELECT 1{}", item.repeat(times)));
+                    classified(&format!("SELECT 1 FROM t{}", item.repeat(times)));
+                }
             }
         })
         .unwrap()
