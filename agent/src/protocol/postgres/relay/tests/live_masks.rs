@@ -350,7 +350,8 @@ fn relations_of_the_open_transaction_are_not_trusted() {
             ..statement()
         },
     );
-    creating.1
+    creating
+        .1
         .command
         .actions
         .push(super::unresolved("own", Effect::SchemaCreate));
