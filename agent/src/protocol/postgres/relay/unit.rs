@@ -3,8 +3,10 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
+
+use parking_lot::Mutex;
 
 use crate::model::{Action, Command, Effect, Object, ObjectKind, Parameter, Schema};
 use crate::protocol::sql::{Batch, RelationName, SessionChange, Statement};
@@ -33,9 +35,28 @@ pub(super) struct Unit {
     /// Names that it looks up when it runs, and what they stood for when it was judged.
     pub refers: Vec<(Arc<str>, Refers)>,
     /// How its rows are treated, once the server has described them.
-    pub plan: OnceLock<Arc<RowPlan>>,
-    /// One more than the stretch in which it was last asked to be described.
-    described: AtomicU64,
+    pub plan: Plan,
+    /// Stretch, and age of the names, in which it was last asked to be described.
+    described: Mutex<Option<(u64, u64)>>,
+}
+
+/// How the rows of a prepared statement are treated. A change of what names stand for may change that.
+#[derive(Debug, Default)]
+pub(super) struct Plan(Mutex<Option<(u64, Arc<RowPlan>)>>);
+
+impl Plan {
+    /// The plan, if it was made when names stood for what they stood for at `age`.
+    pub(super) fn at(&self, age: u64) -> Option<Arc<RowPlan>> {
+        self.0
+            .lock()
+            .as_ref()
+            .filter(|plan| plan.0 == age)
+            .map(|plan| Arc::clone(&plan.1))
+    }
+
+    pub(super) fn set(&self, age: u64, plan: Arc<RowPlan>) {
+        *self.0.lock() = Some((age, plan));
+    }
 }
 
 /// What a unit does to its session.
@@ -48,8 +69,10 @@ pub(super) struct Traits {
     pub lexing: bool,
     /// May change what cursors stand for.
     pub cursors: bool,
-    /// May change what any name stands for.
+    /// May change what any name of a prepared statement stands for.
     pub names: bool,
+    /// May change what names of relations stand for.
+    pub relations: bool,
     /// Makes tables.
     pub creates: bool,
     /// Ends or begins transactions.
@@ -74,6 +97,8 @@ pub(super) enum Defined {
 #[derive(Debug)]
 pub(super) struct Portal {
     pub unit: Arc<Unit>,
+    /// How its rows are treated, once that is known for certain.
+    pub plan: OnceLock<Arc<RowPlan>>,
     /// Result formats; not set for a `Bind` that was streamed and is not described yet.
     pub formats: OnceLock<Formats>,
     pub parameters: Vec<Parameter>,
@@ -81,16 +106,20 @@ pub(super) struct Portal {
     pub hash: [u8; 32],
     /// Stretch in which it was bound.
     pub epoch: u64,
+    /// What names stood for then.
+    pub age: u64,
     pub cursor: bool,
     pub approved: AtomicBool,
     pub executed: AtomicBool,
 }
 
 impl Portal {
-    pub(super) fn of(unit: Arc<Unit>, epoch: u64) -> Self {
+    pub(super) fn of(unit: Arc<Unit>, epoch: u64, age: u64) -> Self {
         Self {
             hash: unit.hash,
             unit,
+            plan: OnceLock::new(),
+            age,
             formats: OnceLock::new(),
             parameters: Vec::new(),
             epoch,
@@ -248,7 +277,7 @@ fn of_batch<M: Masking>(batch: &Batch, scope: &Scope<'_, M>, hash: [u8; 32], epo
                     name,
                     Defined::Cursor(Arc::new(Portal {
                         cursor: true,
-                        ..Portal::of(inner, epoch)
+                        ..Portal::of(inner, epoch, 0)
                     })),
                 )
             }
@@ -277,8 +306,8 @@ fn of_batch<M: Masking>(batch: &Batch, scope: &Scope<'_, M>, hash: [u8; 32], epo
         secrets: batch.secrets.clone(),
         types: Box::default(),
         refers: Vec::new(),
-        plan: OnceLock::new(),
-        described: AtomicU64::new(0),
+        plan: Plan::default(),
+        described: Mutex::new(None),
     }
 }
 
@@ -387,17 +416,17 @@ impl Unit {
             traits: Traits::UNKNOWN,
             types: Box::default(),
             refers: Vec::new(),
-            plan: OnceLock::new(),
-            described: AtomicU64::new(0),
+            plan: Plan::default(),
+            described: Mutex::new(None),
         }
     }
 
-    pub(super) fn describe_in(&self, epoch: u64) {
-        self.described.store(epoch + 1, Ordering::Relaxed);
+    pub(super) fn describe_in(&self, epoch: u64, age: u64) {
+        *self.described.lock() = Some((epoch, age));
     }
 
-    pub(super) fn is_described_in(&self, epoch: u64) -> bool {
-        self.described.load(Ordering::Relaxed) == epoch + 1
+    pub(super) fn is_described_in(&self, epoch: u64, age: u64) -> bool {
+        *self.described.lock() == Some((epoch, age))
     }
 }
 
@@ -407,6 +436,7 @@ impl Traits {
         lexing: true,
         cursors: true,
         names: true,
+        relations: true,
         creates: true,
         transaction: true,
     };
@@ -440,6 +470,11 @@ impl Traits {
                     .any(|action| may_change_lexing(action, named)),
             cursors: opaque,
             names: false,
+            relations: opaque
+                || command
+                    .actions
+                    .iter()
+                    .any(|action| may_change_relations(action, named)),
             creates: effects.contains(Effect::SchemaCreate),
             transaction: effects.contains(Effect::Transaction),
         }
@@ -451,10 +486,37 @@ impl Traits {
             lexing: self.lexing || other.lexing,
             cursors: self.cursors || other.cursors,
             names: self.names || other.names,
+            relations: self.relations || other.relations,
             creates: self.creates || other.creates,
             transaction: self.transaction || other.transaction,
         }
     }
+}
+
+/// Whether an action may change which relation a name stands for: by what there is, or by `search_path`, in which
+/// the role's own name may stand.
+fn may_change_relations(action: &Action, named: bool) -> bool {
+    let changing = matches!(
+        action.effect,
+        Effect::SchemaCreate | Effect::SchemaAlter | Effect::SchemaDestroy | Effect::Privilege
+    );
+    changing
+        || match &action.object {
+            Some(object) if object.kind == ObjectKind::Setting => [
+                "search_path",
+                "role",
+                "session_authorization",
+                "schema",
+                "all",
+                "",
+                "*",
+            ]
+            .iter()
+            .any(|name| object.name.eq_ignore_ascii_case(name)),
+            Some(object) if object.kind == ObjectKind::Function => &*object.name == "set_config",
+            Some(object) => action.effect == Effect::Session && object.kind == ObjectKind::Other && !named,
+            None => action.effect == Effect::Session && !named,
+        }
 }
 
 /// Whether an action may change `standard_conforming_strings` or `client_encoding`. `named`: the text works on names

@@ -433,3 +433,58 @@ fn errors_do_not_quote_masked_values() {
             .contains("Mthe <gone>! is out\0")
     );
 }
+
+#[test]
+fn a_prepared_statement_that_comes_to_mean_another_table_is_described_again() {
+    let Some((server, relations)) = prepared() else {
+        return;
+    };
+    let masks = columns();
+    let text = "SELECT email FROM customers";
+    let path = "SET search_path = decoy";
+    let mut setting = one(path, statement());
+    setting.1.command.actions.push(crate::model::Action {
+        effect: Effect::Session,
+        object: Some(crate::model::Object {
+            kind: crate::model::ObjectKind::Setting,
+            schema: crate::model::Schema::Named("".into()),
+            name: "search_path".into(),
+        }),
+    });
+    let back = "SET search_path = public";
+    let mut restoring = setting.clone();
+    restoring.0 = back.to_owned();
+    let classify = batches(vec![
+        one(text, reading("customers", &[&["email"]])),
+        setting,
+        restoring,
+    ]);
+    let mut admin = Direct::open(&server, "postgres");
+    admin.query("CREATE SCHEMA decoy; CREATE TABLE decoy.customers AS SELECT 'mine'::text AS email");
+    let given = admin.query("SELECT 'decoy.customers'::regclass::oid");
+    let oid = rows(&given)[0][0].clone().unwrap().parse().unwrap();
+    let decoy = Relation {
+        oid,
+        schema: "decoy".into(),
+        name: "things".into(),
+        columns: [(1, "email".into())].into(),
+        ..Relation::default()
+    };
+    let answers = Answers {
+        relations: relations.into_iter().chain([Arc::new(decoy)]).collect(),
+        ..Answers::default()
+    };
+    let mut through = Through::open(&server, "postgres", &masks, classify, answers);
+    through.query(path);
+    let script = [
+        parse("s", text),
+        describe(b'S', "s"),
+        bind("", "s", &[], &[]),
+        execute("", 0),
+        sync(),
+    ];
+    assert_eq!(rows(&through.exchange(&script.concat(), 1)), [some(&["mine"])]);
+    through.query(back);
+    let script = [bind("", "s", &[], &[]), execute("", 0), sync()].concat();
+    assert_eq!(rows(&through.exchange(&script, 1))[0], some(&["***"]));
+}
