@@ -31,6 +31,7 @@ mod refusal;
 mod rows;
 mod server;
 mod server_results;
+mod traits;
 mod turn;
 mod unit;
 
