@@ -25,8 +25,8 @@ const STAGES: &[&str] = &[
     "replay",
     "engine",
     "control",
-    "cli",
     "app",
+    "cli",
     "lib",
     "main",
 ];
