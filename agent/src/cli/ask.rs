@@ -112,11 +112,12 @@ mod tests {
             .into_iter()
             .chain(socket)
             .chain(rest.iter().copied());
+        let nowhere = std::path::Path::new("/nonexistent");
         let code = match Verb::try_parse_from(line).unwrap() {
-            Verb::Approvals(args) => approvals::run(args).await,
-            Verb::Approve(args) => approve::run(args).await,
-            Verb::Deny(args) => deny::run(args).await,
-            Verb::Status(args) => status::run(args).await,
+            Verb::Approvals(args) => approvals::run(args, nowhere).await,
+            Verb::Approve(args) => approve::run(args, nowhere).await,
+            Verb::Deny(args) => deny::run(args, nowhere).await,
+            Verb::Status(args) => status::run(args, nowhere).await,
         };
         format!("{code:?}")
     }

@@ -173,7 +173,7 @@ fn find(directory: &Path, prefix: &str) -> Result<SessionId, ReplayError> {
         return Ok(SessionId(whole));
     }
     let wanted = plain(prefix);
-    let layout = Layout::new(directory);
+    let layout = Layout::found_at(directory);
     let mut found: Vec<SessionId> = layout.segments()?.into_iter().map(|file| file.session).collect();
     found.extend(journalled(&layout));
     found.retain(|session| !wanted.is_empty() && plain(&session.to_string()).starts_with(&wanted));

@@ -75,7 +75,14 @@ impl Facts {
 
     /// `effect` on something that is in no schema.
     pub(super) fn on_named(&mut self, effect: Effect, kind: ObjectKind, name: &str) {
-        self.act(effect, Some(Object { kind, schema: Schema::Named("".into()), name: name.into() }));
+        self.act(
+            effect,
+            Some(Object {
+                kind,
+                schema: Schema::Named("".into()),
+                name: name.into(),
+            }),
+        );
     }
 
     /// `effect` on something of `kind` that a schema holds.
@@ -115,7 +122,11 @@ impl Facts {
             }
         }
         match &inner.columns {
-            Some(columns) => columns.iter().for_each(|column| self.uses(column)),
+            Some(columns) => {
+                for column in columns {
+                    self.uses(column);
+                }
+            }
             None => self.columns = None,
         }
         self.sink |= inner.sink;
@@ -159,7 +170,11 @@ impl Facts {
 /// An object as policies name it.
 pub(super) fn object(kind: ObjectKind, name: &RelationName) -> Object {
     let schema = name.schema.clone().map_or(Schema::Unresolved, Schema::Named);
-    Object { kind, schema, name: name.name.clone() }
+    Object {
+        kind,
+        schema,
+        name: name.name.clone(),
+    }
 }
 
 /// A relation as policies name it: one of `pg_catalog` is known as such without its schema.
@@ -168,7 +183,11 @@ pub(super) fn object(kind: ObjectKind, name: &RelationName) -> Object {
 pub(super) fn table(name: &RelationName) -> Object {
     if name.schema.is_none() && catalog::is_system_relation(&name.name) {
         let schema = Schema::Named("pg_catalog".into());
-        return Object { kind: ObjectKind::Table, schema, name: name.name.clone() };
+        return Object {
+            kind: ObjectKind::Table,
+            schema,
+            name: name.name.clone(),
+        };
     }
     object(ObjectKind::Table, name)
 }
@@ -176,8 +195,14 @@ pub(super) fn table(name: &RelationName) -> Object {
 /// The relation that dotted `parts` name; the database in front of a schema is left out.
 pub(super) fn relation(parts: &[Arc<str>]) -> Option<RelationName> {
     match parts {
-        [name] => Some(RelationName { schema: None, name: name.clone() }),
-        [schema, name] | [_, schema, name] => Some(RelationName { schema: Some(schema.clone()), name: name.clone() }),
+        [name] => Some(RelationName {
+            schema: None,
+            name: name.clone(),
+        }),
+        [schema, name] | [_, schema, name] => Some(RelationName {
+            schema: Some(schema.clone()),
+            name: name.clone(),
+        }),
         _ => None,
     }
 }

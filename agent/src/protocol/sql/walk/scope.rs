@@ -23,7 +23,10 @@ pub(super) enum Source {
     /// A sub-query whose columns are known.
     Rows(Vec<Output>),
     /// A function in FROM with the columns it is known to have; each is made of the function's arguments.
-    Function { columns: Vec<Arc<str>>, lineage: Lineage },
+    Function {
+        columns: Vec<Arc<str>>,
+        lineage: Lineage,
+    },
     /// Something whose every column is made of this.
     Computed(Lineage),
     /// Columns not known.
@@ -33,12 +36,14 @@ pub(super) enum Source {
 impl Walker {
     /// Lineage of a name that nothing qualifies.
     pub(super) fn column(&mut self, name: &str) -> Lineage {
-        if let Some(lineage) = self.whole_row(name) {
+        // An alias of that name counts only where no column has it, be it of a query further out: take both.
+        let row = self.whole_row(name);
+        let mut found = row.is_some();
+        let mut lineage = row.unwrap_or_else(Lineage::constant);
+        if lineage == Lineage::Unknown {
             return lineage;
         }
-        let mut lineage = Lineage::constant();
         let mut tables: Vec<&RelationName> = Vec::new();
-        let mut found = false;
         'scopes: for scope in self.scopes.iter().rev() {
             let mut exact = false;
             for item in scope {
@@ -56,8 +61,12 @@ impl Walker {
                         Named::MayBe => lineage = Lineage::Unknown,
                         Named::Not => {}
                     },
-                    Source::Function { columns, lineage: made_of } => {
-                        exact |= columns.iter().any(|column| **column == *name);
+                    Source::Function {
+                        columns,
+                        lineage: made_of,
+                    } => {
+                        // An alias can rename its columns, so a column further out is possible too.
+                        found |= columns.iter().any(|column| **column == *name);
                         lineage.merge(made_of.clone());
                     }
                     Source::Computed(made_of) => {
@@ -90,11 +99,19 @@ impl Walker {
 
     /// Lineage of `alias.name`.
     pub(super) fn qualified(&mut self, alias: &str, name: &str) -> Lineage {
-        let Some(item) = self.scopes.iter().rev().flatten().find(|item| *item.alias == *alias) else {
+        let Some(item) = self
+            .scopes
+            .iter()
+            .rev()
+            .flatten()
+            .find(|item| *item.alias == *alias)
+        else {
             return self.known_or_any(Lineage::Unknown);
         };
         match &item.source {
-            Source::Table(_) | Source::Unknown if catalog::takes_row(name) => self.known_or_any(Lineage::Unknown),
+            Source::Table(_) | Source::Unknown if catalog::takes_row(name) => {
+                self.known_or_any(Lineage::Unknown)
+            }
             Source::Table(relation) => {
                 let relation = relation.clone();
                 self.stored(Some(relation), name)
@@ -130,12 +147,21 @@ impl Walker {
                 && matches!(&item.source, Source::Table(relation)
                     if *relation.name == *table && relation.schema.as_deref().is_none_or(|known| known == schema))
         });
-        if found { self.qualified(table, name) } else { self.known_or_any(Lineage::Unknown) }
+        if found {
+            self.qualified(table, name)
+        } else {
+            self.known_or_any(Lineage::Unknown)
+        }
     }
 
     /// Lineage of a bare alias, which is the whole row of it. `None`: it is no alias.
     pub(super) fn whole_row(&mut self, alias: &str) -> Option<Lineage> {
-        let item = self.scopes.iter().rev().flatten().find(|item| *item.alias == *alias)?;
+        let item = self
+            .scopes
+            .iter()
+            .rev()
+            .flatten()
+            .find(|item| *item.alias == *alias)?;
         let lineage = match &item.source {
             Source::Rows(columns) => whole(columns),
             Source::Function { lineage, .. } | Source::Computed(lineage) => lineage.clone(),
@@ -147,12 +173,24 @@ impl Walker {
     /// The columns that `*` (or, with an alias, `alias.*`) stands for, where all of them are known.
     pub(super) fn wildcard(&mut self, alias: Option<&str>) -> Option<Vec<Output>> {
         let items: Vec<&Item> = match alias {
-            Some(alias) => self.scopes.iter().rev().flatten().find(|item| *item.alias == *alias).into_iter().collect(),
+            Some(alias) => self
+                .scopes
+                .iter()
+                .rev()
+                .flatten()
+                .find(|item| *item.alias == *alias)
+                .into_iter()
+                .collect(),
             None => self.scopes.last().into_iter().flatten().collect(),
         };
         // With several of them, a USING could merge columns.
         let columns = match items.as_slice() {
-            [Item { source: Source::Rows(columns), .. }] => Some(columns.clone()),
+            [
+                Item {
+                    source: Source::Rows(columns),
+                    ..
+                },
+            ] => Some(columns.clone()),
             _ => None,
         };
         if columns.is_none() {
@@ -162,7 +200,10 @@ impl Walker {
     }
 
     fn stored(&mut self, relation: Option<RelationName>, name: &str) -> Lineage {
-        let column = ColumnRef { relation, column: name.into() };
+        let column = ColumnRef {
+            relation,
+            column: name.into(),
+        };
         self.facts.uses(&column);
         Lineage::From(vec![column])
     }
