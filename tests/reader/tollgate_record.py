@@ -48,7 +48,8 @@ def signed(key, signature, message):
 
 class Ledger:
     def __init__(self, path):
-        raw = path.read_bytes()
+        # Shipped, the ledger is a directory of parts, which joined in the order of their names are the ledger.
+        raw = b"".join(part.read_bytes() for part in sorted(path.glob("*.tgl"))) if path.is_dir() else path.read_bytes()
         check(len(raw) >= 64, "ledger: it ends inside its header")
         magic, version, zero, _created, self.host, zero2 = struct.unpack("<8sH6sq32s8s", raw[:64])
         check(magic == b"TGLEDGER" and version == 1 and not any(zero + zero2), "ledger: not a ledger, version 1")
@@ -197,8 +198,12 @@ def main():
     parser.add_argument("--host", type=bytes.fromhex)
     arguments = parser.parse_args()
     bad = False
+    ledger_path = arguments.directory / "ledger.tgl"
+    if not ledger_path.exists() and (arguments.directory / "ledger").is_dir():
+        ledger_path = arguments.directory / "ledger"
+        arguments.directory /= "records"
     try:
-        ledger = Ledger(arguments.directory / "ledger.tgl")
+        ledger = Ledger(ledger_path)
         check(arguments.host in (None, ledger.host), "ledger: it is another host's")
     except Bad as error:
         print(error, file=sys.stderr)

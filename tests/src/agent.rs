@@ -127,7 +127,10 @@ impl Agent {
     /// What `tollgate sessions --json` says.
     pub fn sessions(&self) -> Result<Vec<serde_json::Value>> {
         let lines = self.cli("sessions", &["--json"])?;
-        lines.lines().map(|line| Ok(serde_json::from_str(line)?)).collect()
+        lines
+            .lines()
+            .map(|line| Ok(serde_json::from_str(line)?))
+            .collect()
     }
 
     /// Kills it, as the out-of-memory killer would.

@@ -124,7 +124,7 @@ password = "{secret}"
             .args(["-c", script])
             .env("PORT", self.server.port().to_string())
             .env("DB", DATABASE);
-        job::run_within(&mut command, Duration::from_secs(60))
+        job::run_within(&mut command, Duration::from_mins(1))
     }
 
     /// What `tollgate sessions --json` says.

@@ -26,12 +26,13 @@ const DEBIAN: &[(&str, &str)] = &[
     ("npm", "/usr/bin/npm"),
 ];
 
-/// PyPI packages of the tests, in `target/python`: the driver, and what the record reader imports.
+/// `PyPI` packages of the tests, in `target/python`: the driver, what the record reader imports, an S3 server.
 const PYPI: &[(&str, &str)] = &[
     ("psycopg[binary]", "psycopg"),
     ("blake3", "blake3"),
     ("cryptography", "cryptography"),
     ("zstandard", "zstandard"),
+    ("moto[server]", "moto.server"),
 ];
 
 /// Everything.

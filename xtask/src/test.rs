@@ -67,6 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             "unit and kernel tests",
             tests
                 .env("TOLLGATE_EBPF", &object)
+                .env("TOLLGATE_TEST_PYTHON", tollgate_tests::driver::python())
                 .arg("--")
                 .args(&arguments.filter),
         )?;

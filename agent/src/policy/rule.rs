@@ -1,7 +1,7 @@
 //! One rule, compiled, and the two questions about it: does it cover an action for certain, could it concern it.
 
 use crate::config::{Glob, RuleDoc, RuleVerdict, TablePattern};
-use crate::model::{Action, Effects, Object, ObjectKind, RuleName, Schema};
+use crate::model::{Action, Effect, Effects, Object, ObjectKind, RuleName, Schema};
 
 /// One rule, compiled.
 #[derive(Clone, Debug)]
@@ -60,7 +60,7 @@ impl Rule {
             return true;
         }
         let Some(object) = &action.object else {
-            return false;
+            return self.allows_bare_reads(action);
         };
         self.patterns(object)
             .iter()
@@ -77,7 +77,7 @@ impl Rule {
             return true;
         }
         let Some(object) = &action.object else {
-            return false;
+            return self.allows_bare_reads(action);
         };
         match object.kind {
             ObjectKind::Schema => self
@@ -91,6 +91,11 @@ impl Rule {
                 .iter()
                 .any(|pattern| pattern.possibly(object, world)),
         }
+    }
+
+    /// What reads nothing that is stored (`SELECT 1`, `SELECT now()`) may be done by whoever may read any table.
+    fn allows_bare_reads(&self, action: &Action) -> bool {
+        matches!(self.verdict, RuleVerdict::Allow) && action.effect == Effect::Read && !self.tables.is_empty()
     }
 
     fn is_of_any_object(&self) -> bool {

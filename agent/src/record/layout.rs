@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use super::RecordError;
 use crate::model::SessionId;
 
+const LEDGER: &str = "ledger.tgl";
 const RECORD: &str = "tgr";
 const UNFINISHED: &str = "part";
 const JOURNAL: &str = "tgj";
@@ -14,6 +15,8 @@ const JOURNAL: &str = "tgj";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     directory: PathBuf,
+    /// The ledger: one file as the agent writes it, or a directory of the parts that were shipped.
+    ledger: PathBuf,
 }
 
 /// A file that holds a segment of a record.
@@ -32,9 +35,18 @@ pub struct SegmentFile {
 impl Layout {
     /// The layout of `directory`, whether it exists or not.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
-        Self {
-            directory: directory.into(),
+        let directory = directory.into();
+        Self { ledger: directory.join(LEDGER), directory }
+    }
+
+    /// The layout of what is found at `path`, for reading: a records directory, or what was shipped (segments in
+    /// `records`, parts of the ledger in `ledger`).
+    pub fn found_at(path: &Path) -> Self {
+        let (records, ledger) = (path.join("records"), path.join("ledger"));
+        if !path.join(LEDGER).exists() && (records.is_dir() || ledger.is_dir()) {
+            return Self { directory: records, ledger };
         }
+        Self::new(path)
     }
 
     /// The directory.
@@ -42,9 +54,9 @@ impl Layout {
         &self.directory
     }
 
-    /// The host's ledger.
+    /// The host's ledger: a file, or for what was shipped a directory of its parts.
     pub fn ledger(&self) -> PathBuf {
-        self.directory.join("ledger.tgl")
+        self.ledger.clone()
     }
 
     /// The key that signs now. Root alone may read it.

@@ -190,11 +190,10 @@ pub(super) enum Check {
 impl Ledger {
     /// Reads `path`. `Ok(None)`: there is none.
     pub(super) fn read(path: &Path, check: Check) -> Result<Option<Self>, RecordError> {
-        match fs::read(path) {
-            Ok(bytes) => Self::decode(path, &bytes, check).map(Some),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(RecordError::io("read", path, error)),
+        if !path.exists() {
+            return Ok(None);
         }
+        Self::decode(path, &read_joined(path)?, check).map(Some)
     }
 
     pub(super) fn decode(path: &Path, bytes: &[u8], check: Check) -> Result<Self, RecordError> {
@@ -301,4 +300,24 @@ pub fn whole_entries(length: u64) -> u64 {
     } else {
         LEDGER_HEADER as u64 + entries * ENTRY as u64
     }
+}
+
+/// The bytes of a ledger: of one file, or of its shipped parts in the order of their names.
+pub(super) fn read_joined(path: &Path) -> Result<Vec<u8>, RecordError> {
+    let read = |path: &Path| fs::read(path).map_err(|error| RecordError::io("read", path, error));
+    if !path.is_dir() {
+        return read(path);
+    }
+    let failed = |error| RecordError::io("list", path, error);
+    let mut parts = fs::read_dir(path)
+        .map_err(failed)?
+        .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
+        .collect::<Result<Vec<_>, _>>()?;
+    parts.retain(|part| part.extension().is_some_and(|extension| extension == "tgl"));
+    parts.sort();
+    let mut joined = Vec::new();
+    for part in parts {
+        joined.extend(read(&part)?);
+    }
+    Ok(joined)
 }

@@ -58,7 +58,7 @@ pub struct SessionSummary {
 /// # Errors
 /// The directory cannot be read. A record that cannot be read is in the list as [`SessionState::Damaged`].
 pub fn list(directory: &Path) -> Result<Vec<SessionSummary>, RecordError> {
-    let layout = Layout::new(directory);
+    let layout = Layout::found_at(directory);
     std::fs::metadata(directory).map_err(|error| RecordError::io("read", directory, error))?;
     let alive = is_alive(&layout);
     let segments = layout.segments()?;

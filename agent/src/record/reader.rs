@@ -70,7 +70,7 @@ impl Reader {
 
     /// As [`Reader::open`], from frame `from` on; blocks before it are not read. For following a record that grows.
     pub fn open_at(directory: &Path, session: SessionId, from: u64) -> Result<Self, RecordError> {
-        let layout = Layout::new(directory);
+        let layout = Layout::found_at(directory);
         // The journal comes first: what the writer takes out of it meanwhile is in the segments, which come after.
         let journals: VecDeque<_> = journal::read(&layout, session)?.into();
         let mut reader = Self {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::RecordError;
 use super::block::PublicKey;
 use super::layout::{Layout, parse_segment};
-use super::ledger::{Check, ENTRY, LEDGER_HEADER, Ledger};
+use super::ledger::{Check, ENTRY, LEDGER_HEADER, Ledger, read_joined};
 use super::list::SessionState;
 use super::recorder::is_alive;
 use crate::model::SessionId;
@@ -131,7 +131,7 @@ impl Report {
 pub fn verify(path: &Path, options: &VerifyOptions) -> Result<Report, RecordError> {
     let metadata = std::fs::metadata(path).map_err(|error| RecordError::io("read", path, error))?;
     if metadata.is_dir() {
-        return verify_directory(&Layout::new(path), options);
+        return verify_directory(&Layout::found_at(path), options);
     }
     let Some(file) = parse_segment(path.to_owned()) else {
         return Err(RecordError::damaged(
@@ -144,7 +144,14 @@ pub fn verify(path: &Path, options: &VerifyOptions) -> Result<Report, RecordErro
         session: Some(file.session),
         ..options.clone()
     };
-    verify_directory(&Layout::new(directory.unwrap_or(Path::new("."))), &options)
+    let directory = directory.unwrap_or(Path::new("."));
+    // A shipped segment stands in `records`, with the parts of the ledger in `ledger` beside that.
+    let shipped = directory.file_name().is_some_and(|name| name == "records") && !Layout::new(directory).ledger().exists();
+    let layout = match directory.parent().filter(|_| shipped) {
+        Some(parent) => Layout::found_at(parent),
+        None => Layout::new(directory),
+    };
+    verify_directory(&layout, &options)
 }
 
 fn verify_directory(layout: &Layout, options: &VerifyOptions) -> Result<Report, RecordError> {
@@ -209,7 +216,14 @@ fn without_ledger(
             "there is no ledger beside the record: it is checked in itself, but its key is not tied to a host"
                 .to_owned(),
         );
-    } else if !present.is_empty() && report.problems.is_empty() {
+    } else if present.is_empty() && report.problems.is_empty() {
+        report.ledger_problem(
+            ProblemKind::Missing,
+            &path,
+            None,
+            "there are neither records nor a ledger here: name a records directory, or one that records were shipped to",
+        );
+    } else if report.problems.is_empty() {
         report.ledger_problem(
             ProblemKind::Missing,
             &path,
@@ -241,8 +255,8 @@ fn check_ledger(
         report.ledger_problem(ProblemKind::WrongKey, path, Some(0), message);
     }
     if let Some(against) = &options.against {
-        let shipped = read_shipped(against)?;
-        let local = std::fs::read(path).map_err(|error| RecordError::io("read", path, error))?;
+        let shipped = read_joined(against)?;
+        let local = read_joined(path)?;
         let same = local
             .iter()
             .zip(&shipped)
@@ -259,24 +273,4 @@ fn check_ledger(
         }
     }
     Ok(())
-}
-
-/// A shipped ledger: one file, or its parts in the order of their names.
-fn read_shipped(path: &Path) -> Result<Vec<u8>, RecordError> {
-    let read = |path: &Path| std::fs::read(path).map_err(|error| RecordError::io("read", path, error));
-    if !path.is_dir() {
-        return read(path);
-    }
-    let failed = |error| RecordError::io("list", path, error);
-    let mut parts = std::fs::read_dir(path)
-        .map_err(failed)?
-        .map(|entry| entry.map(|entry| entry.path()).map_err(failed))
-        .collect::<Result<Vec<_>, _>>()?;
-    parts.retain(|part| part.extension().is_some_and(|extension| extension == "tgl"));
-    parts.sort();
-    let mut joined = Vec::new();
-    for part in parts {
-        joined.extend(read(&part)?);
-    }
-    Ok(joined)
 }

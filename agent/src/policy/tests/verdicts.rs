@@ -89,8 +89,14 @@ fn verdicts_over_rule_sets() {
         (
             "a rule with tables is of tables alone",
             vec![&only_orders],
-            vec![plain(Read)],
+            vec![plain(Lock)],
             "deny",
+        ),
+        (
+            "but what reads nothing that is stored is covered by whatever may be read",
+            vec![&only_orders],
+            vec![plain(Read)],
+            "allow",
         ),
         (
             "of tables, not of functions",
@@ -240,6 +246,17 @@ fn verdicts_over_rule_sets() {
         let ruling = compile(&text).judge(&command(actions));
         assert_eq!(word(&ruling), verdict, "{what}: {ruling:?}");
     }
+}
+
+#[test]
+fn whoever_may_read_a_table_may_select_what_is_stored_nowhere() {
+    let of_tables = r#"effects = ["read"]
+tables  = ["public.*"]"#;
+    let allowed = compile(&rule("tables", "allow", of_tables));
+    assert_eq!(word(&allowed.judge(&command(vec![plain(Effect::Read)]))), "allow");
+    assert_eq!(word(&allowed.judge(&command(vec![plain(Effect::Lock)]))), "deny");
+    let denied = format!("{}{}", rule("all", "allow", r#"effects = ["read"]"#), rule("none", "deny", of_tables));
+    assert_eq!(word(&compile(&denied).judge(&command(vec![plain(Effect::Read)]))), "allow");
 }
 
 #[test]

@@ -41,7 +41,12 @@ struct Entry {
 impl Cache {
     /// A cache of at most `entries` texts of together `bytes` bytes in each of its two generations.
     pub fn new(entries: usize, bytes: usize) -> Self {
-        Self { generations: Mutex::default(), hasher: RandomState::new(), entries_max: entries, bytes_max: bytes }
+        Self {
+            generations: Mutex::default(),
+            hasher: RandomState::new(),
+            entries_max: entries,
+            bytes_max: bytes,
+        }
     }
 
     /// The classification of `text`, from the cache or made now.
@@ -53,7 +58,11 @@ impl Cache {
         let batch = Arc::new(classify(text, lex));
         // A text with a secret in it does not stay in memory.
         if text.len() <= TEXT_MAX && batch.secrets.is_empty() {
-            let entry = Entry { text: text.into(), lex, batch: Arc::clone(&batch) };
+            let entry = Entry {
+                text: text.into(),
+                lex,
+                batch: Arc::clone(&batch),
+            };
             self.insert(hash, entry);
         }
         batch
@@ -61,7 +70,10 @@ impl Cache {
 
     fn find(&self, hash: u64, text: &str, lex: LexState) -> Option<Arc<Batch>> {
         let found = |entries: Option<&Vec<Entry>>| {
-            entries?.iter().find(|entry| entry.lex == lex && *entry.text == *text).cloned()
+            entries?
+                .iter()
+                .find(|entry| entry.lex == lex && *entry.text == *text)
+                .cloned()
         };
         let mut generations = self.generations.lock();
         if let Some(entry) = found(generations.young.get(&hash)) {
@@ -74,7 +86,9 @@ impl Cache {
     }
 
     fn insert(&self, hash: u64, entry: Entry) {
-        self.generations.lock().insert(hash, entry, self.entries_max, self.bytes_max);
+        self.generations
+            .lock()
+            .insert(hash, entry, self.entries_max, self.bytes_max);
     }
 }
 
@@ -94,7 +108,10 @@ impl Generations {
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let generations = self.generations.lock();
-        f.debug_struct("Cache").field("entries", &generations.entries).field("bytes", &generations.bytes).finish_non_exhaustive()
+        f.debug_struct("Cache")
+            .field("entries", &generations.entries)
+            .field("bytes", &generations.bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,14 +119,24 @@ impl fmt::Debug for Cache {
 mod tests {
     use super::*;
 
-    const ON: LexState = LexState { standard_conforming_strings: true };
+    const ON: LexState = LexState {
+        standard_conforming_strings: true,
+    };
 
     #[test]
     fn the_same_text_is_classified_once_and_another_lexing_is_another_text() {
         let cache = Cache::new(8, 1024);
         let first = cache.classify("SELECT 1", ON);
         assert!(Arc::ptr_eq(&first, &cache.classify("SELECT 1", ON)));
-        assert!(!Arc::ptr_eq(&first, &cache.classify("SELECT 1", LexState { standard_conforming_strings: false })));
+        assert!(!Arc::ptr_eq(
+            &first,
+            &cache.classify(
+                "SELECT 1",
+                LexState {
+                    standard_conforming_strings: false
+                }
+            )
+        ));
     }
 
     #[test]
@@ -128,6 +155,9 @@ mod tests {
     fn a_text_with_a_secret_is_not_kept() {
         let cache = Cache::new(4, 1024);
         let first = cache.classify("ALTER ROLE a PASSWORD 'x'", ON);
-        assert!(!Arc::ptr_eq(&first, &cache.classify("ALTER ROLE a PASSWORD 'x'", ON)));
+        assert!(!Arc::ptr_eq(
+            &first,
+            &cache.classify("ALTER ROLE a PASSWORD 'x'", ON)
+        ));
     }
 }

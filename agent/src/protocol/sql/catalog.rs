@@ -148,10 +148,30 @@ mod tests {
     #[test]
     fn dangerous_functions_are_never_pure() {
         for name in [
-            "lo_import", "lo_export", "pg_read_file", "pg_read_binary_file", "pg_ls_dir", "pg_stat_file", "pg_terminate_backend",
-            "pg_reload_conf", "set_config", "nextval", "setval", "query_to_xml", "table_to_xml", "cursor_to_xml",
-            "database_to_xml", "pg_notify", "pg_advisory_lock", "lowrite", "ts_stat", "pg_logical_emit_message",
-            "pg_create_restore_point", "pg_switch_wal", "pg_export_snapshot", "setseed",
+            "lo_import",
+            "lo_export",
+            "pg_read_file",
+            "pg_read_binary_file",
+            "pg_ls_dir",
+            "pg_stat_file",
+            "pg_terminate_backend",
+            "pg_reload_conf",
+            "set_config",
+            "nextval",
+            "setval",
+            "query_to_xml",
+            "table_to_xml",
+            "cursor_to_xml",
+            "database_to_xml",
+            "pg_notify",
+            "pg_advisory_lock",
+            "lowrite",
+            "ts_stat",
+            "pg_logical_emit_message",
+            "pg_create_restore_point",
+            "pg_switch_wal",
+            "pg_export_snapshot",
+            "setseed",
         ] {
             assert!(
                 !matches!(function(name), None | Some(Class::Pure | Class::Syntax)),
@@ -159,18 +179,30 @@ mod tests {
                 function(name)
             );
         }
-        for name in ["plpgsql_call_handler", "fmgr_c_validator", "record_in", "domain_in", "dblink"] {
+        for name in [
+            "plpgsql_call_handler",
+            "fmgr_c_validator",
+            "record_in",
+            "domain_in",
+            "dblink",
+        ] {
             assert_eq!(function(name), None, "{name}");
         }
     }
 
     #[test]
     fn every_line_is_of_a_known_class() {
-        for line in TEXT.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        for line in TEXT
+            .lines()
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        {
             let class = line.split_once(": ").map(|(class, _)| class);
             let known = class.is_some_and(|class| {
                 class.starts_with("out ")
-                    || matches!(class, "takes_row" | "operator" | "relation" | "reserved" | "reserved_name")
+                    || matches!(
+                        class,
+                        "takes_row" | "operator" | "relation" | "reserved" | "reserved_name"
+                    )
                     || CATALOG.functions.contains_key(line.rsplit(' ').next().unwrap())
             });
             assert!(known, "{line}");

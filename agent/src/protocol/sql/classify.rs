@@ -43,7 +43,10 @@ pub fn classify(text: &str, state: LexState) -> Batch {
     } else {
         thread::scope(|scope| {
             let thread = thread::Builder::new().name("sql-parser".into()).stack_size(STACK);
-            thread.spawn_scoped(scope, work).ok().and_then(|thread| thread.join().ok())
+            thread
+                .spawn_scoped(scope, work)
+                .ok()
+                .and_then(|thread| thread.join().ok())
         })
     };
     batch.unwrap_or_else(|| unknown(text, &lexemes, "the parser failed"))
@@ -86,7 +89,11 @@ impl Size {
 }
 
 fn split(text: &str, lex: LexState, lexemes: &[Lexeme]) -> Batch {
-    let context = Context { text, lex, nesting: 0 };
+    let context = Context {
+        text,
+        lex,
+        nesting: 0,
+    };
     let statements: Vec<Facts> = lexemes
         .split(|lexeme| lexeme.token == Token::SemiColon)
         .filter(|statement| !statement.is_empty())
@@ -97,7 +104,10 @@ fn split(text: &str, lex: LexState, lexemes: &[Lexeme]) -> Batch {
 
 /// A batch of a text that is part of another, already classified.
 pub(super) fn batch_of(text: &str, state: LexState, statements: Vec<Facts>) -> Batch {
-    let secrets = lex(text, state).map_or_else(|_| secrets::find_unsplit(text), |lexemes| secrets::find(text, &lexemes));
+    let secrets = lex(text, state).map_or_else(
+        |_| secrets::find_unsplit(text),
+        |lexemes| secrets::find(text, &lexemes),
+    );
     assemble(text, secrets, statements)
 }
 
@@ -112,7 +122,11 @@ fn assemble(text: &str, secrets: Vec<std::ops::Range<usize>>, statements: Vec<Fa
     }
     Batch {
         command: Command {
-            text: if secrets.is_empty() { text.into() } else { secrets::hide(text, &secrets).into() },
+            text: if secrets.is_empty() {
+                text.into()
+            } else {
+                secrets::hide(text, &secrets).into()
+            },
             actions: all.actions().to_vec(),
             without_where: all.without_where,
             unknown: all.unknown,
@@ -123,20 +137,32 @@ fn assemble(text: &str, secrets: Vec<std::ops::Range<usize>>, statements: Vec<Fa
 }
 
 fn unsplit(text: &str, why: &str) -> Batch {
-    assemble(text, secrets::find_unsplit(text), vec![Facts::not_understood(why)])
+    assemble(
+        text,
+        secrets::find_unsplit(text),
+        vec![Facts::not_understood(why)],
+    )
 }
 
 fn unknown(text: &str, lexemes: &[Lexeme], why: &str) -> Batch {
-    assemble(text, secrets::find(text, lexemes), vec![Facts::not_understood(why)])
+    assemble(
+        text,
+        secrets::find(text, lexemes),
+        vec![Facts::not_understood(why)],
+    )
 }
 
 impl Batch {
     /// The effects and their objects, for a log or a test: `read:public.orders, delete:orders`.
     pub fn summary(&self) -> String {
-        let actions = self.command.actions.iter().map(|Action { effect, object }| match object {
-            Some(object) => format!("{effect}:{object}"),
-            None => effect.to_string(),
-        });
+        let actions = self
+            .command
+            .actions
+            .iter()
+            .map(|Action { effect, object }| match object {
+                Some(object) => format!("{effect}:{object}"),
+                None => effect.to_string(),
+            });
         actions.collect::<Vec<_>>().join(", ")
     }
 }

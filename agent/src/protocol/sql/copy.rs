@@ -7,7 +7,7 @@ use super::facts::Facts;
 use super::lexer::{Lexeme, is_string};
 use super::statements::Context;
 use super::types::{ColumnRef, CopyFormat, CopyOut, Lineage, Outputs};
-use super::walk;
+use super::{secrets, walk};
 use crate::model::{Effect, ObjectKind};
 
 /// Options of a COPY as far as they change its bytes.
@@ -37,7 +37,11 @@ pub(super) fn copy(context: Context<'_>, cursor: &mut Cursor<'_>) -> Option<Fact
         facts.outputs = inner.outputs;
     } else {
         let name = cursor.relation()?;
-        let columns = if cursor.peek() == Some(&Token::LParen) { Some(cursor.column_list()?) } else { None };
+        let columns = if cursor.peek() == Some(&Token::LParen) {
+            Some(cursor.column_list()?)
+        } else {
+            None
+        };
         table = Some((name, columns));
     }
     let out = cursor.eat(&["to"]);
@@ -52,10 +56,20 @@ pub(super) fn copy(context: Context<'_>, cursor: &mut Cursor<'_>) -> Option<Fact
             Some(columns) => {
                 let columns: Vec<ColumnRef> = columns
                     .iter()
-                    .map(|column| ColumnRef { relation: Some(name.clone()), column: column.clone() })
+                    .map(|column| ColumnRef {
+                        relation: Some(name.clone()),
+                        column: column.clone(),
+                    })
                     .collect();
-                columns.iter().for_each(|column| facts.uses(column));
-                facts.outputs = Outputs::Columns(columns.into_iter().map(|column| Lineage::From(vec![column])).collect());
+                for column in &columns {
+                    facts.uses(column);
+                }
+                facts.outputs = Outputs::Columns(
+                    columns
+                        .into_iter()
+                        .map(|column| Lineage::From(vec![column]))
+                        .collect(),
+                );
             }
             None => {
                 facts.uses_any();
@@ -84,7 +98,10 @@ pub(super) fn copy(context: Context<'_>, cursor: &mut Cursor<'_>) -> Option<Fact
         facts.absorb(&condition);
     }
     if out && stream {
-        facts.copy_out = Some(CopyOut { table, format: options.format() });
+        facts.copy_out = Some(CopyOut {
+            table,
+            format: options.format(),
+        });
     } else {
         // Into a file: nothing comes back but the count.
         facts.sink |= out;
@@ -98,9 +115,13 @@ fn target(facts: &mut Facts, cursor: &mut Cursor<'_>) -> Option<bool> {
     if cursor.eat(&["stdin"]) || cursor.eat(&["stdout"]) {
         return Some(true);
     }
-    let kind = if cursor.eat(&["program"]) { ObjectKind::Program } else { ObjectKind::File };
+    let kind = if cursor.eat(&["program"]) {
+        ObjectKind::Program
+    } else {
+        ObjectKind::File
+    };
     match cursor.string() {
-        Some(name) => facts.on_named(Effect::UnsafeIo, kind, name),
+        Some(name) => facts.on_named(Effect::UnsafeIo, kind, secrets::shown(name)),
         None => {
             is_string(cursor.next()?).then_some(())?;
             facts.act(Effect::UnsafeIo, None);
@@ -130,7 +151,10 @@ fn new_options<'a>(list: &'a [Lexeme], options: &mut Options<'a>) -> Option<()> 
             "header" => {
                 options.header = true;
                 if !matches!(cursor.peek(), None | Some(Token::Comma)) {
-                    let value = cursor.string().map(str::to_ascii_lowercase).or_else(|| word(cursor).map(str::to_owned));
+                    let value = cursor
+                        .string()
+                        .map(str::to_ascii_lowercase)
+                        .or_else(|| word(cursor).map(str::to_owned));
                     match value.as_deref() {
                         Some("true" | "on" | "match") => {}
                         Some("false" | "off") => options.header = false,
@@ -194,7 +218,10 @@ fn old_options<'a>(cursor: &mut Cursor<'a>, options: &mut Options<'a>) -> Option
         } else if cursor.eat(&["encoding"]) {
             value(cursor)?;
             options.other = true;
-        } else if cursor.eat(&["force", "quote"]) || cursor.eat(&["force", "not", "null"]) || cursor.eat(&["force", "null"]) {
+        } else if cursor.eat(&["force", "quote"])
+            || cursor.eat(&["force", "not", "null"])
+            || cursor.eat(&["force", "null"])
+        {
             if !cursor.punct(&Token::Mul) {
                 cursor.list(Cursor::ident)?;
             }
@@ -221,17 +248,23 @@ impl Options<'_> {
             Some("binary") => CopyFormat::Binary,
             Some("csv") => {
                 let quote = byte(self.quote, b'"');
-                match (byte(self.delimiter, b','), quote, byte(self.escape, quote.unwrap_or(b'"'))) {
-                    (Some(delimiter), Some(quote), Some(escape)) => {
-                        CopyFormat::Csv { delimiter, quote, escape, header: self.header }
-                    }
+                match (
+                    byte(self.delimiter, b','),
+                    quote,
+                    byte(self.escape, quote.unwrap_or(b'"')),
+                ) {
+                    (Some(delimiter), Some(quote), Some(escape)) => CopyFormat::Csv {
+                        delimiter,
+                        quote,
+                        escape,
+                        header: self.header,
+                    },
                     _ => CopyFormat::Other,
                 }
             }
             // In text, HEADER is a first line of names (since 15): no format of ours.
-            None | Some("text") if !self.header => {
-                byte(self.delimiter, b'\t').map_or(CopyFormat::Other, |delimiter| CopyFormat::Text { delimiter })
-            }
+            None | Some("text") if !self.header => byte(self.delimiter, b'\t')
+                .map_or(CopyFormat::Other, |delimiter| CopyFormat::Text { delimiter }),
             _ => CopyFormat::Other,
         }
     }

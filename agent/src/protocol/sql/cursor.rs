@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use sqlparser::tokenizer::Token;
 
+use super::catalog;
 use super::facts::relation;
 use super::lexer::Lexeme;
 use super::types::RelationName;
-use super::catalog;
 
 /// Walks over the tokens of one statement. Each method that finds what it asks for steps behind it.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +52,10 @@ impl<'a> Cursor<'a> {
     /// Whether these unquoted words come next.
     pub(super) fn at(&self, words: &[&str]) -> bool {
         words.len() <= self.lexemes.len()
-            && words.iter().zip(self.lexemes).all(|(word, lexeme)| unquoted(&lexeme.token) == Some(word))
+            && words
+                .iter()
+                .zip(self.lexemes)
+                .all(|(word, lexeme)| unquoted(&lexeme.token) == Some(word))
     }
 
     pub(super) fn eat(&mut self, words: &[&str]) -> bool {

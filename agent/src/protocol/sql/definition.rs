@@ -11,18 +11,30 @@ use super::facts::{Facts, relation};
 use super::lexer::Lexeme;
 use crate::model::{Effect, ObjectKind};
 
-/// Words of the syntax that have a parenthesis behind them.
+/// Reserved words of the syntax that have a parenthesis behind them; they cannot be functions.
 const SYNTAX: &[&str] = &[
-    "all", "always", "and", "any", "array", "as", "between", "by", "cache", "check", "default", "distinct", "else", "exclude",
-    "expression", "foreign", "from", "hash", "identity", "in", "include", "inherits", "is", "key", "list", "null", "nulls", "not", "of",
-    "on", "options", "or", "primary", "range", "row", "set", "some", "storage", "stored", "then", "to", "unique", "using", "values",
-    "when", "where", "with", "partition", "columns", "statistics", "reset", "add", "like",
+    "all", "and", "any", "array", "as", "between", "check", "default", "distinct", "else", "from", "in",
+    "is", "not", "null", "on", "or", "row", "some", "then", "to", "unique", "using", "values", "when",
+    "where", "with",
 ];
 
 /// Built-in types that take a length or a precision.
 const TYPES: &[&str] = &[
-    "bit", "bpchar", "char", "character", "dec", "decimal", "float", "interval", "numeric", "time", "timestamp", "timestamptz",
-    "timetz", "varbit", "varchar", "varying",
+    "bit",
+    "bpchar",
+    "char",
+    "character",
+    "dec",
+    "decimal",
+    "float",
+    "interval",
+    "numeric",
+    "time",
+    "timestamp",
+    "timestamptz",
+    "timetz",
+    "varbit",
+    "varchar",
 ];
 
 /// Index access methods.
@@ -33,8 +45,12 @@ pub(super) fn search(facts: &mut Facts, lexemes: &[Lexeme]) {
     for (at, lexeme) in lexemes.iter().enumerate() {
         let token = |offset: usize| lexemes.get(at + offset).map(|lexeme| &lexeme.token);
         match &lexeme.token {
-            Token::Word(_) if unquoted(&lexeme.token) == Some("select") => unknown(facts, "a sub-query in a definition"),
-            Token::Word(_) if unquoted(&lexeme.token) == Some("operator") && token(1) == Some(&Token::LParen) => {
+            Token::Word(_) if unquoted(&lexeme.token) == Some("select") => {
+                unknown(facts, "a sub-query in a definition");
+            }
+            Token::Word(_)
+                if unquoted(&lexeme.token) == Some("operator") && token(1) == Some(&Token::LParen) =>
+            {
                 unknown(facts, "OPERATOR(…) in a definition");
             }
             Token::Word(word) if token(1) == Some(&Token::LParen) => called(facts, lexemes, at, &word.value),
@@ -59,8 +75,9 @@ fn called(facts: &mut Facts, lexemes: &[Lexeme], at: usize, word: &str) {
     let token = |at: usize| lexemes.get(at).map(|lexeme| &lexeme.token);
     let mut parts = vec![word.into()];
     let mut first = at;
-    while let Some([name, Token::Period]) =
-        first.checked_sub(2).and_then(|start| Some([token(start)?, token(start + 1)?]))
+    while let Some([name, Token::Period]) = first
+        .checked_sub(2)
+        .and_then(|start| Some([token(start)?, token(start + 1)?]))
         && let Token::Word(name) = name
     {
         parts.insert(0, name.value.as_str().into());
@@ -71,8 +88,26 @@ fn called(facts: &mut Facts, lexemes: &[Lexeme], at: usize, word: &str) {
     if matches!(before, Some("references" | "on" | "inherits" | "of")) {
         return;
     }
-    let bare = parts.len() == 1 && token(at).and_then(unquoted).is_some();
-    if bare && (SYNTAX.contains(&word) || TYPES.contains(&word) || (before == Some("using") && METHODS.contains(&word))) {
+    let word_at = |back: usize| at.checked_sub(back).and_then(token).and_then(unquoted);
+    if parts.len() == 1
+        && token(at).and_then(unquoted).is_some()
+        && (SYNTAX.contains(&word) || TYPES.contains(&word))
+    {
+        return;
+    }
+    // Words that could be functions elsewhere.
+    let after_paren = at.checked_sub(1).and_then(token) == Some(&Token::RParen);
+    let syntax = match word {
+        "key" => matches!(before, Some("primary" | "foreign")),
+        "range" | "list" | "hash" if before == Some("by") => true,
+        "include" | "inherits" => after_paren,
+        "identity" => before == Some("as"),
+        "set" | "reset" => at == 0 || matches!(word_at(2), Some("column" | "alter")),
+        "options" => word_at(2) == Some("server"),
+        "varying" => matches!(before, Some("character" | "char" | "bit" | "nchar")),
+        method => METHODS.contains(&method) && before == Some("using") && word_at(2) == Some("exclude"),
+    };
+    if syntax && parts.len() == 1 && token(at).and_then(unquoted).is_some() {
         return;
     }
     // `CONSTRAINT c CHECK (…)` is syntax; `ADD COLUMN c numeric(…)` a type; anything else is a call.
@@ -81,15 +116,16 @@ fn called(facts: &mut Facts, lexemes: &[Lexeme], at: usize, word: &str) {
         return;
     };
     let built_in = match function.schema.as_deref() {
-        None => catalog::function(&function.name),
         Some("pg_catalog") if TYPES.contains(&&*function.name) => Some(Class::Pure),
-        Some("pg_catalog") => catalog::function(&function.name),
+        None | Some("pg_catalog") => catalog::function(&function.name),
         Some(_) => None,
     };
     // A default of `nextval` is not called now.
     if !matches!(built_in, Some(Class::Pure | Class::Syntax | Class::Sequence)) {
         facts.on_object(Effect::Unknown, ObjectKind::Function, &function);
-        facts.unknown.get_or_insert_with(|| format!("what function {} does is not known", function.name));
+        facts
+            .unknown
+            .get_or_insert_with(|| format!("what function {} does is not known", function.name));
         facts.opaque = true;
     }
 }

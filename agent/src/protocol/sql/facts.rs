@@ -20,7 +20,6 @@ pub(super) struct Facts {
     relations: Vec<RelationName>,
     seen_relations: HashSet<RelationName>,
     columns: Option<HashSet<ColumnRef>>,
-    fields: Option<HashSet<ColumnRef>>,
     pub(super) outputs: Outputs,
     pub(super) sink: bool,
     pub(super) opaque: bool,
@@ -38,7 +37,6 @@ impl Facts {
             relations: Vec::new(),
             seen_relations: HashSet::new(),
             columns: Some(HashSet::new()),
-            fields: Some(HashSet::new()),
             outputs: Outputs::None,
             sink: false,
             opaque: false,
@@ -77,7 +75,14 @@ impl Facts {
 
     /// `effect` on something that is in no schema.
     pub(super) fn on_named(&mut self, effect: Effect, kind: ObjectKind, name: &str) {
-        self.act(effect, Some(Object { kind, schema: Schema::Named("".into()), name: name.into() }));
+        self.act(
+            effect,
+            Some(Object {
+                kind,
+                schema: Schema::Named("".into()),
+                name: name.into(),
+            }),
+        );
     }
 
     /// `effect` on something of `kind` that a schema holds.
@@ -106,16 +111,6 @@ impl Facts {
         self.columns = None;
     }
 
-    /// `relation.name` is written: a column, or a call.
-    pub(super) fn names_field(&mut self, column: &ColumnRef) {
-        if let Some(fields) = &mut self.fields {
-            fields.insert(column.clone());
-            if fields.len() > COLUMNS_MAX {
-                self.fields = None;
-            }
-        }
-    }
-
     /// Takes over what another statement inside this one does.
     pub(super) fn absorb(&mut self, inner: &Facts) {
         for action in &inner.actions {
@@ -127,12 +122,12 @@ impl Facts {
             }
         }
         match &inner.columns {
-            Some(columns) => columns.iter().for_each(|column| self.uses(column)),
+            Some(columns) => {
+                for column in columns {
+                    self.uses(column);
+                }
+            }
             None => self.columns = None,
-        }
-        match &inner.fields {
-            Some(fields) => fields.iter().for_each(|field| self.names_field(field)),
-            None => self.fields = None,
         }
         self.sink |= inner.sink;
         self.opaque |= inner.opaque;
@@ -166,7 +161,6 @@ impl Facts {
             sink: self.sink,
             opaque: self.opaque,
             columns_used: self.columns.map(|columns| columns.into_iter().collect()),
-            fields: self.fields.map(|fields| fields.into_iter().collect()),
             session: self.session,
             copy_out: self.copy_out,
         }
@@ -176,7 +170,11 @@ impl Facts {
 /// An object as policies name it.
 pub(super) fn object(kind: ObjectKind, name: &RelationName) -> Object {
     let schema = name.schema.clone().map_or(Schema::Unresolved, Schema::Named);
-    Object { kind, schema, name: name.name.clone() }
+    Object {
+        kind,
+        schema,
+        name: name.name.clone(),
+    }
 }
 
 /// A relation as policies name it: one of `pg_catalog` is known as such without its schema.
@@ -185,7 +183,11 @@ pub(super) fn object(kind: ObjectKind, name: &RelationName) -> Object {
 pub(super) fn table(name: &RelationName) -> Object {
     if name.schema.is_none() && catalog::is_system_relation(&name.name) {
         let schema = Schema::Named("pg_catalog".into());
-        return Object { kind: ObjectKind::Table, schema, name: name.name.clone() };
+        return Object {
+            kind: ObjectKind::Table,
+            schema,
+            name: name.name.clone(),
+        };
     }
     object(ObjectKind::Table, name)
 }
@@ -193,8 +195,14 @@ pub(super) fn table(name: &RelationName) -> Object {
 /// The relation that dotted `parts` name; the database in front of a schema is left out.
 pub(super) fn relation(parts: &[Arc<str>]) -> Option<RelationName> {
     match parts {
-        [name] => Some(RelationName { schema: None, name: name.clone() }),
-        [schema, name] | [_, schema, name] => Some(RelationName { schema: Some(schema.clone()), name: name.clone() }),
+        [name] => Some(RelationName {
+            schema: None,
+            name: name.clone(),
+        }),
+        [schema, name] | [_, schema, name] => Some(RelationName {
+            schema: Some(schema.clone()),
+            name: name.clone(),
+        }),
         _ => None,
     }
 }

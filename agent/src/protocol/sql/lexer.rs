@@ -9,6 +9,7 @@
 use sqlparser::ast::DollarQuotedString;
 use sqlparser::tokenizer::Token;
 
+use super::operators::operator_token;
 use super::types::LexState;
 
 /// Longest identifier, in bytes: `NAMEDATALEN` - 1.
@@ -29,7 +30,9 @@ pub(super) enum LexError {
     Comment,
     #[error("a quoted string or name does not end")]
     Unterminated,
-    #[error("a string with a backslash means something else while standard_conforming_strings is off; write it as E'…'")]
+    #[error(
+        "a string with a backslash means something else while standard_conforming_strings is off; write it as E'…'"
+    )]
     Backslash,
     #[error("string literals that follow each other are not supported; write one literal")]
     AdjacentStrings,
@@ -45,7 +48,12 @@ pub(super) enum LexError {
 
 /// Splits `text` as the server does. Comments and white space are left out.
 pub(super) fn lex(text: &str, lex: LexState) -> Result<Vec<Lexeme>, LexError> {
-    let mut lexer = Lexer { text, bytes: text.as_bytes(), at: 0, lex };
+    let mut lexer = Lexer {
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+        lex,
+    };
     let mut lexemes: Vec<Lexeme> = Vec::with_capacity(text.len() / 5 + 1);
     loop {
         lexer.skip_blank()?;
@@ -57,11 +65,17 @@ pub(super) fn lex(text: &str, lex: LexState) -> Result<Vec<Lexeme>, LexError> {
         // `'a' <newline> 'b'` is one literal to the server, and on one line a syntax error.
         if is_string(&token)
             && lexer.bytes.get(start) == Some(&b'\'')
-            && lexemes.last().is_some_and(|last| is_string(&last.token) && lexer.bytes.get(last.end.wrapping_sub(1)) == Some(&b'\''))
+            && lexemes.last().is_some_and(|last| {
+                is_string(&last.token) && lexer.bytes.get(last.end.wrapping_sub(1)) == Some(&b'\'')
+            })
         {
             return Err(LexError::AdjacentStrings);
         }
-        lexemes.push(Lexeme { token, start, end: lexer.at });
+        lexemes.push(Lexeme {
+            token,
+            start,
+            end: lexer.at,
+        });
     }
 }
 
@@ -211,8 +225,7 @@ impl Lexer<'_> {
         loop {
             match (self.peek(0), self.peek(1)) {
                 (None, _) => return Err(LexError::Unterminated),
-                (Some(b'\\'), _) => self.at += 2,
-                (Some(b'\''), Some(b'\'')) => self.at += 2,
+                (Some(b'\\'), _) | (Some(b'\''), Some(b'\'')) => self.at += 2,
                 (Some(b'\''), _) => {
                     self.at += 1;
                     return Ok(self.slice(start, self.at - 1).to_owned());
@@ -252,7 +265,10 @@ impl Lexer<'_> {
             }
             return Ok(Token::Placeholder(self.slice(start, self.at).to_owned()));
         }
-        while self.peek(0).is_some_and(|byte| is_name_part(byte) && byte != b'$') {
+        while self
+            .peek(0)
+            .is_some_and(|byte| is_name_part(byte) && byte != b'$')
+        {
             self.at += 1;
         }
         if self.peek(0) != Some(b'$') {
@@ -326,10 +342,21 @@ impl Lexer<'_> {
             }
             self.at += 1;
         }
-        let special = |byte: &u8| matches!(byte, b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'%');
+        let special = |byte: &u8| {
+            matches!(
+                byte,
+                b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'%'
+            )
+        };
         while self.at - start > 1
-            && self.bytes.get(self.at - 1).is_some_and(|byte| matches!(byte, b'+' | b'-'))
-            && !self.bytes.get(start..self.at - 1).is_some_and(|run| run.iter().any(special))
+            && self
+                .bytes
+                .get(self.at - 1)
+                .is_some_and(|byte| matches!(byte, b'+' | b'-'))
+            && !self
+                .bytes
+                .get(start..self.at - 1)
+                .is_some_and(|run| run.iter().any(special))
         {
             self.at -= 1;
         }
@@ -352,76 +379,23 @@ const fn is_name_part(byte: u8) -> bool {
 const fn is_operator_byte(byte: u8) -> bool {
     matches!(
         byte,
-        b'~' | b'!' | b'@' | b'#' | b'^' | b'&' | b'|' | b'`' | b'?' | b'+' | b'-' | b'*' | b'/' | b'%' | b'<' | b'>' | b'='
+        b'~' | b'!'
+            | b'@'
+            | b'#'
+            | b'^'
+            | b'&'
+            | b'|'
+            | b'`'
+            | b'?'
+            | b'+'
+            | b'-'
+            | b'*'
+            | b'/'
+            | b'%'
+            | b'<'
+            | b'>'
+            | b'='
     )
-}
-
-fn operator_token(operator: &str) -> Token {
-    match operator {
-        "=" => Token::Eq,
-        "<>" | "!=" => Token::Neq,
-        "<" => Token::Lt,
-        ">" => Token::Gt,
-        "<=" => Token::LtEq,
-        ">=" => Token::GtEq,
-        "+" => Token::Plus,
-        "-" => Token::Minus,
-        "*" => Token::Mul,
-        "/" => Token::Div,
-        "%" => Token::Mod,
-        "^" => Token::Caret,
-        "|" => Token::Pipe,
-        "&" => Token::Ampersand,
-        "#" => Token::Sharp,
-        "##" => Token::DoubleSharp,
-        "~" => Token::Tilde,
-        "=>" => Token::RArrow,
-        "||" => Token::StringConcat,
-        "~*" => Token::TildeAsterisk,
-        "!~" => Token::ExclamationMarkTilde,
-        "!~*" => Token::ExclamationMarkTildeAsterisk,
-        "~~" => Token::DoubleTilde,
-        "~~*" => Token::DoubleTildeAsterisk,
-        "!~~" => Token::ExclamationMarkDoubleTilde,
-        "!~~*" => Token::ExclamationMarkDoubleTildeAsterisk,
-        "<<" => Token::ShiftLeft,
-        ">>" => Token::ShiftRight,
-        "&&" => Token::Overlap,
-        "!!" => Token::DoubleExclamationMark,
-        "@" => Token::AtSign,
-        "^@" => Token::CaretAt,
-        "|/" => Token::PGSquareRoot,
-        "||/" => Token::PGCubeRoot,
-        "->" => Token::Arrow,
-        "->>" => Token::LongArrow,
-        "#>" => Token::HashArrow,
-        "#>>" => Token::HashLongArrow,
-        "@-@" => Token::AtDashAt,
-        "?-" => Token::QuestionMarkDash,
-        "&<" => Token::AmpersandLeftAngleBracket,
-        "&>" => Token::AmpersandRightAngleBracket,
-        "&<|" => Token::AmpersandLeftAngleBracketVerticalBar,
-        "|&>" => Token::VerticalBarAmpersandRightAngleBracket,
-        "<->" => Token::TwoWayArrow,
-        "<^" => Token::LeftAngleBracketCaret,
-        ">^" => Token::RightAngleBracketCaret,
-        "?#" => Token::QuestionMarkSharp,
-        "?-|" => Token::QuestionMarkDashVerticalBar,
-        "?||" => Token::QuestionMarkDoubleVerticalBar,
-        "~=" => Token::TildeEqual,
-        "<<|" => Token::ShiftLeftVerticalBar,
-        "|>>" => Token::VerticalBarShiftRight,
-        "@>" => Token::AtArrow,
-        "<@" => Token::ArrowAt,
-        "#-" => Token::HashMinus,
-        "@?" => Token::AtQuestion,
-        "@@" => Token::AtAt,
-        "?" => Token::Question,
-        "?&" => Token::QuestionAnd,
-        "?|" => Token::QuestionPipe,
-        // Also those that sqlparser has a meaning of its own for: `|>`, `<=>`, `==`, `!`.
-        other => Token::CustomBinaryOperator(other.to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -429,8 +403,17 @@ mod tests {
     use super::*;
 
     fn split(text: &str) -> Vec<&str> {
-        let lexemes = lex(text, LexState { standard_conforming_strings: true }).unwrap();
-        lexemes.iter().map(|lexeme| &text[lexeme.start..lexeme.end]).collect()
+        let lexemes = lex(
+            text,
+            LexState {
+                standard_conforming_strings: true,
+            },
+        )
+        .unwrap();
+        lexemes
+            .iter()
+            .map(|lexeme| &text[lexeme.start..lexeme.end])
+            .collect()
     }
 
     #[test]
@@ -460,8 +443,12 @@ mod tests {
 
     #[test]
     fn refuses_what_versions_or_settings_lex_differently() {
-        let on = LexState { standard_conforming_strings: true };
-        let off = LexState { standard_conforming_strings: false };
+        let on = LexState {
+            standard_conforming_strings: true,
+        };
+        let off = LexState {
+            standard_conforming_strings: false,
+        };
         for (text, state, error) in [
             ("1_000", on, LexError::NumberJunk),
             ("0x1F", on, LexError::NumberJunk),
@@ -489,7 +476,13 @@ mod tests {
     #[test]
     fn names_are_folded_and_cut_like_the_server_does() {
         let long = "A".repeat(70);
-        let lexemes = lex(&format!("{long} \"Öß{long}\" ÄB"), LexState { standard_conforming_strings: true }).unwrap();
+        let lexemes = lex(
+            &format!("{long} \"Öß{long}\" ÄB"),
+            LexState {
+                standard_conforming_strings: true,
+            },
+        )
+        .unwrap();
         let names: Vec<_> = lexemes
             .iter()
             .map(|lexeme| match &lexeme.token {
@@ -497,6 +490,9 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect();
-        assert_eq!(names, ["a".repeat(63), format!("Öß{}", "A".repeat(59)), "Äb".to_owned()]);
+        assert_eq!(
+            names,
+            ["a".repeat(63), format!("Öß{}", "A".repeat(59)), "Äb".to_owned()]
+        );
     }
 }

@@ -34,7 +34,11 @@ pub(super) fn maintenance(cursor: &mut Cursor<'_>, word: &str) -> Option<Facts> 
             cursor.eat(&["concurrently"]);
             if schema || database {
                 let name = cursor.ident()?;
-                let kind = if schema { ObjectKind::Schema } else { ObjectKind::Database };
+                let kind = if schema {
+                    ObjectKind::Schema
+                } else {
+                    ObjectKind::Database
+                };
                 facts.on_named(Effect::Maintenance, kind, &name);
             } else {
                 let name = cursor.relation()?;
@@ -46,7 +50,11 @@ pub(super) fn maintenance(cursor: &mut Cursor<'_>, word: &str) -> Option<Facts> 
             cursor.eat(&["verbose"]);
             if !cursor.is_end() {
                 let name = cursor.relation()?;
-                let table = if cursor.eat(&["on"]) { cursor.relation()? } else { name };
+                let table = if cursor.eat(&["on"]) {
+                    cursor.relation()?
+                } else {
+                    name
+                };
                 facts.on(Effect::Maintenance, &table);
                 if cursor.eat(&["using"]) {
                     cursor.ident()?;

@@ -13,6 +13,11 @@
 //! - `client_encoding` must be UTF-8 (a change of it is an action on the setting): in other encodings bytes of a
 //!   character can be quotes.
 
+#![expect(
+    clippy::single_match_else,
+    reason = "both cases of an Option, side by side, are read as what they are"
+)]
+
 mod cache;
 mod catalog;
 mod classify;
@@ -24,6 +29,7 @@ mod facts;
 mod lexer;
 mod maintenance;
 mod names;
+mod operators;
 mod privilege;
 mod rewrite;
 mod secrets;

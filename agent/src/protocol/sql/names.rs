@@ -1,14 +1,20 @@
 //! Names that stand in strings, and settings.
 
+use super::cursor::Cursor;
 use super::facts::{Facts, relation};
 use super::lexer::lex;
 use super::types::{LexState, RelationName};
-use super::cursor::Cursor;
 use crate::model::{Effect, ObjectKind};
 
 /// The relation that a string names as a `regclass` would: `'public."Orders"'`.
 pub(super) fn relation_of_literal(literal: &str) -> Option<RelationName> {
-    let lexemes = lex(literal, LexState { standard_conforming_strings: true }).ok()?;
+    let lexemes = lex(
+        literal,
+        LexState {
+            standard_conforming_strings: true,
+        },
+    )
+    .ok()?;
     let mut cursor = Cursor::new(&lexemes);
     let mut parts = vec![cursor.ident()?];
     while cursor.punct(&sqlparser::tokenizer::Token::Period) {

@@ -8,7 +8,7 @@ use super::facts::Facts;
 use super::lexer::{Lexeme, is_string};
 use super::statements::Context;
 use super::types::{Lineage, Outputs, SessionChange};
-use super::{names, transaction, walk};
+use super::{names, secrets, transaction, walk};
 use crate::model::{Effect, ObjectKind};
 
 fn session() -> Facts {
@@ -34,8 +34,12 @@ pub(super) fn execute(cursor: &mut Cursor<'_>) -> Option<Facts> {
     let mut facts = session();
     if let Some(arguments) = cursor.parens() {
         let walked = walk::expressions(arguments);
-        facts.sink |= !matches!(&walked.outputs, Outputs::Columns(columns) if columns.iter().all(Lineage::is_constant));
-        let only_constants = walked.actions().iter().all(|action| action.effect == Effect::Read && action.object.is_none());
+        facts.sink |=
+            !matches!(&walked.outputs, Outputs::Columns(columns) if columns.iter().all(Lineage::is_constant));
+        let only_constants = walked
+            .actions()
+            .iter()
+            .all(|action| action.effect == Effect::Read && action.object.is_none());
         if !only_constants {
             facts.absorb(&walked);
         }
@@ -79,10 +83,25 @@ pub(super) fn fetch(cursor: &mut Cursor<'_>, word: &str) -> Option<Facts> {
         let word = direction.peek_word().is_some_and(|word| {
             matches!(
                 word,
-                "next" | "prior" | "first" | "last" | "absolute" | "relative" | "all" | "forward" | "backward" | "from" | "in"
+                "next"
+                    | "prior"
+                    | "first"
+                    | "last"
+                    | "absolute"
+                    | "relative"
+                    | "all"
+                    | "forward"
+                    | "backward"
+                    | "from"
+                    | "in"
             )
         });
-        if !word && !matches!(direction.peek(), Some(Token::Number(_, _) | Token::Minus | Token::Plus)) {
+        if !word
+            && !matches!(
+                direction.peek(),
+                Some(Token::Number(_, _) | Token::Minus | Token::Plus)
+            )
+        {
             return None;
         }
         direction.next();
@@ -116,7 +135,8 @@ pub(super) fn set(cursor: &mut Cursor<'_>) -> Option<Facts> {
         facts.act(Effect::Transaction, None);
         return Some(facts);
     }
-    let _scope = cursor.eat(&["local"]) || cursor.at(&["session", "authorization"]) || cursor.eat(&["session"]);
+    let _scope =
+        cursor.eat(&["local"]) || cursor.at(&["session", "authorization"]) || cursor.eat(&["session"]);
     let mut facts = Facts::new();
     setting(&mut facts, cursor)?;
     Some(facts)
@@ -152,7 +172,12 @@ pub(super) fn setting(facts: &mut Facts, cursor: &mut Cursor<'_>) -> Option<()> 
         return if cursor.is_end() { Some(()) } else { values(cursor) };
     }
     // `SET SCHEMA 'x'` is a search_path.
-    if cursor.at(&["schema"]) && cursor.rest().get(1).is_some_and(|lexeme| is_string(&lexeme.token)) {
+    if cursor.at(&["schema"])
+        && cursor
+            .rest()
+            .get(1)
+            .is_some_and(|lexeme| is_string(&lexeme.token))
+    {
         cursor.next();
         names::set(facts, "search_path");
         return values(cursor);
@@ -168,13 +193,11 @@ pub(super) fn setting(facts: &mut Facts, cursor: &mut Cursor<'_>) -> Option<()> 
 
 /// `value, value, …`: literals and words.
 fn values(cursor: &mut Cursor<'_>) -> Option<()> {
-    cursor.list(|cursor| {
-        match cursor.next()? {
-            Token::Word(_) | Token::Number(_, _) => Some(()),
-            Token::Minus | Token::Plus => matches!(cursor.next()?, Token::Number(_, _)).then_some(()),
-            token if is_string(token) => Some(()),
-            _ => None,
-        }
+    cursor.list(|cursor| match cursor.next()? {
+        Token::Word(_) | Token::Number(_, _) => Some(()),
+        Token::Minus | Token::Plus => matches!(cursor.next()?, Token::Number(_, _)).then_some(()),
+        token if is_string(token) => Some(()),
+        _ => None,
     })?;
     Some(())
 }
@@ -231,7 +254,10 @@ pub(super) fn discard(cursor: &mut Cursor<'_>) -> Option<Facts> {
         names::set(&mut facts, "session_authorization");
         return Some(facts);
     }
-    let known = cursor.eat(&["plans"]) || cursor.eat(&["sequences"]) || cursor.eat(&["temp"]) || cursor.eat(&["temporary"]);
+    let known = cursor.eat(&["plans"])
+        || cursor.eat(&["sequences"])
+        || cursor.eat(&["temp"])
+        || cursor.eat(&["temporary"]);
     known.then_some(facts)
 }
 
@@ -252,7 +278,7 @@ pub(super) fn notify(cursor: &mut Cursor<'_>, word: &str) -> Option<Facts> {
 pub(super) fn load(cursor: &mut Cursor<'_>) -> Option<Facts> {
     let file = cursor.string()?;
     let mut facts = Facts::new();
-    facts.on_named(Effect::UnsafeIo, ObjectKind::File, file);
+    facts.on_named(Effect::UnsafeIo, ObjectKind::File, secrets::shown(file));
     facts.opaque = true;
     Some(facts)
 }
@@ -272,9 +298,7 @@ pub(super) fn anonymous_block(cursor: &mut Cursor<'_>) -> Option<Facts> {
     }
     let mut facts = Facts::new();
     facts.act(Effect::Procedural, None);
-    // It can read anything and put it anywhere.
     facts.opaque = true;
-    facts.sink = true;
     facts.uses_any();
     code.then_some(facts)
 }
@@ -297,7 +321,10 @@ fn absorb_arguments(facts: &mut Facts, arguments: &[Lexeme]) {
         return;
     }
     let walked = walk::expressions(arguments);
-    let only_constants = walked.actions().iter().all(|action| action.effect == Effect::Read && action.object.is_none());
+    let only_constants = walked
+        .actions()
+        .iter()
+        .all(|action| action.effect == Effect::Read && action.object.is_none());
     if !only_constants {
         facts.absorb(&walked);
     }

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::Token;
 
 use super::classify::batch_of;
@@ -28,7 +29,10 @@ pub(super) struct Context<'a> {
 impl Context<'_> {
     /// A statement inside this one.
     pub(super) fn inner(self, lexemes: &[Lexeme]) -> Facts {
-        let inner = Self { nesting: self.nesting + 1, ..self };
+        let inner = Self {
+            nesting: self.nesting + 1,
+            ..self
+        };
         statement(inner, lexemes)
     }
 
@@ -53,7 +57,10 @@ pub(super) fn statement(context: Context<'_>, lexemes: &[Lexeme]) -> Facts {
     let Some(word) = cursor.peek_word() else {
         return walk::query(lexemes);
     };
-    if matches!(word, "select" | "with" | "values" | "table" | "insert" | "update" | "delete" | "merge") {
+    if matches!(
+        word,
+        "select" | "with" | "values" | "table" | "insert" | "update" | "delete" | "merge"
+    ) {
         return walk::query(lexemes);
     }
     cursor.next();
@@ -96,8 +103,14 @@ pub(super) fn statement(context: Context<'_>, lexemes: &[Lexeme]) -> Facts {
     match recognised {
         Some(facts) if cursor.is_end() => facts,
         Some(_) | None => {
-            let word: String = word.chars().filter(char::is_ascii_alphabetic).take(16).collect();
-            Facts::not_understood(format!("this {} statement is not supported", word.to_uppercase()))
+            // Only a keyword is quoted: the first word of a garbled text could be anything.
+            let keyword = match lexemes.first().map(|lexeme| &lexeme.token) {
+                Some(Token::Word(word)) if word.keyword != Keyword::NoKeyword => {
+                    format!("{} ", word.value.to_uppercase())
+                }
+                _ => String::new(),
+            };
+            Facts::not_understood(format!("this {keyword}statement is not supported"))
         }
     }
 }
@@ -115,7 +128,7 @@ fn explain(context: Context<'_>, cursor: &mut Cursor<'_>) -> Option<Facts> {
                 options.next();
             }
             if matches!(&*name, "analyze" | "analyse") {
-                analyze = !off;
+                analyze |= !off;
             }
             Some(())
         })?;
@@ -148,10 +161,16 @@ fn explain(context: Context<'_>, cursor: &mut Cursor<'_>) -> Option<Facts> {
 
 /// What planning an action does. Functions may be called by the planner, so they stay what they are.
 fn planned(action: Action) -> Action {
-    let on_table = action.object.as_ref().is_some_and(|object| object.kind == ObjectKind::Table);
+    let on_table = action
+        .object
+        .as_ref()
+        .is_some_and(|object| object.kind == ObjectKind::Table);
     match action.effect {
         Effect::Write | Effect::Modify | Effect::Delete | Effect::Lock | Effect::SchemaCreate if on_table => {
-            Action { effect: Effect::Read, object: action.object }
+            Action {
+                effect: Effect::Read,
+                object: action.object,
+            }
         }
         _ => action,
     }

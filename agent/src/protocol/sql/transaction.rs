@@ -6,10 +6,10 @@ use super::cursor::Cursor;
 use super::facts::Facts;
 use crate::model::Effect;
 
-fn done() -> Option<Facts> {
+fn done() -> Facts {
     let mut facts = Facts::new();
     facts.act(Effect::Transaction, None);
-    Some(facts)
+    facts
 }
 
 /// `word` is the first word, already taken.
@@ -49,14 +49,14 @@ pub(super) fn transaction(cursor: &mut Cursor<'_>, word: &str) -> Option<Facts> 
             }
         }
     }
-    done()
+    Some(done())
 }
 
 /// `PREPARE TRANSACTION 'id'`, the first word already taken.
 pub(super) fn prepared(cursor: &mut Cursor<'_>) -> Option<Facts> {
     cursor.eat(&["transaction"]).then_some(())?;
     cursor.string()?;
-    done()
+    Some(done())
 }
 
 /// `SET TRANSACTION …` and `SET SESSION CHARACTERISTICS AS TRANSACTION …`, up to the modes.
@@ -66,7 +66,7 @@ pub(super) fn set_transaction(cursor: &mut Cursor<'_>) -> Option<Facts> {
     } else {
         modes(cursor)?;
     }
-    done()
+    Some(done())
 }
 
 fn block(cursor: &mut Cursor<'_>) {

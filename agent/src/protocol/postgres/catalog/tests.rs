@@ -1,4 +1,5 @@
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::net::TcpStream;
@@ -6,11 +7,11 @@ use tokio::net::TcpStream;
 use super::{Catalog, CatalogCache, Relation};
 use crate::config::TlsMode;
 use crate::mask::Masks;
-use crate::model::{Command, Direction, FrameKind, Parameter};
+use crate::model::{Command, Direction, FrameKind, HoldId};
 use crate::policy::Ruling;
 use crate::protocol::postgres::login::testing::{Authority, Server, credential, dial};
 use crate::protocol::sql::RelationName;
-use crate::protocol::{HoldOutcome, HoldRequest, Login, SessionEnd, Stages};
+use crate::protocol::{HoldDecision, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages};
 
 const SCHEMA: &str = r"
 CREATE ROLE app LOGIN PASSWORD 'secret';
@@ -51,20 +52,40 @@ struct Asker<'a> {
 }
 
 impl Stages for Asker<'_> {
+    async fn ready(&mut self) -> Result<(), SessionEnd> {
+        Ok(())
+    }
+
     fn record(&mut self, _: FrameKind, _: Direction, _: &[&[u8]]) -> Result<(), SessionEnd> {
         Ok(())
     }
 
-    fn judge(&mut self, _: &Arc<Command>, _: &[Parameter]) -> Result<Ruling, SessionEnd> {
+    fn judge(&mut self, _: &Arc<Command>, _: Occasion<'_>) -> Result<Ruling, SessionEnd> {
         Err(SessionEnd::Agent(
             "the agent's own look-ups are not judged".to_owned(),
         ))
     }
 
-    async fn hold(&mut self, _: HoldRequest) -> Result<HoldOutcome, SessionEnd> {
+    fn hold(&mut self, _: HoldRequest) -> Result<PlacedHold, SessionEnd> {
         Err(SessionEnd::Agent(
             "the agent's own look-ups are not held".to_owned(),
         ))
+    }
+
+    fn hold_ended(&mut self, _: &HoldId, _: &HoldDecision) -> Result<(), SessionEnd> {
+        Ok(())
+    }
+
+    fn count(&mut self, _: u64, _: u64) -> Result<(), SessionEnd> {
+        Ok(())
+    }
+
+    fn masked(&mut self, _: &str, _: MaskedBy, _: u64) -> Result<(), SessionEnd> {
+        Ok(())
+    }
+
+    fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>> {
+        Box::pin(std::future::pending())
     }
 
     fn masks(&self) -> Arc<Masks> {

@@ -3,12 +3,14 @@
 mod attacks;
 mod corpora;
 mod effects;
-mod lineage;
 mod limits;
+mod lineage;
 
 use super::*;
 
-const ON: LexState = LexState { standard_conforming_strings: true };
+const ON: LexState = LexState {
+    standard_conforming_strings: true,
+};
 
 fn classified(text: &str) -> Batch {
     classify(text, ON)
@@ -21,7 +23,12 @@ fn check(table: &[(&str, &str)]) {
         .filter_map(|(text, expected)| {
             let batch = classified(text);
             let summary = batch.summary();
-            (summary != *expected).then(|| format!("{text}\n  is        {summary}\n  expected  {expected}\n  {:?}", batch.command.unknown))
+            (summary != *expected).then(|| {
+                format!(
+                    "{text}\n  is        {summary}\n  expected  {expected}\n  {:?}",
+                    batch.command.unknown
+                )
+            })
         })
         .collect();
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));

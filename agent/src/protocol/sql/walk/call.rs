@@ -4,8 +4,8 @@
 //! functions that cannot be seen here.
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArgumentClause, FunctionArgumentList,
-    FunctionArguments, ObjectName, ObjectNamePart, Value, ValueWithSpan, WindowType,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgOperator, FunctionArgumentClause,
+    FunctionArgumentList, FunctionArguments, ObjectName, ObjectNamePart, Value, ValueWithSpan, WindowType,
 };
 
 use super::super::catalog::{self, Class};
@@ -17,7 +17,16 @@ use crate::model::{Effect, ObjectKind};
 
 impl Walker {
     pub(super) fn function_call(&mut self, function: &Function) -> Lineage {
-        let Function { name, uses_odbc_syntax, parameters, args, within_group, filter, null_treatment: _, over } = function;
+        let Function {
+            name,
+            uses_odbc_syntax,
+            parameters,
+            args,
+            within_group,
+            filter,
+            null_treatment: _,
+            over,
+        } = function;
         if *uses_odbc_syntax || !matches!(parameters, FunctionArguments::None) {
             return self.unsupported("a function call of this form");
         }
@@ -43,7 +52,11 @@ impl Walker {
     }
 
     fn arguments<'a>(&mut self, list: &'a FunctionArgumentList, values: &mut Vec<&'a Expr>) -> Lineage {
-        let FunctionArgumentList { duplicate_treatment: _, args, clauses } = list;
+        let FunctionArgumentList {
+            duplicate_treatment: _,
+            args,
+            clauses,
+        } = list;
         let mut lineage = Lineage::constant();
         for arg in args {
             lineage.merge(self.function_arg(arg, values));
@@ -57,7 +70,8 @@ impl Walker {
                         }
                     }
                 }
-                FunctionArgumentClause::JsonNullClause(_) | FunctionArgumentClause::JsonReturningClause(_) => {}
+                FunctionArgumentClause::JsonNullClause(_)
+                | FunctionArgumentClause::JsonReturningClause(_) => {}
                 FunctionArgumentClause::IgnoreOrRespectNulls(_)
                 | FunctionArgumentClause::Where(_)
                 | FunctionArgumentClause::Limit(_)
@@ -75,13 +89,32 @@ impl Walker {
     pub(super) fn function_arg<'a>(&mut self, arg: &'a FunctionArg, values: &mut Vec<&'a Expr>) -> Lineage {
         let (name, arg) = match arg {
             FunctionArg::Unnamed(arg) => (None, arg),
-            FunctionArg::Named { name: _, arg, operator } | FunctionArg::ExprNamed { name: Expr::Identifier(_), arg, operator }
-                if matches!(operator, FunctionArgOperator::RightArrow | FunctionArgOperator::Assignment) =>
+            FunctionArg::Named {
+                name: _,
+                arg,
+                operator,
+            }
+            | FunctionArg::ExprNamed {
+                name: Expr::Identifier(_),
+                arg,
+                operator,
+            } if matches!(
+                operator,
+                FunctionArgOperator::RightArrow | FunctionArgOperator::Assignment
+            ) =>
             {
                 (None, arg)
             }
-            FunctionArg::ExprNamed { name, arg, operator: _ } => (Some(name), arg),
-            FunctionArg::Named { name: _, arg: _, operator: _ } => return self.unsupported("a named argument of this form"),
+            FunctionArg::ExprNamed {
+                name,
+                arg,
+                operator: _,
+            } => (Some(name), arg),
+            FunctionArg::Named {
+                name: _,
+                arg: _,
+                operator: _,
+            } => return self.unsupported("a named argument of this form"),
         };
         let mut lineage = name.map_or_else(Lineage::constant, |name| self.expr(name));
         match arg {
@@ -106,7 +139,10 @@ impl Walker {
 
     /// `(expression).name`: a field, or a call of `name`. What is not a known function is not known.
     pub(super) fn call_by_dot(&mut self, name: &str, lineage: Lineage) -> Lineage {
-        let function = RelationName { schema: None, name: name.into() };
+        let function = RelationName {
+            schema: None,
+            name: name.into(),
+        };
         let class = catalog::function(name).filter(|class| *class != Class::Syntax);
         self.called(&function, class, &[], lineage)
     }
@@ -136,8 +172,17 @@ impl Walker {
         self.called(&function, class, args, lineage)
     }
 
-    fn called(&mut self, function: &RelationName, class: Option<Class>, args: &[&Expr], lineage: Lineage) -> Lineage {
-        let built_in = RelationName { schema: Some("pg_catalog".into()), name: function.name.clone() };
+    fn called(
+        &mut self,
+        function: &RelationName,
+        class: Option<Class>,
+        args: &[&Expr],
+        lineage: Lineage,
+    ) -> Lineage {
+        let built_in = RelationName {
+            schema: Some("pg_catalog".into()),
+            name: function.name.clone(),
+        };
         let Some(class) = class else {
             return self.called_unknown(function);
         };
@@ -145,8 +190,6 @@ impl Walker {
         let effect = match class {
             Class::Pure | Class::Syntax => return lineage,
             Class::Sequence => {
-                // Its value can be asked for afterwards.
-                self.facts.sink |= !lineage.is_constant();
                 match first.and_then(names::relation_of_literal) {
                     Some(sequence) => self.facts.on(Effect::Write, &sequence),
                     None => self.facts.act(Effect::Write, None),
@@ -155,11 +198,16 @@ impl Walker {
             }
             Class::SetConfig => {
                 self.facts.sink |= !lineage.is_constant();
-                match first {
+                let column = args
+                    .first()
+                    .is_some_and(|arg| matches!(arg, Expr::Identifier(name) if name.value == "name"));
+                let fixed = self.fixed_setting.clone().filter(|_| column);
+                match first.or(fixed.as_deref()) {
                     Some(setting) => names::set(&mut self.facts, &setting.to_ascii_lowercase()),
                     None => {
                         self.facts.act(Effect::Session, None);
-                        self.facts.not_known("set_config of a setting whose name is computed");
+                        self.facts
+                            .not_known("set_config of a setting whose name is computed");
                     }
                 }
                 return lineage;
@@ -174,15 +222,18 @@ impl Walker {
             }
             Class::LargeObjectWrite => {
                 self.facts.sink |= !lineage.is_constant();
-                self.facts.on_named(Effect::Write, ObjectKind::Other, "large_object");
+                self.facts
+                    .on_named(Effect::Write, ObjectKind::Other, "large_object");
                 return lineage;
             }
             Class::LargeObjectDelete => {
-                self.facts.on_named(Effect::Delete, ObjectKind::Other, "large_object");
+                self.facts
+                    .on_named(Effect::Delete, ObjectKind::Other, "large_object");
                 return lineage;
             }
             Class::LargeObjectRead => {
-                self.facts.on_named(Effect::Read, ObjectKind::Other, "large_object");
+                self.facts
+                    .on_named(Effect::Read, ObjectKind::Other, "large_object");
                 self.facts.uses_any();
                 return Lineage::Unknown;
             }
@@ -195,11 +246,7 @@ impl Walker {
         };
         self.facts.on_object(effect, ObjectKind::Function, &built_in);
         match class {
-            // What a lock is on, and what a seed was, can be found out afterwards.
-            Class::Session | Class::Lock | Class::Maintenance => {
-                self.facts.sink |= !lineage.is_constant();
-                lineage
-            }
+            Class::Session | Class::Lock | Class::Maintenance => lineage,
             _ => {
                 self.facts.sink |= !lineage.is_constant();
                 self.facts.opaque = true;
@@ -214,21 +261,32 @@ impl Walker {
         self.facts.uses_any();
         let unqualified = function.schema.is_none();
         if function.name.starts_with("dblink") {
-            self.facts.on_object(Effect::UnsafeIo, ObjectKind::Function, function);
+            self.facts
+                .on_object(Effect::UnsafeIo, ObjectKind::Function, function);
         }
-        self.facts.on_object(Effect::Unknown, ObjectKind::Function, function);
+        self.facts
+            .on_object(Effect::Unknown, ObjectKind::Function, function);
         let name = match (&function.schema, unqualified) {
             (Some(schema), _) => format!("{schema}.{}", function.name),
             (None, _) => function.name.to_string(),
         };
-        self.facts.unknown.get_or_insert_with(|| format!("what function {name} does is not known"));
+        self.facts
+            .unknown
+            .get_or_insert_with(|| format!("what function {name} does is not known"));
         Lineage::Unknown
     }
 }
 
 /// The string that an expression is, whatever it is cast to.
-fn literal(expr: &Expr) -> Option<&str> {
-    if let Expr::Cast { kind: _, expr, data_type: _, format: _ } | Expr::Nested(expr) = expr {
+pub(super) fn literal(expr: &Expr) -> Option<&str> {
+    if let Expr::Cast {
+        kind: _,
+        expr,
+        data_type: _,
+        format: _,
+    }
+    | Expr::Nested(expr) = expr
+    {
         return literal(expr);
     }
     let Expr::Value(ValueWithSpan { value, span: _ }) = expr else {

@@ -1,9 +1,10 @@
 //! INSERT, UPDATE, DELETE, MERGE.
 
 use sqlparser::ast::{
-    Assignment, AssignmentTarget, Delete, DoUpdate, Expr, FromTable, Insert, Merge, MergeAction, MergeClause, MergeInsertExpr,
-    MergeInsertKind, MergeUpdateExpr, MergeUpdateKind, ObjectName, OnConflict, OnConflictAction, OnInsert, OutputClause,
-    SelectItem, TableAlias, TableFactor, TableObject, TableWithJoins, Update, UpdateTableFromKind,
+    Assignment, AssignmentTarget, Delete, DoUpdate, Expr, FromTable, Insert, Merge, MergeAction, MergeClause,
+    MergeInsertExpr, MergeInsertKind, MergeUpdateExpr, MergeUpdateKind, ObjectName, OnConflict,
+    OnConflictAction, OnInsert, OutputClause, SelectItem, TableAlias, TableFactor, TableObject,
+    TableWithJoins, Update, UpdateTableFromKind,
 };
 
 use super::super::facts::{parts, relation};
@@ -21,8 +22,10 @@ impl Walker {
         self.facts.on(effect, &target);
         // An UPDATE of this view is a set_config of whatever its rows say.
         if &*target.name == "pg_settings" {
-            self.facts.on_named(Effect::Session, ObjectKind::Setting, "search_path");
-            self.facts.not_known("a change of pg_settings can change any setting");
+            self.facts
+                .on_named(Effect::Session, ObjectKind::Setting, "search_path");
+            self.facts
+                .not_known("a change of pg_settings can change any setting");
         }
         Some(target)
     }
@@ -82,23 +85,36 @@ impl Walker {
             self.unsupported("an INSERT into something that is not a table");
             return None;
         };
-        let Some(target) = self.target(Effect::Write, name) else {
-            return None;
-        };
-        let shape = source.as_ref().map_or_else(|| Some(Vec::new()), |source| self.query(source));
-        self.facts.sink |= !shape.as_ref().is_some_and(|columns| columns.iter().all(|column| column.lineage.is_constant()));
-        let alias = table_alias.as_ref().map(|alias| alias.alias.value.as_str().into());
+        let target = self.target(Effect::Write, name)?;
+        let shape = source
+            .as_ref()
+            .map_or_else(|| Some(Vec::new()), |source| self.query(source));
+        self.facts.sink |= !shape
+            .as_ref()
+            .is_some_and(|columns| columns.iter().all(|column| column.lineage.is_constant()));
+        let alias = table_alias
+            .as_ref()
+            .map(|alias| alias.alias.value.as_str().into());
         self.scopes.push(Vec::new());
         self.push_target(alias, &target);
         match on {
             None => {}
-            Some(OnInsert::OnConflict(OnConflict { conflict_target: _, action })) => match action {
+            Some(OnInsert::OnConflict(OnConflict {
+                conflict_target: _,
+                action,
+            })) => match action {
                 OnConflictAction::DoNothing => {}
-                OnConflictAction::DoUpdate(DoUpdate { assignments, selection }) => {
+                OnConflictAction::DoUpdate(DoUpdate {
+                    assignments,
+                    selection,
+                }) => {
                     self.facts.on(Effect::Modify, &target);
                     match shape {
-                        Some(columns) => self.push_excluded(&target, &columns),
-                        None => self.push_excluded(&target, &[super::Output { name: None, lineage: Lineage::Unknown }]),
+                        Some(columns) => self.push_excluded(&columns),
+                        None => self.push_excluded(&[super::Output {
+                            name: None,
+                            lineage: Lineage::Unknown,
+                        }]),
                     }
                     self.assignments(assignments);
                     if let Some(selection) = selection {
@@ -160,7 +176,14 @@ impl Walker {
             self.unsupported("a table with hints or partitions");
         }
         let target = self.target(effect, name)?;
-        let alias = alias.as_ref().map(|TableAlias { explicit: _, name, columns: _, at: _ }| name.value.as_str().into());
+        let alias = alias.as_ref().map(
+            |TableAlias {
+                 explicit: _,
+                 name,
+                 columns: _,
+                 at: _,
+             }| name.value.as_str().into(),
+        );
         self.push_target(alias, &target);
         Some(target)
     }
@@ -179,7 +202,12 @@ impl Walker {
             order_by,
             limit,
         } = update;
-        if !optimizer_hints.is_empty() || !joins.is_empty() || output.is_some() || or.is_some() || !order_by.is_empty() || limit.is_some()
+        if !optimizer_hints.is_empty()
+            || !joins.is_empty()
+            || output.is_some()
+            || or.is_some()
+            || !order_by.is_empty()
+            || limit.is_some()
         {
             self.unsupported("an UPDATE with clauses that PostgreSQL does not have");
         }
@@ -215,8 +243,24 @@ impl Walker {
     }
 
     pub(super) fn delete(&mut self, delete: &Delete) -> Shape {
-        let Delete { delete_token: _, optimizer_hints, tables, from, using, selection, returning, output, order_by, limit } = delete;
-        if !optimizer_hints.is_empty() || !tables.is_empty() || output.is_some() || !order_by.is_empty() || limit.is_some() {
+        let Delete {
+            delete_token: _,
+            optimizer_hints,
+            tables,
+            from,
+            using,
+            selection,
+            returning,
+            output,
+            order_by,
+            limit,
+        } = delete;
+        if !optimizer_hints.is_empty()
+            || !tables.is_empty()
+            || output.is_some()
+            || !order_by.is_empty()
+            || limit.is_some()
+        {
             self.unsupported("a DELETE with clauses that PostgreSQL does not have");
         }
         let (FromTable::WithFromKeyword(from) | FromTable::WithoutKeyword(from)) = from;
@@ -239,7 +283,16 @@ impl Walker {
     }
 
     pub(super) fn merge(&mut self, merge: &Merge) -> Shape {
-        let Merge { merge_token: _, optimizer_hints, into: _, table, source, on, clauses, output } = merge;
+        let Merge {
+            merge_token: _,
+            optimizer_hints,
+            into: _,
+            table,
+            source,
+            on,
+            clauses,
+            output,
+        } = merge;
         if !optimizer_hints.is_empty() {
             self.unsupported("MERGE with hints");
         }
@@ -247,12 +300,21 @@ impl Walker {
         let target = self.changed(Effect::Modify, table);
         self.table_with_joins(source, &[]);
         self.expr(on);
-        for MergeClause { when_token: _, clause_kind: _, predicate, action } in clauses {
+        for MergeClause {
+            when_token: _,
+            clause_kind: _,
+            predicate,
+            action,
+        } in clauses
+        {
             if let Some(predicate) = predicate {
                 self.expr(predicate);
             }
             match action {
-                MergeAction::DoNothing { do_token: _, nothing_token: _ } => {}
+                MergeAction::DoNothing {
+                    do_token: _,
+                    nothing_token: _,
+                } => {}
                 MergeAction::Delete { delete_token: _ } => {
                     if let Some(target) = &target {
                         self.facts.on(Effect::Delete, target);
@@ -264,7 +326,12 @@ impl Walker {
                     }
                     self.merge_insert(insert);
                 }
-                MergeAction::Update(MergeUpdateExpr { update_token: _, kind, update_predicate, delete_predicate }) => {
+                MergeAction::Update(MergeUpdateExpr {
+                    update_token: _,
+                    kind,
+                    update_predicate,
+                    delete_predicate,
+                }) => {
                     match kind {
                         MergeUpdateKind::Set(assignments) => self.assignments(assignments),
                         MergeUpdateKind::Wildcard => {
@@ -279,9 +346,13 @@ impl Walker {
         }
         let shape = match (output, &target) {
             (None, _) => Some(Vec::new()),
-            (Some(OutputClause::Returning { returning_token: _, select_items }), Some(target)) => {
-                self.returning(Some(select_items), target)
-            }
+            (
+                Some(OutputClause::Returning {
+                    returning_token: _,
+                    select_items,
+                }),
+                Some(target),
+            ) => self.returning(Some(select_items), target),
             (Some(OutputClause::Returning { .. } | OutputClause::Output { .. }), _) => {
                 self.unsupported("MERGE … OUTPUT");
                 None
@@ -292,7 +363,13 @@ impl Walker {
     }
 
     fn merge_insert(&mut self, insert: &MergeInsertExpr) {
-        let MergeInsertExpr { insert_token: _, columns: _, kind_token: _, kind, insert_predicate } = insert;
+        let MergeInsertExpr {
+            insert_token: _,
+            columns: _,
+            kind_token: _,
+            kind,
+            insert_predicate,
+        } = insert;
         if insert_predicate.is_some() {
             self.unsupported("MERGE with predicates on its actions");
         }

@@ -1,11 +1,11 @@
 //! Expressions.
 
 use sqlparser::ast::{
-    AccessExpr, Array, BinaryOperator, CaseWhen, CastKind, CeilFloorKind, Expr, Ident, Interval, OrderByExpr, OrderByOptions,
-    OrderBySort, Query, Subscript, TypedString, UnaryOperator, Value, ValueWithSpan, WindowFrame, WindowFrameBound, WindowSpec,
+    AccessExpr, Array, CaseWhen, CastKind, CeilFloorKind, Expr, Ident, Interval, OrderByExpr, OrderByOptions,
+    OrderBySort, Query, Subscript, TypedString, Value, ValueWithSpan, WindowFrame, WindowFrameBound,
+    WindowSpec,
 };
 
-use super::super::catalog;
 use super::super::facts::{is_reserved, parts};
 use super::super::types::Lineage;
 use super::{DEPTH_MAX, Walker};
@@ -20,7 +20,11 @@ impl Walker {
     /// Walks an expression and says what its value is made of.
     pub(super) fn expr(&mut self, expr: &Expr) -> Lineage {
         self.depth += 1;
-        let lineage = if self.depth > DEPTH_MAX { self.unsupported("such deep nesting") } else { self.expr_here(expr) };
+        let lineage = if self.depth > DEPTH_MAX {
+            self.unsupported("such deep nesting")
+        } else {
+            self.expr_here(expr)
+        };
         self.depth -= 1;
         lineage
     }
@@ -33,6 +37,7 @@ impl Walker {
         lineage
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm a node, all in one match")]
     fn expr_here(&mut self, expr: &Expr) -> Lineage {
         match expr {
             Expr::Identifier(name) => self.identifier(name),
@@ -47,30 +52,85 @@ impl Walker {
             | Expr::IsUnknown(expr)
             | Expr::IsNotUnknown(expr)
             | Expr::Nested(expr)
-            | Expr::IsJson { expr, kind: _, unique_keys: _, negated: _ }
-            | Expr::IsNormalized { expr, form: _, negated: _ } => self.expr(expr),
-            Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => self.all([&**left, &**right]),
-            Expr::InList { expr, list, negated: _ } => {
+            | Expr::Collate { expr, collation: _ }
+            | Expr::Extract {
+                expr,
+                field: _,
+                syntax: _,
+            }
+            | Expr::IsJson {
+                expr,
+                kind: _,
+                unique_keys: _,
+                negated: _,
+            }
+            | Expr::IsNormalized {
+                expr,
+                form: _,
+                negated: _,
+            } => self.expr(expr),
+            Expr::IsDistinctFrom(left, right) | Expr::IsNotDistinctFrom(left, right) => {
+                self.all([&**left, &**right])
+            }
+            Expr::InList {
+                expr,
+                list,
+                negated: _,
+            } => {
                 let lineage = self.all(list);
                 self.and(lineage, expr)
             }
-            Expr::InSubquery { expr, subquery, negated: _ } => {
+            Expr::InSubquery {
+                expr,
+                subquery,
+                negated: _,
+            } => {
                 let lineage = self.subquery(subquery);
                 self.and(lineage, expr)
             }
-            Expr::Between { expr, negated: _, low, high } => self.all([&**expr, &**low, &**high]),
+            Expr::Between {
+                expr,
+                negated: _,
+                low,
+                high,
+            } => self.all([&**expr, &**low, &**high]),
             Expr::BinaryOp { .. } => self.binary(expr),
-            Expr::Like { negated: _, any, expr, pattern, escape_char }
-            | Expr::ILike { negated: _, any, expr, pattern, escape_char } => {
+            Expr::Like {
+                negated: _,
+                any,
+                expr,
+                pattern,
+                escape_char,
+            }
+            | Expr::ILike {
+                negated: _,
+                any,
+                expr,
+                pattern,
+                escape_char,
+            } => {
                 if *any {
                     self.unsupported("LIKE ANY without an array");
                 }
                 self.all([&**expr, &**pattern].into_iter().chain(escape_char.as_deref()))
             }
-            Expr::SimilarTo { negated: _, expr, pattern, escape_char } => {
-                self.all([&**expr, &**pattern].into_iter().chain(escape_char.as_deref()))
+            Expr::SimilarTo {
+                negated: _,
+                expr,
+                pattern,
+                escape_char,
+            } => self.all([&**expr, &**pattern].into_iter().chain(escape_char.as_deref())),
+            Expr::AnyOp {
+                left,
+                compare_op,
+                right,
+                is_some: _,
             }
-            Expr::AnyOp { left, compare_op, right, is_some: _ } | Expr::AllOp { left, compare_op, right } => {
+            | Expr::AllOp {
+                left,
+                compare_op,
+                right,
+            } => {
                 self.operator(compare_op);
                 self.all([&**left, &**right])
             }
@@ -78,7 +138,12 @@ impl Walker {
                 self.unary_operator(*op);
                 self.expr(expr)
             }
-            Expr::Cast { kind, expr, data_type: _, format } => {
+            Expr::Cast {
+                kind,
+                expr,
+                data_type: _,
+                format,
+            } => {
                 match kind {
                     CastKind::Cast | CastKind::DoubleColon => {}
                     CastKind::TryCast | CastKind::SafeCast => {
@@ -91,7 +156,6 @@ impl Walker {
                 self.expr(expr)
             }
             Expr::AtTimeZone { timestamp, time_zone } => self.all([&**timestamp, &**time_zone]),
-            Expr::Extract { field: _, syntax: _, expr } => self.expr(expr),
             Expr::Ceil { expr, field } | Expr::Floor { expr, field } => {
                 match field {
                     CeilFloorKind::DateTimeField(sqlparser::ast::DateTimeField::NoDateTime) => {}
@@ -102,22 +166,53 @@ impl Walker {
                 self.expr(expr)
             }
             Expr::Position { expr, r#in } => self.all([&**expr, &**r#in]),
-            Expr::Substring { expr, substring_from, substring_for, special: _, shorthand: _ } => {
-                self.all([&**expr].into_iter().chain(substring_from.as_deref()).chain(substring_for.as_deref()))
-            }
-            Expr::Trim { trim_where: _, trim_what, expr, trim_characters } => {
-                self.all([&**expr].into_iter().chain(trim_what.as_deref()).chain(trim_characters.iter().flatten()))
-            }
-            Expr::Overlay { expr, overlay_what, overlay_from, overlay_for } => {
-                self.all([&**expr, &**overlay_what, &**overlay_from].into_iter().chain(overlay_for.as_deref()))
-            }
-            Expr::Collate { expr, collation: _ } => self.expr(expr),
+            Expr::Substring {
+                expr,
+                substring_from,
+                substring_for,
+                special: _,
+                shorthand: _,
+            } => self.all(
+                [&**expr]
+                    .into_iter()
+                    .chain(substring_from.as_deref())
+                    .chain(substring_for.as_deref()),
+            ),
+            Expr::Trim {
+                trim_where: _,
+                trim_what,
+                expr,
+                trim_characters,
+            } => self.all(
+                [&**expr]
+                    .into_iter()
+                    .chain(trim_what.as_deref())
+                    .chain(trim_characters.iter().flatten()),
+            ),
+            Expr::Overlay {
+                expr,
+                overlay_what,
+                overlay_from,
+                overlay_for,
+            } => self.all(
+                [&**expr, &**overlay_what, &**overlay_from]
+                    .into_iter()
+                    .chain(overlay_for.as_deref()),
+            ),
             Expr::Value(ValueWithSpan { value, span: _ })
-            | Expr::TypedString(TypedString { data_type: _, value: ValueWithSpan { value, span: _ }, uses_odbc_syntax: _ }) => {
-                self.value(value)
-            }
+            | Expr::TypedString(TypedString {
+                data_type: _,
+                value: ValueWithSpan { value, span: _ },
+                uses_odbc_syntax: _,
+            }) => self.value(value),
             Expr::Function(function) => self.function_call(function),
-            Expr::Case { case_token: _, end_token: _, operand, conditions, else_result } => {
+            Expr::Case {
+                case_token: _,
+                end_token: _,
+                operand,
+                conditions,
+                else_result,
+            } => {
                 let mut lineage = self.all(operand.as_deref().into_iter().chain(else_result.as_deref()));
                 for CaseWhen { condition, result } in conditions {
                     lineage.merge(self.all([condition, result]));
@@ -125,7 +220,9 @@ impl Walker {
                 lineage
             }
             Expr::Exists { subquery, negated: _ } | Expr::Subquery(subquery) => self.subquery(subquery),
-            Expr::GroupingSets(sets) | Expr::Cube(sets) | Expr::Rollup(sets) => self.all(sets.iter().flatten()),
+            Expr::GroupingSets(sets) | Expr::Cube(sets) | Expr::Rollup(sets) => {
+                self.all(sets.iter().flatten())
+            }
             Expr::Tuple(exprs) => self.all(exprs),
             Expr::Array(Array { elem, named: _ }) => self.all(elem),
             Expr::Interval(Interval {
@@ -207,7 +304,13 @@ impl Walker {
             // In VALUES, SET and the names of functions without parentheses.
             None if matches!(
                 name.value.as_str(),
-                "default" | "current_role" | "current_schema" | "localtime" | "localtimestamp" | "user" | "session_user"
+                "default"
+                    | "current_role"
+                    | "current_schema"
+                    | "localtime"
+                    | "localtimestamp"
+                    | "user"
+                    | "session_user"
             ) =>
             {
                 Lineage::constant()
@@ -218,7 +321,11 @@ impl Walker {
     }
 
     fn compound(&mut self, names: &[Ident]) -> Lineage {
-        if names.iter().any(|name| !matches!(name.quote_style, None | Some('"'))) || names.first().is_some_and(is_reserved) {
+        if names
+            .iter()
+            .any(|name| !matches!(name.quote_style, None | Some('"')))
+            || names.first().is_some_and(is_reserved)
+        {
             return self.unsupported("a reserved word as a name");
         }
         match names {
@@ -244,7 +351,11 @@ impl Walker {
                     lineage = self.unsupported("a field that is not a name");
                 }
                 AccessExpr::Subscript(Subscript::Index { index }) => lineage.merge(self.expr(index)),
-                AccessExpr::Subscript(Subscript::Slice { lower_bound, upper_bound, stride }) => {
+                AccessExpr::Subscript(Subscript::Slice {
+                    lower_bound,
+                    upper_bound,
+                    stride,
+                }) => {
                     if stride.is_some() {
                         self.unsupported("a slice with a stride");
                     }
@@ -285,112 +396,13 @@ impl Walker {
         }
     }
 
-    fn operator(&mut self, operator: &BinaryOperator) {
-        let known = match operator {
-            BinaryOperator::Plus
-            | BinaryOperator::Minus
-            | BinaryOperator::Multiply
-            | BinaryOperator::Divide
-            | BinaryOperator::Modulo
-            | BinaryOperator::StringConcat
-            | BinaryOperator::Gt
-            | BinaryOperator::Lt
-            | BinaryOperator::GtEq
-            | BinaryOperator::LtEq
-            | BinaryOperator::Eq
-            | BinaryOperator::NotEq
-            | BinaryOperator::And
-            | BinaryOperator::Or
-            | BinaryOperator::BitwiseOr
-            | BinaryOperator::BitwiseAnd
-            | BinaryOperator::BitwiseXor
-            | BinaryOperator::PGBitwiseXor
-            | BinaryOperator::PGBitwiseShiftLeft
-            | BinaryOperator::PGBitwiseShiftRight
-            | BinaryOperator::PGExp
-            | BinaryOperator::PGOverlap
-            | BinaryOperator::PGRegexMatch
-            | BinaryOperator::PGRegexIMatch
-            | BinaryOperator::PGRegexNotMatch
-            | BinaryOperator::PGRegexNotIMatch
-            | BinaryOperator::PGLikeMatch
-            | BinaryOperator::PGILikeMatch
-            | BinaryOperator::PGNotLikeMatch
-            | BinaryOperator::PGNotILikeMatch
-            | BinaryOperator::PGStartsWith
-            | BinaryOperator::Arrow
-            | BinaryOperator::LongArrow
-            | BinaryOperator::HashArrow
-            | BinaryOperator::HashLongArrow
-            | BinaryOperator::AtAt
-            | BinaryOperator::AtArrow
-            | BinaryOperator::ArrowAt
-            | BinaryOperator::HashMinus
-            | BinaryOperator::AtQuestion
-            | BinaryOperator::Question
-            | BinaryOperator::QuestionAnd
-            | BinaryOperator::QuestionPipe
-            | BinaryOperator::Overlaps
-            | BinaryOperator::DoubleHash
-            | BinaryOperator::LtDashGt
-            | BinaryOperator::AndLt
-            | BinaryOperator::AndGt
-            | BinaryOperator::LtLtPipe
-            | BinaryOperator::PipeGtGt
-            | BinaryOperator::AndLtPipe
-            | BinaryOperator::PipeAndGt
-            | BinaryOperator::LtCaret
-            | BinaryOperator::GtCaret
-            | BinaryOperator::QuestionHash
-            | BinaryOperator::QuestionDash
-            | BinaryOperator::QuestionDashPipe
-            | BinaryOperator::QuestionDoublePipe
-            | BinaryOperator::TildeEq => true,
-            BinaryOperator::Custom(operator) => catalog::is_operator(operator),
-            BinaryOperator::PGCustomBinaryOperator(parts) => match parts.as_slice() {
-                [operator] => catalog::is_operator(operator),
-                [schema, operator] => schema.eq_ignore_ascii_case("pg_catalog") && catalog::is_operator(operator),
-                _ => false,
-            },
-            BinaryOperator::Spaceship
-            | BinaryOperator::Xor
-            | BinaryOperator::DuckIntegerDivide
-            | BinaryOperator::MyIntegerDivide
-            | BinaryOperator::Match
-            | BinaryOperator::Regexp
-            | BinaryOperator::Glob
-            | BinaryOperator::At
-            | BinaryOperator::Assignment => false,
-        };
-        if !known {
-            self.unsupported("an operator that is not PostgreSQL's own");
-        }
-    }
-
-    fn unary_operator(&mut self, operator: UnaryOperator) {
-        match operator {
-            UnaryOperator::AtDashAt
-            | UnaryOperator::BitwiseNot
-            | UnaryOperator::DoubleAt
-            | UnaryOperator::Hash
-            | UnaryOperator::Plus
-            | UnaryOperator::Minus
-            | UnaryOperator::Not
-            | UnaryOperator::PGAbs
-            | UnaryOperator::PGCubeRoot
-            | UnaryOperator::PGPrefixFactorial
-            | UnaryOperator::PGSquareRoot
-            | UnaryOperator::QuestionDash
-            | UnaryOperator::QuestionPipe => {}
-            UnaryOperator::BangNot | UnaryOperator::PGPostfixFactorial => {
-                self.unsupported("an operator that is not PostgreSQL's own");
-            }
-        }
-    }
-
     /// The expression of an ORDER BY item, where it is one of PostgreSQL's.
     pub(super) fn sorted<'a>(&mut self, item: &'a OrderByExpr) -> Option<&'a Expr> {
-        let OrderByExpr { expr, options: OrderByOptions { sort, nulls_first: _ }, with_fill } = item;
+        let OrderByExpr {
+            expr,
+            options: OrderByOptions { sort, nulls_first: _ },
+            with_fill,
+        } = item;
         let operator_known = match sort {
             None | Some(OrderBySort::Asc | OrderBySort::Desc) => true,
             Some(OrderBySort::Using(_)) => false,
@@ -403,14 +415,24 @@ impl Walker {
     }
 
     pub(super) fn window(&mut self, window: &WindowSpec) {
-        let WindowSpec { window_name: _, partition_by, order_by, window_frame } = window;
+        let WindowSpec {
+            window_name: _,
+            partition_by,
+            order_by,
+            window_frame,
+        } = window;
         self.exprs(partition_by);
         for item in order_by {
             if let Some(expr) = self.sorted(item) {
                 self.expr(expr);
             }
         }
-        if let Some(WindowFrame { units: _, start_bound, end_bound }) = window_frame {
+        if let Some(WindowFrame {
+            units: _,
+            start_bound,
+            end_bound,
+        }) = window_frame
+        {
             for bound in [Some(start_bound), end_bound.as_ref()].into_iter().flatten() {
                 match bound {
                     WindowFrameBound::CurrentRow => {}

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sqlparser::ast::{
     FunctionArg, Join, JoinConstraint, JoinOperator, ObjectName, TableAlias, TableFactor, TableFunctionArgs,
-    TableSample, TableSampleKind, TableSampleQuantity, TableWithJoins, XmlPassingArgument, XmlPassingClause, XmlTableColumnOption,
+    TableSample, TableSampleKind, TableSampleQuantity, TableWithJoins, XmlPassingArgument, XmlPassingClause,
+    XmlTableColumnOption,
 };
 
 use super::super::catalog;
@@ -18,7 +19,11 @@ impl Walker {
     pub(super) fn table_with_joins(&mut self, table: &TableFactor, joins: &[Join]) {
         self.table_factor(table);
         for join in joins {
-            let Join { relation, global, join_operator } = join;
+            let Join {
+                relation,
+                global,
+                join_operator,
+            } = join;
             if *global {
                 self.unsupported("a GLOBAL join");
             }
@@ -45,7 +50,10 @@ impl Walker {
             | JoinOperator::RightAnti(_)
             | JoinOperator::CrossApply
             | JoinOperator::OuterApply
-            | JoinOperator::AsOf { match_condition: _, constraint: _ }
+            | JoinOperator::AsOf {
+                match_condition: _,
+                constraint: _,
+            }
             | JoinOperator::StraightJoin(_)
             | JoinOperator::ArrayJoin
             | JoinOperator::LeftArrayJoin
@@ -99,7 +107,7 @@ impl Walker {
                 args,
                 with_hints,
                 version,
-                with_ordinality,
+                with_ordinality: _,
                 partitions,
                 json_path,
                 sample,
@@ -120,23 +128,44 @@ impl Walker {
                         if settings.is_some() {
                             self.unsupported("a function with SETTINGS");
                         }
-                        self.function(name, args, *with_ordinality, alias.as_ref());
+                        self.function(name, args, alias.as_ref());
                     }
                 }
             }
-            TableFactor::Derived { lateral, subquery, alias, sample } => {
+            TableFactor::Derived {
+                lateral,
+                subquery,
+                alias,
+                sample,
+            } => {
                 self.sample(sample.as_ref());
-                let siblings = if *lateral { None } else { self.scopes.last_mut().map(std::mem::take) };
+                let siblings = if *lateral {
+                    None
+                } else {
+                    self.scopes.last_mut().map(std::mem::take)
+                };
                 let shape = self.query(subquery);
                 if let (Some(siblings), Some(scope)) = (siblings, self.scopes.last_mut()) {
                     *scope = siblings;
                 }
                 self.derived(shape, alias.as_ref());
             }
-            TableFactor::Function { lateral: _, name, args, with_ordinality, alias } => {
-                self.function(name, args, *with_ordinality, alias.as_ref());
+            TableFactor::Function {
+                lateral: _,
+                name,
+                args,
+                with_ordinality: _,
+                alias,
+            } => {
+                self.function(name, args, alias.as_ref());
             }
-            TableFactor::UNNEST { alias, array_exprs, with_offset, with_offset_alias, with_ordinality: _ } => {
+            TableFactor::UNNEST {
+                alias,
+                array_exprs,
+                with_offset,
+                with_offset_alias,
+                with_ordinality: _,
+            } => {
                 if *with_offset || with_offset_alias.is_some() {
                     self.unsupported("UNNEST WITH OFFSET");
                 }
@@ -146,31 +175,49 @@ impl Walker {
                 }
                 self.function_item("unnest", lineage, alias.as_ref());
             }
-            TableFactor::NestedJoin { table_with_joins, alias } => {
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias,
+            } => {
                 let TableWithJoins { relation, joins } = &**table_with_joins;
                 let outside = self.scopes.last().map_or(0, Vec::len);
                 self.table_with_joins(relation, joins);
                 if let Some(alias) = alias {
-                    self.check_alias(alias);
-                    // The alias hides the names inside: they can mean something of a query around.
+                    // The alias hides the names inside, and may rename their columns.
                     if let Some(scope) = self.scopes.last_mut() {
                         scope.truncate(outside);
                     }
                     self.push(alias.name.value.as_str().into(), Source::Unknown);
                 }
             }
-            TableFactor::XmlTable { namespaces, row_expression, passing, columns, alias } => {
+            TableFactor::XmlTable {
+                namespaces,
+                row_expression,
+                passing,
+                columns,
+                alias,
+            } => {
                 let mut lineage = self.expr(row_expression);
                 for namespace in namespaces {
                     lineage.merge(self.expr(&namespace.uri));
                 }
                 let XmlPassingClause { arguments } = passing;
-                for XmlPassingArgument { expr, alias: _, by_value: _ } in arguments {
+                for XmlPassingArgument {
+                    expr,
+                    alias: _,
+                    by_value: _,
+                } in arguments
+                {
                     lineage.merge(self.expr(expr));
                 }
                 for column in columns {
                     match &column.option {
-                        XmlTableColumnOption::NamedInfo { r#type: _, path, default, nullable: _ } => {
+                        XmlTableColumnOption::NamedInfo {
+                            r#type: _,
+                            path,
+                            default,
+                            nullable: _,
+                        } => {
                             for expr in path.iter().chain(default) {
                                 lineage.merge(self.expr(expr));
                             }
@@ -179,7 +226,7 @@ impl Walker {
                     }
                 }
                 let alias = alias.as_ref().map_or("xmltable", |alias| &alias.name.value);
-                self.push(alias.into(), Source::Computed { lineage, row: None });
+                self.push(alias.into(), Source::Computed(lineage));
             }
             TableFactor::TableFunction { .. }
             | TableFactor::JsonTable { .. }
@@ -219,10 +266,11 @@ impl Walker {
             Some(alias) => {
                 self.check_alias(alias);
                 // Renamed columns: which is which, only the catalog knows.
-                let columns: Vec<Arc<str>> =
-                    alias.columns.iter().map(|column| Arc::from(column.name.value.as_str())).collect();
-                let source =
-                    if columns.is_empty() { Source::Table(relation) } else { Source::Renamed { relation, columns } };
+                let source = if alias.columns.is_empty() {
+                    Source::Table(relation)
+                } else {
+                    Source::Unknown
+                };
                 self.push(alias.name.value.as_str().into(), source);
             }
         }
@@ -250,65 +298,100 @@ impl Walker {
     }
 
     fn check_alias(&mut self, alias: &TableAlias) {
-        let TableAlias { explicit: _, name, columns: _, at } = alias;
+        let TableAlias {
+            explicit: _,
+            name,
+            columns: _,
+            at,
+        } = alias;
         if is_reserved(name) || at.is_some() {
             self.unsupported("a reserved word as an alias");
         }
     }
 
-    fn function(&mut self, name: &ObjectName, args: &[FunctionArg], _ordinality: bool, alias: Option<&TableAlias>) {
+    fn function(&mut self, name: &ObjectName, args: &[FunctionArg], alias: Option<&TableAlias>) {
         let mut lineage = Lineage::constant();
         let mut values = Vec::new();
         for arg in args {
             lineage.merge(self.function_arg(arg, &mut values));
         }
         let lineage = self.call(name, &values, lineage);
-        let last = name.0.last().and_then(|part| part.as_ident()).map_or("", |ident| ident.value.as_str());
+        let last = name
+            .0
+            .last()
+            .and_then(|part| part.as_ident())
+            .map_or("", |ident| ident.value.as_str());
         self.function_item(last, lineage, alias);
     }
 
     /// The entry of a function in FROM: its columns are those of the alias, its own, or one of its own name.
     fn function_item(&mut self, function: &str, lineage: Lineage, alias: Option<&TableAlias>) {
-        let own = catalog::out_columns(function);
-        let mut may_have: Vec<Arc<str>> = own.iter().map(|column| (*column).into()).collect();
-        may_have.push("ordinality".into());
-        let mut has = Vec::new();
+        let mut columns: Vec<Arc<str>> = catalog::out_columns(function)
+            .iter()
+            .map(|column| (*column).into())
+            .collect();
+        columns.push("ordinality".into());
         let mut name = function;
         if let Some(alias) = alias {
             self.check_alias(alias);
             name = &alias.name.value;
-            has.extend(alias.columns.iter().map(|column| Arc::from(column.name.value.as_str())));
+            columns.extend(
+                alias
+                    .columns
+                    .iter()
+                    .map(|column| Arc::from(column.name.value.as_str())),
+            );
         }
-        // A function that gives one value has a column of its alias' name, and one of that gives rows has not.
-        may_have.push(name.into());
-        may_have.push(function.into());
-        self.push(name.into(), Source::Function { has, may_have, lineage });
+        columns.push(name.into());
+        columns.push(function.into());
+        self.push(name.into(), Source::Function { columns, lineage });
     }
 
     fn sample(&mut self, sample: Option<&TableSampleKind>) {
-        let Some(TableSampleKind::BeforeTableAlias(sample) | TableSampleKind::AfterTableAlias(sample)) = sample else {
+        let Some(TableSampleKind::BeforeTableAlias(sample) | TableSampleKind::AfterTableAlias(sample)) =
+            sample
+        else {
             return;
         };
-        let TableSample { modifier: _, name: _, quantity, seed: _, bucket, offset } = &**sample;
+        let TableSample {
+            modifier: _,
+            name: _,
+            quantity,
+            seed: _,
+            bucket,
+            offset,
+        } = &**sample;
         if bucket.is_some() || offset.is_some() {
             self.unsupported("a sample by bucket");
         }
-        if let Some(TableSampleQuantity { parenthesized: _, value, unit: _ }) = quantity {
+        if let Some(TableSampleQuantity {
+            parenthesized: _,
+            value,
+            unit: _,
+        }) = quantity
+        {
             self.expr(value);
         }
     }
 
     /// Puts the table that a statement changes into scope.
-    pub(super) fn push_target(&mut self, alias: Option<Arc<str>>, target: &super::super::types::RelationName) {
-        self.push(alias.unwrap_or_else(|| target.name.clone()), Source::Table(target.clone()));
+    pub(super) fn push_target(
+        &mut self,
+        alias: Option<Arc<str>>,
+        target: &super::super::types::RelationName,
+    ) {
+        self.push(
+            alias.unwrap_or_else(|| target.name.clone()),
+            Source::Table(target.clone()),
+        );
     }
 
     /// Puts `excluded`, the row that ON CONFLICT did not insert, into scope.
-    pub(super) fn push_excluded(&mut self, target: &super::super::types::RelationName, rows: &[Output]) {
+    pub(super) fn push_excluded(&mut self, rows: &[Output]) {
         let mut lineage = Lineage::constant();
         for column in rows {
             lineage.merge(column.lineage.clone());
         }
-        self.push("excluded".into(), Source::Computed { lineage, row: Some(target.clone()) });
+        self.push("excluded".into(), Source::Computed(lineage));
     }
 }

@@ -5,9 +5,11 @@
 //! listed and make the statement unknown.
 
 mod call;
+mod clauses;
 mod dml;
 mod expr;
 mod from;
+mod operator;
 mod query;
 mod scope;
 mod statement;
@@ -51,11 +53,20 @@ pub(super) struct Walker {
     depth: usize,
     /// The query stores its rows instead of giving them: SELECT … INTO.
     selects_into: bool,
+    /// The value of `name` where a query sees one row of `pg_settings` alone.
+    fixed_setting: Option<String>,
 }
 
 impl Walker {
     fn new() -> Self {
-        Self { facts: Facts::new(), scopes: Vec::new(), ctes: Vec::new(), depth: 0, selects_into: false }
+        Self {
+            facts: Facts::new(),
+            scopes: Vec::new(),
+            ctes: Vec::new(),
+            depth: 0,
+            selects_into: false,
+            fixed_setting: None,
+        }
     }
 
     /// A node that PostgreSQL does not have, or that is not supported here.
@@ -81,12 +92,22 @@ pub(super) fn expressions(lexemes: &[Lexeme]) -> Facts {
 
 fn parse(tokens: Vec<Token>) -> Facts {
     let first = tokens.first().map(ToString::to_string).unwrap_or_default();
-    let tokens = tokens.into_iter().map(|token| TokenWithSpan { token, span: Span::empty() }).collect();
+    let tokens = tokens
+        .into_iter()
+        .map(|token| TokenWithSpan {
+            token,
+            span: Span::empty(),
+        })
+        .collect();
     let dialect = PostgreSqlDialect {};
-    let mut parser =
-        Parser::new(&dialect).with_recursion_limit(PARSER_DEPTH).with_tokens_with_locations(tokens);
+    let mut parser = Parser::new(&dialect)
+        .with_recursion_limit(PARSER_DEPTH)
+        .with_tokens_with_locations(tokens);
     // The parser's own message quotes the text, and with it secrets.
-    let parsed = parser.parse_statement().ok().filter(|_| parser.peek_token_ref().token == Token::EOF);
+    let parsed = parser
+        .parse_statement()
+        .ok()
+        .filter(|_| parser.peek_token_ref().token == Token::EOF);
     let Some(statement) = parsed else {
         let word: String = first.chars().filter(char::is_ascii_alphabetic).take(16).collect();
         return Facts::not_understood(format!("this {} statement cannot be parsed", word.to_uppercase()));

@@ -1,13 +1,15 @@
 //! Queries: WITH, SELECT, VALUES and set operations.
 
 use sqlparser::ast::{
-    Distinct, Expr, Fetch, GroupByExpr, Ident, LimitClause, LockClause, NamedWindowDefinition, NamedWindowExpr, Offset, OrderBy,
-    OrderByKind, Query, Select, SelectFlavor, SelectInto, SelectItem, SelectItemQualifiedWildcardKind, SetExpr,
-    TableWithJoins, WildcardAdditionalOptions, With,
+    BinaryOperator, Distinct, Expr, LockClause, NamedWindowDefinition, NamedWindowExpr, OrderBy, Query,
+    Select, SelectFlavor, SelectInto, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, TableWithJoins,
+    WildcardAdditionalOptions, With,
 };
 
 use super::super::facts::{parts, relation};
 use super::super::types::{Lineage, RelationName};
+use super::call::literal;
+use super::scope::{Item, Source};
 use super::{DEPTH_MAX, Output, Shape, Walker};
 use crate::model::Effect;
 
@@ -39,7 +41,8 @@ impl Walker {
             format_clause,
             pipe_operators,
         } = query;
-        if for_clause.is_some() || settings.is_some() || format_clause.is_some() || !pipe_operators.is_empty() {
+        if for_clause.is_some() || settings.is_some() || format_clause.is_some() || !pipe_operators.is_empty()
+        {
             self.unsupported("a FOR XML, SETTINGS, FORMAT or pipe clause");
         }
         let first_relation = self.facts.relations().len();
@@ -57,9 +60,19 @@ impl Walker {
             }
         };
         self.limit(limit_clause.as_ref(), fetch.as_ref());
-        for LockClause { lock_type: _, of: _, nonblock: _ } in locks {
+        for LockClause {
+            lock_type: _,
+            of: _,
+            nonblock: _,
+        } in locks
+        {
             // OF is not followed: more is said to be locked than is, never less.
-            let relations: Vec<RelationName> = self.facts.relations().get(first_relation..).unwrap_or_default().to_vec();
+            let relations: Vec<RelationName> = self
+                .facts
+                .relations()
+                .get(first_relation..)
+                .unwrap_or_default()
+                .to_vec();
             if relations.is_empty() {
                 self.facts.act(Effect::Lock, None);
             }
@@ -71,18 +84,32 @@ impl Walker {
     }
 
     fn with(&mut self, with: &With) {
-        let With { with_token: _, recursive, cte_tables } = with;
+        let With {
+            with_token: _,
+            recursive,
+            cte_tables,
+        } = with;
         let first = self.ctes.len();
         if *recursive {
             // Each sees all of them; one that is used before it is known has unknown columns.
-            self.ctes.extend(cte_tables.iter().map(|cte| (cte.alias.name.value.as_str().into(), None)));
+            self.ctes.extend(
+                cte_tables
+                    .iter()
+                    .map(|cte| (cte.alias.name.value.as_str().into(), None)),
+            );
         }
         for (index, cte) in cte_tables.iter().enumerate() {
-            let sqlparser::ast::Cte { alias, query, from, materialized: _, closing_paren_token: _ } = cte;
+            let sqlparser::ast::Cte {
+                alias,
+                query,
+                from,
+                materialized: _,
+                closing_paren_token: _,
+            } = cte;
             if from.is_some() {
                 self.unsupported("WITH … FROM");
             }
-            // It does not see the FROM of the query that it belongs to, which comes later, but what is around that.
+            // In a sub-query, it sees the columns of the queries around it.
             let shape = self.query(query);
             let shape = self.renamed(shape, alias);
             match self.ctes.get_mut(first + index).filter(|_| *recursive) {
@@ -96,7 +123,13 @@ impl Walker {
         // `a UNION b UNION c …` leans to the left and can be long: no recursion along it.
         let mut rights = Vec::new();
         let mut leftmost = body;
-        while let SetExpr::SetOperation { left, op: _, set_quantifier: _, right } = leftmost {
+        while let SetExpr::SetOperation {
+            left,
+            op: _,
+            set_quantifier: _,
+            right,
+        } = leftmost
+        {
             rights.push(&**right);
             leftmost = left;
         }
@@ -135,7 +168,11 @@ impl Walker {
     }
 
     pub(super) fn values(&mut self, values: &sqlparser::ast::Values) -> Shape {
-        let sqlparser::ast::Values { explicit_row: _, value_keyword: _, rows } = values;
+        let sqlparser::ast::Values {
+            explicit_row: _,
+            value_keyword: _,
+            rows,
+        } = values;
         let mut shape: Option<Vec<Output>> = None;
         for row in rows {
             let lineages: Vec<Lineage> = row.content.iter().map(|value| self.expr(value)).collect();
@@ -144,7 +181,10 @@ impl Walker {
                     let columns = lineages.into_iter().enumerate();
                     shape = Some(
                         columns
-                            .map(|(index, lineage)| Output { name: Some(format!("column{}", index + 1).into()), lineage })
+                            .map(|(index, lineage)| Output {
+                                name: Some(format!("column{}", index + 1).into()),
+                                lineage,
+                            })
                             .collect(),
                     );
                 }
@@ -206,7 +246,10 @@ impl Walker {
         for TableWithJoins { relation, joins } in from {
             self.table_with_joins(relation, joins);
         }
+        let setting = self.fixed_setting.take();
+        self.fixed_setting = fixed_setting(self.scopes.last().map(Vec::as_slice), selection.as_ref());
         let shape = self.projection(projection);
+        self.fixed_setting = setting;
         match distinct {
             None | Some(Distinct::All | Distinct::Distinct) => {}
             Some(Distinct::On(on)) => self.exprs(on),
@@ -235,12 +278,20 @@ impl Walker {
     }
 
     fn select_into(&mut self, into: &SelectInto) {
-        let SelectInto { temporary: _, unlogged: _, table: _, targets } = into;
+        let SelectInto {
+            temporary: _,
+            unlogged: _,
+            table: _,
+            targets,
+        } = into;
         let target = match targets.as_slice() {
             [Expr::Identifier(name)] => relation(&[name.value.as_str().into()]),
-            [Expr::CompoundIdentifier(names)] => {
-                relation(&names.iter().map(|name| name.value.as_str().into()).collect::<Vec<_>>())
-            }
+            [Expr::CompoundIdentifier(names)] => relation(
+                &names
+                    .iter()
+                    .map(|name| name.value.as_str().into())
+                    .collect::<Vec<_>>(),
+            ),
             _ => None,
         };
         self.selects_into = true;
@@ -259,11 +310,17 @@ impl Walker {
             let columns = match item {
                 SelectItem::UnnamedExpr(expr) => {
                     let lineage = self.expr(expr);
-                    Some(vec![Output { name: implied_name(expr), lineage }])
+                    Some(vec![Output {
+                        name: implied_name(expr),
+                        lineage,
+                    }])
                 }
                 SelectItem::ExprWithAlias { expr, alias } => {
                     let lineage = self.expr(expr);
-                    Some(vec![Output { name: Some(alias.value.as_str().into()), lineage }])
+                    Some(vec![Output {
+                        name: Some(alias.value.as_str().into()),
+                        lineage,
+                    }])
                 }
                 SelectItem::ExprWithAliases { expr: _, aliases: _ } => {
                     self.unsupported("several aliases of one column");
@@ -296,8 +353,15 @@ impl Walker {
     }
 
     pub(super) fn wildcard_options(&mut self, options: &WildcardAdditionalOptions) {
-        let WildcardAdditionalOptions { wildcard_token: _, opt_ilike, opt_exclude, opt_except, opt_replace, opt_rename, opt_alias } =
-            options;
+        let WildcardAdditionalOptions {
+            wildcard_token: _,
+            opt_ilike,
+            opt_exclude,
+            opt_except,
+            opt_replace,
+            opt_rename,
+            opt_alias,
+        } = options;
         if opt_ilike.is_some()
             || opt_exclude.is_some()
             || opt_except.is_some()
@@ -308,83 +372,37 @@ impl Walker {
             self.unsupported("a wildcard with options");
         }
     }
+}
 
-    fn group_by(&mut self, group_by: &GroupByExpr, shape: &Shape) {
-        match group_by {
-            GroupByExpr::Expressions(exprs, modifiers) if modifiers.is_empty() => {
-                for expr in exprs {
-                    self.expr_or_output(expr, shape);
-                }
-            }
-            GroupByExpr::Expressions(_, _) | GroupByExpr::All(_) => {
-                self.unsupported("GROUP BY ALL or WITH ROLLUP");
-            }
-        }
-    }
-
-    fn order_by(&mut self, order_by: &OrderBy, shape: &Shape) {
-        let OrderBy { kind, interpolate } = order_by;
-        match kind {
-            OrderByKind::Expressions(exprs) if interpolate.is_none() => {
-                for expr in exprs {
-                    if let Some(sorted) = self.sorted(expr) {
-                        self.expr_or_output(sorted, shape);
-                    }
-                }
-            }
-            OrderByKind::Expressions(_) | OrderByKind::All(_) => {
-                self.unsupported("ORDER BY ALL or INTERPOLATE");
-            }
-        }
-    }
-
-    /// ORDER BY of a set operation: its names are those of the result.
-    fn order_by_names(&mut self, order_by: &OrderBy, shape: &Shape) {
-        self.scopes.push(Vec::new());
-        self.order_by(order_by, shape);
-        self.scopes.pop();
-    }
-
-    /// An expression, unless it is just the name of a result column.
-    fn expr_or_output(&mut self, expr: &Expr, shape: &Shape) {
-        let is_output = |name: &Ident| {
-            shape.iter().flatten().any(|output| output.name.as_deref() == Some(name.value.as_str()))
-        };
-        match expr {
-            Expr::Identifier(name) if is_output(name) => {}
-            other => {
-                self.expr(other);
-            }
-        }
-    }
-
-    fn limit(&mut self, limit: Option<&LimitClause>, fetch: Option<&Fetch>) {
-        match limit {
-            None => {}
-            Some(LimitClause::LimitOffset { limit, offset, limit_by }) => {
-                if !limit_by.is_empty() {
-                    self.unsupported("LIMIT BY");
-                }
-                if let Some(limit) = limit {
-                    self.expr(limit);
-                }
-                if let Some(Offset { value, rows: _ }) = offset {
-                    self.expr(value);
-                }
-            }
-            Some(LimitClause::OffsetCommaLimit { offset: _, limit: _ }) => {
-                self.unsupported("LIMIT with a comma");
-            }
-        }
-        if let Some(Fetch { with_ties: _, percent, quantity }) = fetch {
-            if *percent {
-                self.unsupported("FETCH … PERCENT");
-            }
-            if let Some(quantity) = quantity {
-                self.expr(quantity);
-            }
-        }
-    }
+/// The one setting that `SELECT … FROM pg_settings WHERE name = 'setting'` sees. `pg_dump` calls `set_config` so, to
+/// set what only newer servers have.
+fn fixed_setting(scope: Option<&[Item]>, selection: Option<&Expr>) -> Option<String> {
+    let Some(
+        [
+            Item {
+                alias: _,
+                source: Source::Table(relation),
+            },
+        ],
+    ) = scope
+    else {
+        return None;
+    };
+    let Some(Expr::BinaryOp {
+        left,
+        op: BinaryOperator::Eq,
+        right,
+    }) = selection
+    else {
+        return None;
+    };
+    let catalog = &*relation.name == "pg_settings"
+        && relation
+            .schema
+            .as_deref()
+            .is_none_or(|schema| schema == "pg_catalog");
+    let is_name = matches!(&**left, Expr::Identifier(name) if name.value == "name");
+    literal(right).filter(|_| catalog && is_name).map(str::to_owned)
 }
 
 /// The name that the server gives a column without an alias, where it is certain.

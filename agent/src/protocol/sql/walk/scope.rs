@@ -1,8 +1,8 @@
 //! What a column name means where it stands.
 //!
 //! Known limit: no catalog is asked. A name that could be a column of several tables is a [`ColumnRef`] without a table;
-//! and `t.f` is taken as column `f` of `t`, though it can be a call `f(t)` of a user's function: those are listed as
-//! fields, for whoever has a catalog to check that the column exists.
+//! and `t.f` is taken as column `f` of `t`, though it can be a call `f(t)` of a user's function: who uses a
+//! [`ColumnRef`] has to check that the column exists.
 
 use std::sync::Arc;
 
@@ -22,18 +22,13 @@ pub(super) enum Source {
     Table(RelationName),
     /// A sub-query whose columns are known.
     Rows(Vec<Output>),
-    /// A stored relation whose columns, the first of them, have other names here.
-    Renamed { relation: RelationName, columns: Vec<Arc<str>> },
-    /// A function in FROM; each of its columns is made of the function's arguments.
+    /// A function in FROM with the columns it is known to have; each is made of the function's arguments.
     Function {
-        /// Columns that it surely has.
-        has: Vec<Arc<str>>,
-        /// Columns that it may have besides, depending on what it returns.
-        may_have: Vec<Arc<str>>,
+        columns: Vec<Arc<str>>,
         lineage: Lineage,
     },
-    /// Something whose every column is made of this; its rows are of the type of `row`, where that is a table's.
-    Computed { lineage: Lineage, row: Option<RelationName> },
+    /// Something whose every column is made of this.
+    Computed(Lineage),
     /// Columns not known.
     Unknown,
 }
@@ -41,10 +36,13 @@ pub(super) enum Source {
 impl Walker {
     /// Lineage of a name that nothing qualifies.
     pub(super) fn column(&mut self, name: &str) -> Lineage {
-        // A column of any query around comes before an alias of that name.
+        // An alias of that name counts only where no column has it, be it of a query further out: take both.
         let row = self.whole_row(name);
         let mut found = row.is_some();
         let mut lineage = row.unwrap_or_else(Lineage::constant);
+        if lineage == Lineage::Unknown {
+            return lineage;
+        }
         let mut tables: Vec<&RelationName> = Vec::new();
         'scopes: for scope in self.scopes.iter().rev() {
             let mut exact = false;
@@ -63,17 +61,19 @@ impl Walker {
                         Named::MayBe => lineage = Lineage::Unknown,
                         Named::Not => {}
                     },
-                    Source::Function { has, may_have, lineage: made_of } => {
-                        let named = |columns: &[Arc<str>]| columns.iter().any(|column| **column == *name);
-                        exact |= named(has);
-                        found |= named(may_have);
+                    Source::Function {
+                        columns,
+                        lineage: made_of,
+                    } => {
+                        // An alias can rename its columns, so a column further out is possible too.
+                        found |= columns.iter().any(|column| **column == *name);
                         lineage.merge(made_of.clone());
                     }
-                    Source::Computed { lineage: made_of, row: _ } => {
+                    Source::Computed(made_of) => {
                         lineage.merge(made_of.clone());
                         found = true;
                     }
-                    Source::Renamed { .. } | Source::Unknown => lineage = Lineage::Unknown,
+                    Source::Unknown => lineage = Lineage::Unknown,
                 }
             }
             if exact {
@@ -99,23 +99,22 @@ impl Walker {
 
     /// Lineage of `alias.name`.
     pub(super) fn qualified(&mut self, alias: &str, name: &str) -> Lineage {
-        let Some(item) = self.scopes.iter().rev().flatten().find(|item| *item.alias == *alias) else {
+        let Some(item) = self
+            .scopes
+            .iter()
+            .rev()
+            .flatten()
+            .find(|item| *item.alias == *alias)
+        else {
             return self.known_or_any(Lineage::Unknown);
         };
         match &item.source {
-            Source::Table(_) | Source::Renamed { .. } | Source::Unknown if catalog::takes_row(name) => {
+            Source::Table(_) | Source::Unknown if catalog::takes_row(name) => {
                 self.known_or_any(Lineage::Unknown)
             }
             Source::Table(relation) => {
                 let relation = relation.clone();
-                self.field(relation, name)
-            }
-            Source::Renamed { relation, columns } => {
-                if !columns.iter().any(|column| **column == *name) {
-                    let relation = relation.clone();
-                    self.field(relation, name);
-                }
-                self.known_or_any(Lineage::Unknown)
+                self.stored(Some(relation), name)
             }
             Source::Rows(columns) => match named(columns, name) {
                 Named::Is(lineage) => self.known_or_any(lineage),
@@ -125,60 +124,48 @@ impl Walker {
                     self.call_by_dot(name, whole)
                 }
             },
-            Source::Function { has, may_have, lineage } => {
+            Source::Function { columns, lineage } => {
                 let lineage = lineage.clone();
-                if has.iter().chain(may_have).any(|column| **column == *name) {
+                if columns.iter().any(|column| **column == *name) {
                     return self.known_or_any(lineage);
                 }
                 // `SELECT f.pg_read_file FROM concat('/etc/', 'passwd') f` is a call.
                 self.call_by_dot(name, lineage)
             }
-            Source::Computed { lineage, row } => {
+            Source::Computed(lineage) => {
                 let lineage = lineage.clone();
-                if let Some(row) = row.clone() {
-                    self.field(row, name);
-                }
                 self.known_or_any(lineage)
             }
             Source::Unknown => self.known_or_any(Lineage::Unknown),
         }
     }
 
-    /// Lineage of `schema.table.name`: the server looks for a table without an alias, whatever nearer thing has its name.
+    /// Lineage of `schema.table.name`.
     pub(super) fn fully_qualified(&mut self, schema: &str, table: &str, name: &str) -> Lineage {
-        let found: Vec<RelationName> = self
-            .scopes
-            .iter()
-            .rev()
-            .flatten()
-            .filter_map(|item| match &item.source {
-                Source::Table(relation)
-                    if *item.alias == *table
-                        && *relation.name == *table
-                        && relation.schema.as_deref().is_none_or(|known| known == schema) =>
-                {
-                    Some(relation.clone())
-                }
-                _ => None,
-            })
-            .collect();
-        if found.is_empty() || catalog::takes_row(name) {
-            return self.known_or_any(Lineage::Unknown);
+        let found = self.scopes.iter().rev().flatten().any(|item| {
+            *item.alias == *table
+                && matches!(&item.source, Source::Table(relation)
+                    if *relation.name == *table && relation.schema.as_deref().is_none_or(|known| known == schema))
+        });
+        if found {
+            self.qualified(table, name)
+        } else {
+            self.known_or_any(Lineage::Unknown)
         }
-        let mut lineage = Lineage::constant();
-        for relation in found {
-            lineage.merge(self.field(relation, name));
-        }
-        lineage
     }
 
     /// Lineage of a bare alias, which is the whole row of it. `None`: it is no alias.
     pub(super) fn whole_row(&mut self, alias: &str) -> Option<Lineage> {
-        let item = self.scopes.iter().rev().flatten().find(|item| *item.alias == *alias)?;
+        let item = self
+            .scopes
+            .iter()
+            .rev()
+            .flatten()
+            .find(|item| *item.alias == *alias)?;
         let lineage = match &item.source {
             Source::Rows(columns) => whole(columns),
-            Source::Function { lineage, .. } | Source::Computed { lineage, .. } => lineage.clone(),
-            Source::Table(_) | Source::Renamed { .. } | Source::Unknown => Lineage::Unknown,
+            Source::Function { lineage, .. } | Source::Computed(lineage) => lineage.clone(),
+            Source::Table(_) | Source::Unknown => Lineage::Unknown,
         };
         Some(self.known_or_any(lineage))
     }
@@ -186,12 +173,24 @@ impl Walker {
     /// The columns that `*` (or, with an alias, `alias.*`) stands for, where all of them are known.
     pub(super) fn wildcard(&mut self, alias: Option<&str>) -> Option<Vec<Output>> {
         let items: Vec<&Item> = match alias {
-            Some(alias) => self.scopes.iter().rev().flatten().find(|item| *item.alias == *alias).into_iter().collect(),
+            Some(alias) => self
+                .scopes
+                .iter()
+                .rev()
+                .flatten()
+                .find(|item| *item.alias == *alias)
+                .into_iter()
+                .collect(),
             None => self.scopes.last().into_iter().flatten().collect(),
         };
         // With several of them, a USING could merge columns.
         let columns = match items.as_slice() {
-            [Item { source: Source::Rows(columns), .. }] => Some(columns.clone()),
+            [
+                Item {
+                    source: Source::Rows(columns),
+                    ..
+                },
+            ] => Some(columns.clone()),
             _ => None,
         };
         if columns.is_none() {
@@ -201,16 +200,12 @@ impl Walker {
     }
 
     fn stored(&mut self, relation: Option<RelationName>, name: &str) -> Lineage {
-        let column = ColumnRef { relation, column: name.into() };
+        let column = ColumnRef {
+            relation,
+            column: name.into(),
+        };
         self.facts.uses(&column);
         Lineage::From(vec![column])
-    }
-
-    /// `relation.name`: a column, or a call of `name` with the row.
-    fn field(&mut self, relation: RelationName, name: &str) -> Lineage {
-        let field = ColumnRef { relation: Some(relation.clone()), column: name.into() };
-        self.facts.names_field(&field);
-        self.stored(Some(relation), name)
     }
 
     fn known_or_any(&mut self, lineage: Lineage) -> Lineage {

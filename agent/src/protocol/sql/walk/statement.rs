@@ -9,6 +9,9 @@ impl Walker {
     /// Walks a whole statement and says what rows it gives.
     pub(super) fn statement(&mut self, statement: &Statement) -> Outputs {
         let (shape, gives_rows) = self.inner_statement(statement);
+        if self.selects_into {
+            return Outputs::None;
+        }
         match shape {
             Some(columns) if gives_rows || !columns.is_empty() => {
                 Outputs::Columns(columns.into_iter().map(|column| column.lineage).collect())
@@ -23,7 +26,7 @@ impl Walker {
         match statement {
             Statement::Query(query) => {
                 let shape = self.query(query);
-                (shape, gives_rows(&query.body) && !self.selects_into)
+                (shape, gives_rows(&query.body))
             }
             Statement::Insert(insert) => (self.insert(insert), false),
             Statement::Update(update) => (self.update(update), false),
@@ -174,7 +177,11 @@ impl Walker {
 /// Whether a query of this body gives rows, be they of no columns.
 fn gives_rows(body: &SetExpr) -> bool {
     match body {
-        SetExpr::Select(_) | SetExpr::Query(_) | SetExpr::SetOperation { .. } | SetExpr::Values(_) | SetExpr::Table(_) => true,
+        SetExpr::Select(_)
+        | SetExpr::Query(_)
+        | SetExpr::SetOperation { .. }
+        | SetExpr::Values(_)
+        | SetExpr::Table(_) => true,
         SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => false,
     }
 }
