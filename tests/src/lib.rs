@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod cgroup;
 pub mod driver;
+pub mod faulty;
 pub mod job;
 pub mod oidc;
 pub mod policy;
