@@ -43,9 +43,9 @@ struct State {
 }
 
 impl Faulty {
-    /// Listens on `at`, any port, in front of the server at `server`. Without a fault at first.
-    pub fn start(at: &str, server: SocketAddr) -> Result<Self> {
-        let listener = TcpListener::bind((at, 0))?;
+    /// Listens at `at` (port 0: any) in front of the server at `server`. Without a fault at first.
+    pub fn start(at: SocketAddr, server: SocketAddr) -> Result<Self> {
+        let listener = TcpListener::bind(at)?;
         let address = listener.local_addr()?;
         let state = Arc::new(State {
             server,

@@ -35,7 +35,11 @@ impl Provider {
             port.is_some()
         })?;
         let issuer = format!("http://127.0.0.1:{}", port.context("no port")?);
-        Ok(Self { _service: service, _scratch: scratch, issuer })
+        Ok(Self {
+            _service: service,
+            _scratch: scratch,
+            issuer,
+        })
     }
 
     /// Its issuer URL.
@@ -51,8 +55,16 @@ impl Provider {
         for field in ["grant_type=urn:tollgate:test:job", "client_secret=job-secret"] {
             curl.args(["--data-urlencode", field]);
         }
-        let answer = run(curl.args(["--data-urlencode", &format!("client_id={audience}"), &format!("{}/token", self.issuer)]))?;
-        let answer: serde_json::Value = serde_json::from_str(&answer).with_context(|| format!("not JSON: {answer}"))?;
-        Ok(answer["id_token"].as_str().with_context(|| format!("no token in {answer}"))?.to_owned())
+        let answer = run(curl.args([
+            "--data-urlencode",
+            &format!("client_id={audience}"),
+            &format!("{}/token", self.issuer),
+        ]))?;
+        let answer: serde_json::Value =
+            serde_json::from_str(&answer).with_context(|| format!("not JSON: {answer}"))?;
+        Ok(answer["id_token"]
+            .as_str()
+            .with_context(|| format!("no token in {answer}"))?
+            .to_owned())
     }
 }

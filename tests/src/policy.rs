@@ -40,17 +40,14 @@ impl Policy {
                 .split_once('=')
                 .filter(|(left, _)| left.trim() == key)
                 .filter(|_| !found);
-            match set {
-                Some((_, right)) => {
-                    found = true;
-                    inside = right.trim() == "[";
-                    text.push_str(&format!("{key} = {value}\n"));
-                }
-                None => {
-                    text.push_str(line);
-                    text.push('\n');
-                }
+            if let Some((_, right)) = set {
+                found = true;
+                inside = right.trim() == "[";
+                text.extend([key, " = ", value]);
+            } else {
+                text.push_str(line);
             }
+            text.push('\n');
         }
         anyhow::ensure!(found, "the policy has no line that sets `{key}`");
         self.text = text;

@@ -1,5 +1,6 @@
 //! A real PostgreSQL server in a directory of its own.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ pub struct Postgres {
 pub struct Options {
     /// Serve TLS, with a certificate for `db.acme.test` of a throw-away authority (`ca.pem` in the server's folder).
     pub tls: bool,
-    /// `password_encryption = md5` and md5 in pg_hba.conf instead of SCRAM-SHA-256.
+    /// `password_encryption = md5` and md5 in `pg_hba.conf` instead of SCRAM-SHA-256.
     pub md5: bool,
 }
 
@@ -64,10 +65,7 @@ impl Postgres {
             .arg(&data))?;
         let mut config = fs::read_to_string(data.join("postgresql.conf"))?;
         config.push_str("fsync = off\nlog_statement = all\nlisten_addresses = '127.0.0.1'\n");
-        config.push_str(&format!(
-            "unix_socket_directories = '{}'\n",
-            scratch.path().display()
-        ));
+        writeln!(config, "unix_socket_directories = '{}'", scratch.path().display())?;
         if options.md5 {
             config.push_str("password_encryption = md5\n");
         }

@@ -65,7 +65,7 @@ impl World {
     /// One whose service is a relay in front of the server.
     pub fn behind_a_relay(rules: &str) -> Result<(Self, Faulty)> {
         let server = Postgres::start(Options::default())?;
-        let relay = Faulty::start("127.0.0.1", SocketAddr::from(([127, 0, 0, 1], server.port())))?;
+        let relay = Faulty::start(SocketAddr::from(([127, 0, 0, 1], 0)), SocketAddr::from(([127, 0, 0, 1], server.port())))?;
         let world = Self::around(server, relay.address(), rules, "{ upstream = \"disable\" }")?;
         Ok((world, relay))
     }
@@ -105,6 +105,15 @@ password = "{secret}"
         agent.resume()?;
         let job = Cgroup::create(&format!("{slice}/job"))?;
         Ok(Self { agent, job, server, address })
+    }
+
+    /// Changes the text of the policy and starts the agent again with it.
+    pub fn change_policy(&mut self, change: impl FnOnce(String) -> String) -> Result<()> {
+        let path = self.agent.dir().join("policies.d/test-job.toml");
+        let text = change(std::fs::read_to_string(&path)?);
+        self.agent.policy("test-job", &Policy::from_text(&text))?;
+        self.agent.stop()?;
+        self.agent.resume()
     }
 
     /// `psql` in the managed cgroup, as a user without privileges and without any secret.
@@ -149,7 +158,7 @@ password = "{secret}"
 
     /// Runs such a script to its end.
     pub fn python(&self, script: &str) -> Result<Ended> {
-        job::run_within(&mut self.script(script), Duration::from_secs(60))
+        job::run_within(&mut self.script(script), Duration::from_mins(1))
     }
 
     /// The session that ended last, once none is open any more.

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, bail};
 use syn::visit::{self, Visit};
 use tollgate_tests::agent::workspace;
 
-/// The stages in the order in which a flow passes them. A stage imports from itself and from those before it.
+/// The stages in the order in which a flow passes them; then what puts them together, and the verbs, one of which starts
+/// it. A stage imports from itself and from those before it.
 const STAGES: &[&str] = &[
     "model",
     "config",
@@ -25,8 +26,8 @@ const STAGES: &[&str] = &[
     "replay",
     "engine",
     "control",
-    "cli",
     "app",
+    "cli",
     "lib",
     "main",
 ];

@@ -26,7 +26,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("npm", "/usr/bin/npm"),
 ];
 
-/// PyPI packages of the tests, in `target/python`: the driver, what the record reader imports, an S3 server.
+/// `PyPI` packages of the tests, in `target/python`: the driver, what the record reader imports, an S3 server.
 const PYPI: &[(&str, &str)] = &[
     ("psycopg[binary]", "psycopg"),
     ("blake3", "blake3"),

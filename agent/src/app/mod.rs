@@ -11,4 +11,3 @@ mod state;
 mod stop;
 
 pub use start::{StartError, run, uninstall};
-pub use state::records;

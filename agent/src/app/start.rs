@@ -106,7 +106,7 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
         tracing::warn!(service = %service.name, "this service is opaque: recorded, neither judged nor masked");
     }
     let authority = Arc::new(LocalCa::open_or_create(&state.authority())?);
-    let recorder = Recorder::open(&recorder_options(&config, &state))?;
+    let recorder = Recorder::open(&recorder_options(&config))?;
     for recovered in recorder.recovered() {
         tracing::warn!(?recovered, "a session that the agent left open was sealed");
     }
@@ -272,12 +272,12 @@ fn host_name() -> String {
     nix::sys::utsname::uname().map_or_else(|_| "unknown".to_owned(), |name| name.nodename().to_string_lossy().into_owned())
 }
 
-fn recorder_options(config: &AgentConfig, state: &StateDir) -> RecorderOptions {
+fn recorder_options(config: &AgentConfig) -> RecorderOptions {
     RecorderOptions {
         durability: match config.durability {
             Durability::Agent => record::Durability::Agent,
             Durability::Host => record::Durability::Host,
         },
-        ..RecorderOptions::new(state.records())
+        ..RecorderOptions::new(config.records_dir())
     }
 }

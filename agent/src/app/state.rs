@@ -21,11 +21,6 @@ impl StateDir {
         self.0.join("ca")
     }
 
-    /// Records and their ledger.
-    pub(super) fn records(&self) -> PathBuf {
-        records(&self.0)
-    }
-
     /// The key of the host's masks (`with = "hash"`): made once, so that equal values stay equal over restarts.
     pub(super) fn mask_key(&self) -> io::Result<[u8; 32]> {
         let path = self.0.join("mask.key");
@@ -41,11 +36,6 @@ impl StateDir {
             Err(error) => Err(error),
         }
     }
-}
-
-/// Where the records of an agent with this state directory are.
-pub fn records(state_dir: &Path) -> PathBuf {
-    state_dir.join("records")
 }
 
 #[cfg(test)]

@@ -26,8 +26,13 @@ use crate::control::{Client, Request, Response};
 /// Decide with `tollgate approve ID` or `tollgate deny ID --reason TEXT`. A command that nobody decides on is
 /// refused when its time is up, and one whose client gives up is gone.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  tollgate approvals
+  tollgate approvals --watch
+  tollgate approvals --json | jq -r '.[].id'")]
 pub struct Args {
-    /// Print JSON: one document, or with --watch one line for each change
+    /// Print one JSON document; with --watch one for each change, a line each
     #[arg(long)]
     json: bool,
     /// Stay, and show the list again whenever it changes

@@ -17,6 +17,10 @@ use crate::model::HoldId;
 /// You have to be root, or be named by the rule's `approvers` (as a user, or through a group of this host), and you
 /// cannot approve what runs as you or was started from your login. Your name goes into the session's record.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  tollgate approve abcdefgh
+  tollgate approve abcdefgh --binding 0f3c9a1e       only what you have read, if it was replaced meanwhile")]
 pub struct Args {
     /// The id that `tollgate approvals` shows: eight letters
     #[arg(value_name = "ID")]

@@ -11,8 +11,8 @@ use crate::control::{Client, ControlError, Request, Response};
 /// Where the agent is.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Socket {
-    /// Control socket of the running agent [default: the configuration's]
-    #[arg(long, value_name = "PATH", env = "TOLLGATE_SOCKET")]
+    /// Control socket of the running agent [default: the one that the agent's own file names]
+    #[arg(long, value_name = "PATH", env = "TOLLGATE_SOCKET", hide_env_values = true, display_order = 800)]
     pub(super) socket: Option<PathBuf>,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failed> {
     print(&format!("{text}\n"))
 }
 
-/// Exit code: 0 done, 1 refused or failed, 3 no agent is running. (2 is a wrong command line.)
+/// Exit code: 0 done, 1 the agent refused, 2 something failed (as a wrong command line does), 3 no agent is running.
 pub(super) fn finish(result: Result<(), Failed>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,8 +70,9 @@ pub(super) fn finish(result: Result<(), Failed>) -> ExitCode {
         Err(Failed::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failed) => {
             let code = match &failed {
+                Failed::Refused(_) => REFUSED,
                 Failed::Control(ControlError::NotRunning { .. }) => NOT_RUNNING,
-                _ => 1,
+                Failed::Control(_) | Failed::Output(_) => FAILED,
             };
             // Nothing is left to tell it to, if this fails too.
             let _unheard = writeln!(io::stderr(), "tollgate: {failed}");
@@ -80,6 +81,8 @@ pub(super) fn finish(result: Result<(), Failed>) -> ExitCode {
     }
 }
 
+const REFUSED: u8 = 1;
+const FAILED: u8 = 2;
 const NOT_RUNNING: u8 = 3;
 
 #[cfg(test)]
@@ -90,7 +93,7 @@ mod tests {
 
     use clap::Parser;
 
-    use super::{Failed, NOT_RUNNING, finish};
+    use super::{FAILED, Failed, NOT_RUNNING, finish};
     use crate::approval::{HoldEnd, HoldInfo, Holds, Requester};
     use crate::cli::{approvals, approve, deny, status};
     use crate::control::{AgentStatus, ControlHandler, LiveSession, Server};
@@ -107,17 +110,12 @@ mod tests {
 
     async fn run(socket: &std::path::Path, arguments: &[&str]) -> String {
         let (verb, rest) = arguments.split_first().unwrap();
-        let socket = ["--socket", socket.to_str().unwrap()];
-        let line = ["tollgate", verb]
-            .into_iter()
-            .chain(socket)
-            .chain(rest.iter().copied());
-        let nowhere = std::path::Path::new("/nonexistent");
+        let line = ["tollgate", verb].into_iter().chain(rest.iter().copied());
         let code = match Verb::try_parse_from(line).unwrap() {
-            Verb::Approvals(args) => approvals::run(args, nowhere).await,
-            Verb::Approve(args) => approve::run(args, nowhere).await,
-            Verb::Deny(args) => deny::run(args, nowhere).await,
-            Verb::Status(args) => status::run(args, nowhere).await,
+            Verb::Approvals(args) => approvals::run(args, socket).await,
+            Verb::Approve(args) => approve::run(args, socket).await,
+            Verb::Deny(args) => deny::run(args, socket).await,
+            Verb::Status(args) => status::run(args, socket).await,
         };
         format!("{code:?}")
     }
@@ -233,6 +231,6 @@ mod tests {
         let broken_pipe = Failed::Output(std::io::ErrorKind::BrokenPipe.into());
         assert_eq!(format!("{:?}", finish(Err(broken_pipe))), code(0));
         let full_disk = Failed::Output(std::io::ErrorKind::StorageFull.into());
-        assert_eq!(format!("{:?}", finish(Err(full_disk))), code(1));
+        assert_eq!(format!("{:?}", finish(Err(full_disk))), code(FAILED));
     }
 }

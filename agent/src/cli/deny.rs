@@ -13,6 +13,9 @@ use crate::model::HoldId;
 /// The job gets an error of its own protocol with your name and your reason in it, and its connection goes on working.
 /// Say what its author should do instead. The rights are those of `tollgate approve`.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = "\
+Example:
+  tollgate deny abcdefgh --reason 'not while the invoices run; try again after 18:00'")]
 pub struct Args {
     /// The id that `tollgate approvals` shows: eight letters
     #[arg(value_name = "ID")]

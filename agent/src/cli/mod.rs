@@ -17,21 +17,22 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::app;
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, PolicyErrors};
 
-/// Transparent interception for automation: identity, credentials, verdicts, masks and records on the data path.
+/// Judge, mask and record what automation does on databases, without a secret in it
 ///
-/// On the host: `tollgate agent` runs as tollgate.service. What a workload may do stands in one policy file each; write one,
-/// check it with `tollgate policy check`, and read what happened with `tollgate sessions` and `tollgate replay`.
+/// `tollgate agent` runs on the host, as tollgate.service. The kernel hands it the connections of those processes that a
+/// policy names; it logs in for them, judges each command, masks results, and records the session. What a workload may do
+/// stands in one file for each in /etc/tollgate/policies.d: write one, check it with `tollgate policy check`, and see what
+/// happened with `tollgate sessions` and `tollgate replay`.
 ///
-/// Exit codes: 0 done; 1 the answer is no (a bad policy, a bad record, a refusal); 2 wrong usage or an error; 3 no agent
-/// answers.
+/// status, approvals, approve and deny ask the running agent. sessions, replay and verify read its records, and policy
+/// check reads files: they need no agent, and work on another host too.
 #[derive(Debug, Parser)]
-#[command(name = "tollgate", version, max_term_width = 110)]
+#[command(name = "tollgate", version, max_term_width = 110, after_long_help = EXIT_CODES)]
 struct Arguments {
     /// The agent's own file [default: /etc/tollgate/tollgate.toml, if it is there]
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", display_order = 900)]
     config: Option<PathBuf>,
     #[command(subcommand)]
     verb: Verb,
@@ -39,49 +40,47 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Run the agent: redirect, judge, mask, record. Needs root; stops on SIGTERM
-    Agent,
-    /// Show how the running agent is
+    // What a verb does stands at its arguments.
+    Agent(agent::Args),
     Status(status::Args),
-    /// List the commands that wait for a decision
     Approvals(approvals::Args),
-    /// Let a held command run
     Approve(approve::Args),
-    /// Refuse a held command
     Deny(deny::Args),
-    /// List recorded sessions
     Sessions(sessions::SessionsArgs),
-    /// Show a recorded session, as it went
     Replay(replay::ReplayArgs),
-    /// Verify records: edited, cut, reordered, spliced, removed?
     Verify(verify::VerifyArgs),
-    /// Check policy files before they count
     Policy(policy::PolicyArgs),
-    /// Remove from the kernel what an agent left: managed cgroups are open afterwards
-    Uninstall,
+    Uninstall(agent::UninstallArgs),
 }
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the answer is no: a policy that cannot be used, a record that is not good, a decision that is not yours
+  2  a wrong command line, or an error
+  3  no agent is running";
 
 /// Parses the command line and runs the verb.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let config = match AgentConfig::load(arguments.config.as_deref()) {
-        Ok(config) => config,
-        Err(errors) => return failed(&errors),
-    };
-    let records = app::records(&config.state_dir);
-    let socket = config.control_socket.as_path();
-    match arguments.verb {
-        Verb::Agent => agent::run(config),
-        Verb::Status(args) => wait(status::run(args, socket)),
-        Verb::Approvals(args) => wait(approvals::run(args, socket)),
-        Verb::Approve(args) => wait(approve::run(args, socket)),
-        Verb::Deny(args) => wait(deny::run(args, socket)),
-        Verb::Sessions(args) => sessions::run(&args, &records),
-        Verb::Replay(args) => replay::run(&args, &records),
-        Verb::Verify(args) => verify::run(&args, &records),
+    run(arguments).unwrap_or_else(|errors| failed(&errors))
+}
+
+fn run(arguments: Arguments) -> Result<ExitCode, PolicyErrors> {
+    // Read by the verbs that need it: policies can be checked on a host whose own file is broken.
+    let config = || AgentConfig::load(arguments.config.as_deref());
+    Ok(match arguments.verb {
+        Verb::Agent(agent::Args {}) => agent::run(config()?),
+        Verb::Status(args) => wait(status::run(args, &config()?.control_socket)),
+        Verb::Approvals(args) => wait(approvals::run(args, &config()?.control_socket)),
+        Verb::Approve(args) => wait(approve::run(args, &config()?.control_socket)),
+        Verb::Deny(args) => wait(deny::run(args, &config()?.control_socket)),
+        Verb::Sessions(args) => sessions::run(&args, &config()?.records_dir()),
+        Verb::Replay(args) => replay::run(&args, &config()?.records_dir()),
+        Verb::Verify(args) => verify::run(&args, &config()?.records_dir()),
         Verb::Policy(args) => policy::run(&args),
-        Verb::Uninstall => agent::uninstall(&config),
-    }
+        Verb::Uninstall(agent::UninstallArgs {}) => agent::uninstall(&config()?),
+    })
 }
 
 /// Runs a verb that talks to the agent.
@@ -96,4 +95,15 @@ fn wait(verb: impl Future<Output = ExitCode>) -> ExitCode {
 fn failed(error: &dyn std::fmt::Display) -> ExitCode {
     anstream::eprintln!("tollgate: {error}");
     ExitCode::from(2)
+}
+
+/// What to do when records cannot be read, behind the error that says so.
+fn records_hint(records: &std::path::Path) -> String {
+    match std::fs::read_dir(records) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            "; an agent makes it at its first start, and --config or --records names another".to_owned()
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => "; become root".to_owned(),
+        _ => String::new(),
+    }
 }

@@ -1,7 +1,7 @@
 //! `tollgate policy`: what policy files say, before they are used.
 //!
-//! Needs no agent, no root and no network. Exit status: 0 the files can be used (warnings or not), 1 at least one
-//! cannot, 2 the command line is wrong.
+//! Needs no agent, no root and no network. Exit code: 0 the files can be used (warnings or not), 1 at least one
+//! cannot, 2 the command line is wrong or the answer cannot be written.
 
 use std::collections::HashSet;
 use std::fs::Metadata;
@@ -19,7 +19,7 @@ use crate::policy::lint;
 
 const WIDTH: usize = 100;
 
-/// Arguments of `tollgate policy`.
+/// See what policy files say, before they count
 #[derive(Debug, clap::Args)]
 pub struct PolicyArgs {
     #[command(subcommand)]
@@ -29,17 +29,28 @@ pub struct PolicyArgs {
 /// Verbs of `tollgate policy`.
 #[derive(Debug, clap::Subcommand)]
 enum PolicyCommand {
-    /// Check policy files: errors, and warnings for what will surprise
     Check(CheckArgs),
 }
 
-/// Arguments of `tollgate policy check`.
+/// Check policy files: errors, and warnings for what will surprise
+///
+/// Every error is told at once, with its line, what was expected and what is nearest. Warnings are for what is allowed and
+/// probably not meant: a rule that no command can meet, a file that others may change, a secret that others may read.
+/// Files that the agent will load together are to be checked together: two policies must not match the same cgroup.
+///
+/// Needs no agent, no root and no network. docs/policy-reference.md says what a policy can hold.
+///
+/// Exit codes: 0 every file can be used (warnings or not), 1 at least one cannot.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  tollgate policy check policies/ci-report.toml
+  tollgate policy check /etc/tollgate/policies.d && systemctl restart tollgate")]
 pub struct CheckArgs {
     /// Policy files, or directories of *.toml files; all are checked against one another
     #[arg(required = true, value_name = "FILE|DIR")]
     paths: Vec<PathBuf>,
-    /// Print a list of problems as JSON
+    /// Print the problems as one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -69,17 +80,19 @@ pub fn run(args: &PolicyArgs) -> ExitCode {
     let PolicyCommand::Check(check) = &args.command;
     let stdout = io::stdout();
     let color = stdout.is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    match check.print(&mut stdout.lock(), color) {
-        Ok(true) => ExitCode::SUCCESS,
-        // Whoever reads has gone away; what was found still decides.
-        Ok(false) | Err(_) => ExitCode::FAILURE,
+    let checked = check.check();
+    match check.print(&checked, &mut stdout.lock(), color) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            super::failed(&format_args!("cannot write: {error}"))
+        }
+        // Where whoever reads has gone away, what was found still decides.
+        Ok(()) | Err(_) if checked.errors == 0 => ExitCode::SUCCESS,
+        Ok(()) | Err(_) => ExitCode::FAILURE,
     }
 }
 
 impl CheckArgs {
-    /// Checks and prints; true if every file can be used.
-    fn print(&self, out: &mut impl Write, color: bool) -> io::Result<bool> {
-        let checked = self.check();
+    fn print(&self, checked: &Checked, out: &mut impl Write, color: bool) -> io::Result<()> {
         if self.json {
             serde_json::to_writer_pretty(&mut *out, &checked.lines())?;
             writeln!(out)?;
@@ -89,8 +102,7 @@ impl CheckArgs {
             }
             writeln!(out, "{}", checked.summary())?;
         }
-        out.flush()?;
-        Ok(checked.errors == 0)
+        out.flush()
     }
 
     fn check(&self) -> Checked {

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
+use super::{failed, records_hint};
 use crate::model::{FrameKind, SessionId};
 use crate::record::{Frame, Layout, MAX_PAYLOAD, Reader, RecordError, SessionState, list};
 use crate::replay::{Limits, Player, Screen, Speed, Step, json_line};
@@ -24,10 +25,21 @@ const WIDTH: usize = 120;
 const LOOK: Duration = Duration::from_millis(200);
 const LOOKS_PER_LIST: u64 = 25;
 
-/// Arguments of `tollgate replay`.
+/// Show a recorded session, as it went
+///
+/// Each statement with its verdict, the rules that made it and when it came; results as tables, as the client saw them:
+/// what was masked for it is masked here. On a terminal the session is played at its own pace.
+///
+/// Reads records alone: no agent has to run. It does not check signatures: `tollgate verify` does.
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  tollgate replay 0199f3a2                   the beginning of an id is enough
+  tollgate replay 0199f3a2 --speed max       without pauses
+  tollgate replay 0199f3a2 --follow          while it goes on
+  tollgate replay 0199f3a2 --json | jq .")]
 pub struct ReplayArgs {
-    /// Session, by its id or the beginning of one
+    /// The id that `tollgate sessions` shows, or its beginning
     #[arg(value_name = "ID")]
     session: String,
     /// How fast: 1 as it was, 10, 0.5, or "max" without pauses; pauses are never longer than 2 s [default: 1 on a
@@ -37,7 +49,7 @@ pub struct ReplayArgs {
     /// Rows of each result that are shown
     #[arg(long, value_name = "N", default_value_t = ROWS)]
     rows: usize,
-    /// Print one JSON object a step per line
+    /// Print JSON, one step a line
     #[arg(long)]
     json: bool,
     /// Go on while the session lasts
@@ -70,14 +82,13 @@ enum ReplayError {
 /// Shows the session of `args`, from the directory `records` if it names no other. Exit code 0, or 2 where it cannot be
 /// shown to its end.
 pub fn run(args: &ReplayArgs, records: &Path) -> ExitCode {
-    match args.replay(args.records.as_deref().unwrap_or(records)) {
+    let records = args.records.as_deref().unwrap_or(records);
+    match args.replay(records) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has seen enough.
         Err(ReplayError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            anstream::eprintln!("tollgate replay: {error}");
-            ExitCode::from(2)
-        }
+        Err(error @ ReplayError::Record(_)) => failed(&format_args!("{error}{}", records_hint(records))),
+        Err(error) => failed(&error),
     }
 }
 

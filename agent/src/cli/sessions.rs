@@ -1,16 +1,28 @@
 //! `tollgate sessions`: what was recorded.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::{failed, records_hint};
 use crate::record::{SessionState, SessionSummary, list};
 
 /// List recorded sessions, the oldest first
+///
+/// A session is one connection of a workload. Its state: open (it goes on), closed, crashed (the agent was killed under it;
+/// what it had recorded is there) or damaged (its files cannot be read: see `tollgate verify`). DENIED and HELD count
+/// commands, MASKED counts values.
+///
+/// Reads records alone: no agent has to run.
 #[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  tollgate sessions -n 10
+  tollgate sessions --workload ci-report --state crashed
+  tollgate sessions --json | jq -r 'select(.counts.denied > 0).session'")]
 pub struct SessionsArgs {
     /// Only sessions of this workload
     #[arg(long, value_name = "NAME")]
@@ -18,15 +30,18 @@ pub struct SessionsArgs {
     /// Only sessions with this service
     #[arg(long, value_name = "NAME")]
     service: Option<String>,
-    /// Only sessions that stand so
+    /// Only sessions in this state
     #[arg(long, value_enum)]
     state: Option<StateArg>,
-    /// Only the last so many
+    /// Only the last COUNT
     #[arg(short = 'n', long, value_name = "COUNT")]
     last: Option<usize>,
-    /// One JSON object a line
+    /// Print JSON, one session a line
     #[arg(long)]
     json: bool,
+    /// Records directory, as an agent writes it or as records are shipped [default: the agent's]
+    #[arg(long, value_name = "DIR")]
+    records: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -37,14 +52,12 @@ enum StateArg {
     Damaged,
 }
 
-/// Lists the sessions in `records`. Exit code 0, or 2 where the directory cannot be read.
+/// Lists the sessions in `records`, if `args` name no other directory. Exit code 0, or 2 where it cannot be read.
 pub fn run(args: &SessionsArgs, records: &Path) -> ExitCode {
+    let records = args.records.as_deref().unwrap_or(records);
     let sessions = match list(records) {
         Ok(sessions) => sessions,
-        Err(error) => {
-            anstream::eprintln!("tollgate sessions: {error}");
-            return ExitCode::from(2);
-        }
+        Err(error) => return failed(&format_args!("{error}{}", records_hint(records))),
     };
     let mut sessions: Vec<_> = sessions
         .into_iter()
@@ -65,7 +78,9 @@ pub fn run(args: &SessionsArgs, records: &Path) -> ExitCode {
         writeln!(out, "{}", table(&sessions))
     };
     match written {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => ExitCode::from(2),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            failed(&format_args!("cannot write: {error}"))
+        }
         Ok(()) | Err(_) => ExitCode::SUCCESS,
     }
 }

@@ -10,12 +10,16 @@ use super::ask::{Failed, Socket, ask, finish, print, print_json, unexpected};
 use super::text::{ago, cut, one_line};
 use crate::control::{AgentStatus, Request, Response, WorkloadStatus};
 
-/// Show how the agent is: workloads, their cgroups and services, sessions, warnings
+/// Show how the running agent is: workloads, their cgroups and services, sessions, warnings
 ///
-/// Ends with 0 when an agent answers and with 3 when none is running, so that a script can ask.
+/// Exit codes: 0 an agent answers, 3 none is running; so a script can ask.
 #[derive(Clone, Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  tollgate status
+  tollgate status --json | jq '.warnings'")]
 pub struct Args {
-    /// Print JSON
+    /// Print one JSON document
     #[arg(long)]
     json: bool,
     #[command(flatten)]

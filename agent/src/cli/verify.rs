@@ -7,13 +7,27 @@ use std::process::ExitCode;
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
+use super::{failed, records_hint};
 use crate::model::SessionId;
 use crate::record::{Problem, Report, SessionState, VerifyOptions, verify};
 
 /// Check that records were not edited, cut, reordered, spliced or removed, and that this host signed them
 ///
-/// Exit code 0: they are good. 1: they are not; the first bad frame of each is named. 2: they could not be checked.
+/// Reads every byte of the sessions and of the host's ledger: hashes, signatures, numbers, keys. The first thing that is
+/// wrong in a session is named with its file, place and frame. SIGNED in the list is how many of a session's frames a
+/// signature covers by now; an open session's last seconds are not covered yet.
+///
+/// Whoever can write on this host can remove the end of the ledger and the sessions that it alone names. Hold the records
+/// against a copy that was shipped (--against), and the host against its identity (--host), which this prints.
+///
+/// Exit codes: 0 the records are good, 1 they are not, 2 they could not be checked.
 #[derive(Args, Debug)]
+#[command(after_long_help = "\
+Examples:
+  tollgate verify
+  tollgate verify 0199f3a2-7d51-7c60-9b1e-3f2d1a0b4c5d
+  tollgate verify /mnt/audit/host-7 --host 8c1f…e2
+  tollgate verify --against /mnt/audit/host-7/ledger")]
 pub struct VerifyArgs {
     /// A session id, a record's file, or a records directory; by default the host's own
     #[arg(value_name = "SESSION|PATH")]
@@ -25,7 +39,7 @@ pub struct VerifyArgs {
     /// the ledger's end
     #[arg(long, value_name = "PATH")]
     against: Option<PathBuf>,
-    /// The report as JSON
+    /// Print the report as one JSON document
     #[arg(long)]
     json: bool,
 }
@@ -49,10 +63,7 @@ pub fn run(args: &VerifyArgs, records: &Path) -> ExitCode {
     };
     let report = match verify(&path, &options) {
         Ok(report) => report,
-        Err(error) => {
-            anstream::eprintln!("tollgate verify: {error}");
-            return ExitCode::from(2);
-        }
+        Err(error) => return failed(&format_args!("{error}{}", records_hint(&path))),
     };
     let mut out = anstream::stdout().lock();
     let written = if args.json {
@@ -63,7 +74,9 @@ pub fn run(args: &VerifyArgs, records: &Path) -> ExitCode {
         print(&mut out, &report)
     };
     match written {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(2),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            failed(&format_args!("cannot write: {error}"))
+        }
         Ok(()) | Err(_) if report.is_good() => ExitCode::SUCCESS,
         Ok(()) | Err(_) => ExitCode::FAILURE,
     }

@@ -111,6 +111,11 @@ impl AgentConfig {
         Self::parse(file, &read(file)?)
     }
 
+    /// Where records are kept: known to the agent that writes them and to the verbs that read them without it.
+    pub fn records_dir(&self) -> PathBuf {
+        self.state_dir.join("records")
+    }
+
     /// Decodes the text of the file; `path` is for messages.
     pub fn parse(path: &Path, text: &str) -> Result<Self, PolicyErrors> {
         decode_with(path, text, |root, report| {

@@ -259,7 +259,7 @@ impl Stages for SessionStages {
         match decision.end {
             HoldEnding::Approved => self.account.totals.allowed += 1,
             HoldEnding::Denied | HoldEnding::TimedOut | HoldEnding::Cancelled => {
-                self.account.totals.denied += 1
+                self.account.totals.denied += 1;
             }
         }
         let meta = ApprovalMeta {

@@ -60,7 +60,7 @@ effects! {
     Notify = "notify",
     /// CALL, DO, functions whose body is not known.
     Procedural = "procedural",
-    /// Files, programs and network of the server: COPY … PROGRAM, lo_export, dblink.
+    /// Files, programs and network of the server: COPY … PROGRAM, `lo_export`, dblink.
     UnsafeIo = "unsafe_io",
     /// Writes that which a mask protects to a place where no mask would find it.
     Declassify = "declassify",

@@ -4,14 +4,15 @@ mod stage;
 mod story;
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
-use nix::sys::signal::{SigSet, Signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::{build, setup};
 
-static STOPPED: AtomicBool = AtomicBool::new(false);
+static STOPPED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// Sets up, builds, plays, and leaves nothing behind, also on Ctrl-C.
 pub(crate) fn run() -> Result<()> {
@@ -19,16 +20,10 @@ pub(crate) fn run() -> Result<()> {
         nix::unistd::Uid::effective().is_root(),
         "the demo attaches eBPF programs and needs root"
     );
-    // Blocked in every thread, so that Ctrl-C ends the story through its own clean-up and not in the middle of it.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
-    signals.thread_block()?;
-    std::thread::spawn(move || {
-        if signals.wait().is_ok() {
-            STOPPED.store(true, Ordering::Relaxed);
-        }
-    });
+    // Only noted, so that Ctrl-C ends the story through its own clean-up and not in the middle of it.
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&STOPPED))?;
+    }
     let started = Instant::now();
     stage::title("Set-up");
     setup::everything()?;

@@ -1,7 +1,5 @@
 //! How the story looks on a terminal.
 
-#![expect(clippy::print_stdout, reason = "the demo is what it prints")]
-
 use anstream::println;
 use anstyle::{AnsiColor, Style};
 

@@ -22,6 +22,7 @@ const JOB_PASSWORD: &str = "Zq7-demo-only-9fX";
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Plays it; gives what must not be there any more afterwards.
+#[expect(clippy::too_many_lines, reason = "a story is read from its beginning to its end")]
 pub(super) fn play(_binary: &Path) -> Result<Vec<PathBuf>> {
     let mut left = vec![cgroup::mount_point()?.join(SLICE.trim_start_matches('/'))];
 
@@ -203,7 +204,7 @@ pub(super) fn play(_binary: &Path) -> Result<Vec<PathBuf>> {
     stage::command("tollgate sessions", &agent.cli("sessions", &[])?);
     let first = sessions
         .iter()
-        .filter(|session| session["held"].as_u64() == Some(1))
+        .filter(|session| session["counts"]["held"].as_u64() == Some(1))
         .find_map(|session| session["session"].as_str())
         .context("the held session is not recorded")?
         .to_owned();
@@ -272,7 +273,13 @@ fn start_agent(server: &Postgres, provider: &Provider) -> Result<Agent> {
     let here = |policy: Policy| -> Result<Policy> {
         policy
             .with("address", &format!("[\"127.0.0.1:{}\"]", server.port()))?
-            .with("ca", &format!("\"{}\"\nserver_name = \"db.acme.test\"", server.dir().join("ca.pem").display()))?
+            .with(
+                "ca",
+                &format!(
+                    "\"{}\"\nserver_name = \"db.acme.test\"",
+                    server.dir().join("ca.pem").display()
+                ),
+            )?
             .with("source", "\"file\"")?
             .with("user", &format!("\"{JOB_ROLE}\""))?
             .with("password", &format!("\"{}\"", secret.display()))?
@@ -281,7 +288,8 @@ fn start_agent(server: &Postgres, provider: &Provider) -> Result<Agent> {
     let report = here(Policy::shipped("ci-report")?)?
         .with("cgroup", &format!("[\"{SLICE}/ci-report-*\"]"))?
         .with("issuer", &format!("\"{}\"", provider.issuer()))?;
-    let backup = here(Policy::shipped("nightly-backup")?)?.with("cgroup", &format!("[\"{SLICE}/nightly-backup\"]"))?;
+    let backup =
+        here(Policy::shipped("nightly-backup")?)?.with("cgroup", &format!("[\"{SLICE}/nightly-backup\"]"))?;
     agent.policy("ci-report", &report)?;
     agent.policy("nightly-backup", &backup)?;
     agent.resume()?;

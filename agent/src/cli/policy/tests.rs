@@ -34,8 +34,9 @@ fn check(args: &[&str]) -> (bool, String) {
     let cli = Cli::try_parse_from(["policy", "check"].iter().chain(args)).unwrap();
     let PolicyCommand::Check(check) = &cli.args.command;
     let mut out = Vec::new();
-    let usable = CheckArgs::print(check, &mut out, false).unwrap();
-    (usable, String::from_utf8(out).unwrap())
+    let checked = CheckArgs::check(check);
+    CheckArgs::print(check, &checked, &mut out, false).unwrap();
+    (checked.errors == 0, String::from_utf8(out).unwrap())
 }
 
 fn write(dir: &tempfile::TempDir, name: &str, text: &str) -> PathBuf {

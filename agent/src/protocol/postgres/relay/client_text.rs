@@ -327,6 +327,11 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         if unit.traits.lexing || (unit.traits.transaction && self.lexing_touched) {
             self.lexing_in = Some(self.epoch);
         }
+        if unit.traits.relations || (unit.traits.transaction && self.aged) {
+            // A transaction that ends badly takes back what it changed.
+            self.aged = true;
+            self.age += 1;
+        }
         for define in &unit.defines {
             let name = identifier(&define.name);
             match &define.what {

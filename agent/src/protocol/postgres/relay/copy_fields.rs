@@ -220,8 +220,10 @@ mod tests {
     };
     const TEXT: CopyFormat = CopyFormat::Text { delimiter: b'\t' };
 
+    type Rows = Vec<Vec<Option<String>>>;
+
     /// Values of the rows of `data`; `None`: NULL.
-    fn read(format: CopyFormat, data: &[u8]) -> Vec<Vec<Option<String>>> {
+    fn read(format: CopyFormat, data: &[u8]) -> Rows {
         let mut fields = Fields::of(format).unwrap();
         let (mut rows, mut row, mut value, mut raw) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for byte in data {
@@ -249,7 +251,7 @@ mod tests {
     #[test]
     fn rows_are_read_as_the_server_writes_them() {
         let some = |text: &str| Some(text.to_owned());
-        let cases: [(CopyFormat, &[u8], Vec<Vec<Option<String>>>); 4] = [
+        let cases: [(CopyFormat, &[u8], Rows); 4] = [
             (
                 TEXT,
                 b"a\t\\N\tx\\ty\\\\\\n\n\t\n",

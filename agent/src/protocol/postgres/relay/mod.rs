@@ -31,6 +31,7 @@ mod refusal;
 mod rows;
 mod server;
 mod server_results;
+mod traits;
 mod turn;
 mod unit;
 
@@ -86,6 +87,9 @@ pub struct Relay<'m, M: Masking + 'm, C> {
 
     // The client's side. A stretch ("epoch") ends with a Sync or a simple query.
     epoch: u64,
+    /// Counts what may have changed what names of relations stand for.
+    age: u64,
+    aged: bool,
     /// Stretches before this one are answered.
     settled: u64,
     stage: Stage,
@@ -191,6 +195,8 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
             lexing_touched: false,
             lexing_in: None,
             epoch: 0,
+            age: 0,
+            aged: false,
             settled: 0,
             stage: Stage::Fresh,
             inflow: Inflow::default(),

@@ -40,7 +40,11 @@ pub(super) enum Expect {
     /// `BindComplete`.
     Bind { name: Box<[u8]>, portal: Arc<Portal> },
     /// `ParameterDescription`, then the description of rows.
-    DescribeStatement { unit: Option<Arc<Unit>> },
+    DescribeStatement {
+        unit: Option<Arc<Unit>>,
+        /// What names stood for when it was asked.
+        age: u64,
+    },
     /// The description of rows.
     DescribePortal {
         portal: Option<Arc<Portal>>,

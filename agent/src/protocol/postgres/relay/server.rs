@@ -335,9 +335,9 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
             (b't', Some(Expect::DescribeStatement { .. })) | (b'I', Some(Expect::Query { .. })) => {
                 (false, false)
             }
-            (b'n', Some(Expect::DescribeStatement { unit })) => {
+            (b'n', Some(Expect::DescribeStatement { unit, age })) => {
                 if let Some(unit) = unit {
-                    no_rows(unit);
+                    unit.plan.set(*age, no_rows());
                 }
                 (true, false)
             }
@@ -345,7 +345,8 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                 let injected = *injected;
                 if let Some(portal) = portal {
                     let _ = portal.formats.set(super::rows::Formats::default());
-                    no_rows(&portal.unit);
+                    portal.unit.plan.set(portal.age, no_rows());
+                    let _ = portal.plan.set(no_rows());
                 }
                 (true, injected)
             }

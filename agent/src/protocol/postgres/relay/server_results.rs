@@ -59,12 +59,19 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
     fn begin_rows(&mut self) -> Result<(), ProtocolError> {
         let active = match self.queue.front().map(|due| &due.what) {
             Some(Expect::Execute { portal, .. }) => {
-                let (Some(plan), Some(formats)) = (portal.unit.plan.get(), portal.formats.get()) else {
+                let (Some(plan), Some(formats)) = (
+                    portal
+                        .plan
+                        .get()
+                        .map(Arc::clone)
+                        .or_else(|| portal.unit.plan.at(portal.age)),
+                    portal.formats.get(),
+                ) else {
                     return Err(ProtocolError::server(
                         "the server sent rows of a statement that returns none",
                     ));
                 };
-                Active::new(Arc::clone(plan), formats.clone())
+                Active::new(plan, formats.clone())
             }
             // The rows of a query follow their description.
             _ => return Err(self.undue("a row")),
@@ -111,7 +118,9 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
         let reads = !self.masks.is_empty();
         let shadow = match self.queue.front().map(|due| &due.what) {
             Some(Expect::Query { unit, index, .. }) if self.active.is_none() => unit.shadows.get(*index),
-            Some(Expect::DescribeStatement { unit }) => unit.as_ref().and_then(|unit| unit.shadows.first()),
+            Some(Expect::DescribeStatement { unit, .. }) => {
+                unit.as_ref().and_then(|unit| unit.shadows.first())
+            }
             Some(Expect::DescribePortal { portal, .. }) => {
                 portal.as_ref().and_then(|portal| portal.unit.shadows.first())
             }
@@ -158,15 +167,19 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
                 self.active = made.map(|plan| Active::new(plan, Formats::of_description(description)));
                 return Answer::Pass;
             }
-            Some(Expect::DescribeStatement { unit: Some(unit) }) => {
+            Some(Expect::DescribeStatement {
+                unit: Some(unit),
+                age,
+            }) => {
                 if let Some(plan) = made {
-                    let _ = unit.plan.set(plan);
+                    unit.plan.set(*age, plan);
                 }
             }
             Some(Expect::DescribePortal { portal, injected }) => {
                 hidden = *injected;
                 if let (Some(portal), Some(plan)) = (portal, made) {
-                    let _ = portal.unit.plan.set(plan);
+                    portal.unit.plan.set(portal.age, Arc::clone(&plan));
+                    let _ = portal.plan.set(plan);
                     let _ = portal.formats.set(Formats::of_description(description));
                 }
             }
@@ -369,13 +382,12 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
 /// Bytes of COPY data that are masked at a time: what a call makes stays small.
 const COPY_PIECE: usize = 64 << 10;
 
-/// The server says that `unit` returns no rows.
-pub(super) fn no_rows(unit: &Unit) {
-    let columns = Vec::new();
-    let _ = unit.plan.set(Arc::new(RowPlan {
-        columns,
+/// The plan of a statement that the server says returns no rows.
+pub(super) fn no_rows() -> Arc<RowPlan> {
+    Arc::new(RowPlan {
+        columns: Vec::new(),
         reads: false,
-    }));
+    })
 }
 
 const MOST_FRESH: usize = 1000;

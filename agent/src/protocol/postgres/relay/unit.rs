@@ -3,15 +3,18 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 
+use parking_lot::Mutex;
+
 use crate::model::{Action, Command, Effect, Object, ObjectKind, Parameter, Schema};
-use crate::protocol::sql::{Batch, RelationName, SessionChange, Statement};
+use crate::protocol::sql::{Batch, RelationName, SessionChange};
 
 use super::lineage::{CopyShadow, Scope, Shadow, Treat};
 use super::masking::Masking;
 use super::rows::{Formats, RowPlan};
+use super::traits::Traits;
 
 /// One command text, ready to be judged.
 #[derive(Debug)]
@@ -33,27 +36,28 @@ pub(super) struct Unit {
     /// Names that it looks up when it runs, and what they stood for when it was judged.
     pub refers: Vec<(Arc<str>, Refers)>,
     /// How its rows are treated, once the server has described them.
-    pub plan: OnceLock<Arc<RowPlan>>,
-    /// One more than the stretch in which it was last asked to be described.
-    described: AtomicU64,
+    pub plan: Plan,
+    /// Stretch, and age of the names, in which it was last asked to be described.
+    described: Mutex<Option<(u64, u64)>>,
 }
 
-/// What a unit does to its session.
-#[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
-pub(super) struct Traits {
-    /// Changes stored data.
-    pub writes: bool,
-    /// May change how texts are lexed.
-    pub lexing: bool,
-    /// May change what cursors stand for.
-    pub cursors: bool,
-    /// May change what any name stands for.
-    pub names: bool,
-    /// Makes tables.
-    pub creates: bool,
-    /// Ends or begins transactions.
-    pub transaction: bool,
+/// How the rows of a prepared statement are treated. A change of what names stand for may change that.
+#[derive(Debug, Default)]
+pub(super) struct Plan(Mutex<Option<(u64, Arc<RowPlan>)>>);
+
+impl Plan {
+    /// The plan, if it was made when names stood for what they stood for at `age`.
+    pub(super) fn at(&self, age: u64) -> Option<Arc<RowPlan>> {
+        self.0
+            .lock()
+            .as_ref()
+            .filter(|plan| plan.0 == age)
+            .map(|plan| Arc::clone(&plan.1))
+    }
+
+    pub(super) fn set(&self, age: u64, plan: Arc<RowPlan>) {
+        *self.0.lock() = Some((age, plan));
+    }
 }
 
 /// A name that a statement makes.
@@ -74,6 +78,8 @@ pub(super) enum Defined {
 #[derive(Debug)]
 pub(super) struct Portal {
     pub unit: Arc<Unit>,
+    /// How its rows are treated, once that is known for certain.
+    pub plan: OnceLock<Arc<RowPlan>>,
     /// Result formats; not set for a `Bind` that was streamed and is not described yet.
     pub formats: OnceLock<Formats>,
     pub parameters: Vec<Parameter>,
@@ -81,16 +87,20 @@ pub(super) struct Portal {
     pub hash: [u8; 32],
     /// Stretch in which it was bound.
     pub epoch: u64,
+    /// What names stood for then.
+    pub age: u64,
     pub cursor: bool,
     pub approved: AtomicBool,
     pub executed: AtomicBool,
 }
 
 impl Portal {
-    pub(super) fn of(unit: Arc<Unit>, epoch: u64) -> Self {
+    pub(super) fn of(unit: Arc<Unit>, epoch: u64, age: u64) -> Self {
         Self {
             hash: unit.hash,
             unit,
+            plan: OnceLock::new(),
+            age,
             formats: OnceLock::new(),
             parameters: Vec::new(),
             epoch,
@@ -248,7 +258,7 @@ fn of_batch<M: Masking>(batch: &Batch, scope: &Scope<'_, M>, hash: [u8; 32], epo
                     name,
                     Defined::Cursor(Arc::new(Portal {
                         cursor: true,
-                        ..Portal::of(inner, epoch)
+                        ..Portal::of(inner, epoch, 0)
                     })),
                 )
             }
@@ -277,8 +287,8 @@ fn of_batch<M: Masking>(batch: &Batch, scope: &Scope<'_, M>, hash: [u8; 32], epo
         secrets: batch.secrets.clone(),
         types: Box::default(),
         refers: Vec::new(),
-        plan: OnceLock::new(),
-        described: AtomicU64::new(0),
+        plan: Plan::default(),
+        described: Mutex::new(None),
     }
 }
 
@@ -387,92 +397,16 @@ impl Unit {
             traits: Traits::UNKNOWN,
             types: Box::default(),
             refers: Vec::new(),
-            plan: OnceLock::new(),
-            described: AtomicU64::new(0),
+            plan: Plan::default(),
+            described: Mutex::new(None),
         }
     }
 
-    pub(super) fn describe_in(&self, epoch: u64) {
-        self.described.store(epoch + 1, Ordering::Relaxed);
+    pub(super) fn describe_in(&self, epoch: u64, age: u64) {
+        *self.described.lock() = Some((epoch, age));
     }
 
-    pub(super) fn is_described_in(&self, epoch: u64) -> bool {
-        self.described.load(Ordering::Relaxed) == epoch + 1
-    }
-}
-
-impl Traits {
-    const UNKNOWN: Self = Self {
-        writes: true,
-        lexing: true,
-        cursors: true,
-        names: true,
-        creates: true,
-        transaction: true,
-    };
-
-    fn of(command: &Command, statements: &[Statement]) -> Self {
-        let effects = command.effects();
-        if effects.contains(Effect::Unknown) {
-            return Self::UNKNOWN;
-        }
-        let opaque =
-            effects.contains(Effect::Procedural) || statements.iter().any(|statement| statement.opaque);
-        let named = statements
-            .iter()
-            .any(|statement| !matches!(statement.session, SessionChange::None));
-        let writing = [
-            Effect::Write,
-            Effect::Modify,
-            Effect::Delete,
-            Effect::BulkLoad,
-            Effect::SchemaCreate,
-            Effect::SchemaAlter,
-            Effect::SchemaDestroy,
-            Effect::Privilege,
-        ];
-        Self {
-            writes: opaque || writing.into_iter().any(|effect| effects.contains(effect)),
-            lexing: opaque
-                || command
-                    .actions
-                    .iter()
-                    .any(|action| may_change_lexing(action, named)),
-            cursors: opaque,
-            names: false,
-            creates: effects.contains(Effect::SchemaCreate),
-            transaction: effects.contains(Effect::Transaction),
-        }
-    }
-
-    fn and(self, other: Self) -> Self {
-        Self {
-            writes: self.writes || other.writes,
-            lexing: self.lexing || other.lexing,
-            cursors: self.cursors || other.cursors,
-            names: self.names || other.names,
-            creates: self.creates || other.creates,
-            transaction: self.transaction || other.transaction,
-        }
-    }
-}
-
-/// Whether an action may change `standard_conforming_strings` or `client_encoding`. `named`: the text works on names
-/// of statements and cursors, which is an effect on the session without an object, too.
-fn may_change_lexing(action: &Action, named: bool) -> bool {
-    match &action.object {
-        Some(object) if object.kind == ObjectKind::Setting => [
-            "standard_conforming_strings",
-            "client_encoding",
-            "names",
-            "all",
-            "",
-            "*",
-        ]
-        .iter()
-        .any(|name| object.name.eq_ignore_ascii_case(name)),
-        Some(object) if object.kind == ObjectKind::Function => &*object.name == "set_config",
-        Some(object) => action.effect == Effect::Session && object.kind == ObjectKind::Other && !named,
-        None => action.effect == Effect::Session && !named,
+    pub(super) fn is_described_in(&self, epoch: u64, age: u64) -> bool {
+        *self.described.lock() == Some((epoch, age))
     }
 }

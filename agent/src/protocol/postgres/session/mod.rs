@@ -3,6 +3,8 @@
 mod boxes;
 mod drive;
 mod statements;
+#[cfg(test)]
+mod tests;
 mod whole;
 
 use std::sync::Arc;

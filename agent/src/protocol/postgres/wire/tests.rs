@@ -14,7 +14,8 @@ fn body(make: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 
 #[test]
 fn a_header_is_a_tag_and_a_length_of_four_or_more() {
-    let cases: [(&[u8], Result<Option<Header>, WireError>); 7] = [
+    type Peeked = Result<Option<Header>, WireError>;
+    let cases: [(&[u8], Peeked); 7] = [
         (b"", Ok(None)),
         (b"Q\0\0\0", Ok(None)),
         (b"Q\0\0\0\x04", Ok(Some(Header { tag: b'Q', body: 0 }))),

@@ -1,7 +1,5 @@
 //! Tables of statements and what they do; attacks; statements of real clients; arbitrary bytes.
 
-#![expect(clippy::too_many_lines, reason = "tables")]
-
 mod attacks;
 mod corpora;
 mod effects;

@@ -30,10 +30,6 @@ impl Walker {
         Some(target)
     }
 
-    #[expect(
-        clippy::too_many_lines,
-        reason = "all fields are named, so that none is forgotten"
-    )]
     pub(super) fn insert(&mut self, insert: &Insert) -> Shape {
         let Insert {
             insert_token: _,

@@ -99,7 +99,6 @@ impl Walker {
         self.depth -= 1;
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm a node, all in one match")]
     fn table_factor_here(&mut self, factor: &TableFactor) {
         match factor {
             TableFactor::Table {

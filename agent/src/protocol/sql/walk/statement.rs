@@ -22,7 +22,6 @@ impl Walker {
     }
 
     /// Walks a statement: its columns, and whether it gives rows even if it has none.
-    #[expect(clippy::too_many_lines, reason = "a list of all statements")]
     pub(super) fn inner_statement(&mut self, statement: &Statement) -> (Shape, bool) {
         match statement {
             Statement::Query(query) => {

@@ -202,9 +202,11 @@ impl Direct {
     }
 }
 
+type Judge = dyn FnMut(&crate::model::Command, JudgedAt) -> Ruling;
+
 /// What a test answers to the machine's questions.
 pub(super) struct Answers {
-    pub judge: Box<dyn FnMut(&crate::model::Command, JudgedAt) -> Ruling>,
+    pub judge: Box<Judge>,
     pub hold: Box<dyn FnMut([u8; 32]) -> HoldOutcome>,
     pub relations: Vec<Arc<Relation>>,
 }

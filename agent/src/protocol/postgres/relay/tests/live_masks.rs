@@ -116,6 +116,7 @@ pub(super) fn some(values: &[&str]) -> Vec<Option<String>> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn no_query_shows_a_masked_column() {
     let Some((server, relations)) = prepared() else {
         return;
@@ -350,7 +351,8 @@ fn relations_of_the_open_transaction_are_not_trusted() {
             ..statement()
         },
     );
-    creating.1
+    creating
+        .1
         .command
         .actions
         .push(super::unresolved("own", Effect::SchemaCreate));
@@ -431,4 +433,59 @@ fn errors_do_not_quote_masked_values() {
             .unwrap()
             .contains("Mthe <gone>! is out\0")
     );
+}
+
+#[test]
+fn a_prepared_statement_that_comes_to_mean_another_table_is_described_again() {
+    let Some((server, relations)) = prepared() else {
+        return;
+    };
+    let masks = columns();
+    let text = "SELECT email FROM customers";
+    let path = "SET search_path = decoy";
+    let mut setting = one(path, statement());
+    setting.1.command.actions.push(crate::model::Action {
+        effect: Effect::Session,
+        object: Some(crate::model::Object {
+            kind: crate::model::ObjectKind::Setting,
+            schema: crate::model::Schema::Named("".into()),
+            name: "search_path".into(),
+        }),
+    });
+    let back = "SET search_path = public";
+    let mut restoring = setting.clone();
+    restoring.0 = back.to_owned();
+    let classify = batches(vec![
+        one(text, reading("customers", &[&["email"]])),
+        setting,
+        restoring,
+    ]);
+    let mut admin = Direct::open(&server, "postgres");
+    admin.query("CREATE SCHEMA decoy; CREATE TABLE decoy.customers AS SELECT 'mine'::text AS email");
+    let given = admin.query("SELECT 'decoy.customers'::regclass::oid");
+    let oid = rows(&given)[0][0].clone().unwrap().parse().unwrap();
+    let decoy = Relation {
+        oid,
+        schema: "decoy".into(),
+        name: "things".into(),
+        columns: [(1, "email".into())].into(),
+        ..Relation::default()
+    };
+    let answers = Answers {
+        relations: relations.into_iter().chain([Arc::new(decoy)]).collect(),
+        ..Answers::default()
+    };
+    let mut through = Through::open(&server, "postgres", &masks, classify, answers);
+    through.query(path);
+    let script = [
+        parse("s", text),
+        describe(b'S', "s"),
+        bind("", "s", &[], &[]),
+        execute("", 0),
+        sync(),
+    ];
+    assert_eq!(rows(&through.exchange(&script.concat(), 1)), [some(&["mine"])]);
+    through.query(back);
+    let script = [bind("", "s", &[], &[]), execute("", 0), sync()].concat();
+    assert_eq!(rows(&through.exchange(&script, 1))[0], some(&["***"]));
 }

@@ -5,6 +5,7 @@ mod fixture;
 mod live_copies;
 mod live_masks;
 mod live_refusals;
+mod live_whole;
 mod script;
 mod verdicts;
 
