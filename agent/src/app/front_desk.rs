@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use crate::config::Mode;
 use crate::control::{AgentStatus, ControlHandler, LiveSession, WorkloadStatus};
-use crate::kernel::ManagedCgroups;
+use crate::kernel::{ManagedCgroups, ProcessStanding};
 use crate::ship::Backlog;
 
 use super::accept::Reception;
@@ -64,8 +64,10 @@ impl ControlHandler for FrontDesk {
     }
 
     fn is_managed(&self, pid: u32) -> bool {
-        let Some(cgroup) = self.reception.kernel.cgroup2().of_process(pid) else { return true };
-        self.reception.catalogue.set.workload_of(&cgroup).is_some()
+        let kernel = &self.reception.kernel;
+        // By the kernel side's own walk, not by the globs: a cgroup that is not classified yet may be a workload's.
+        let standing = kernel.cgroup2().of_process(pid).map(|cgroup| kernel.standing_of(&cgroup));
+        !matches!(standing, Some(Ok(ProcessStanding::Free)))
     }
 }
 

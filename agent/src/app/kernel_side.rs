@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
@@ -48,7 +49,7 @@ pub(super) async fn follow(
     set: PolicySet,
     mut names: watch::Receiver<Addresses>,
     current: watch::Sender<Resolved>,
-    interval: std::time::Duration,
+    interval: Duration,
 ) {
     let mut tick = tokio::time::interval(interval);
     loop {
@@ -71,6 +72,37 @@ pub(super) async fn follow(
             }
             Ok(_) => {}
             Err(error) => tracing::error!(%error, "the host's addresses cannot be read; those from before stay protected"),
+        }
+    }
+}
+
+/// How often it is looked whether the programs are still attached.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// After how many looks a fault that stays is said again.
+const AGAIN: u32 = 12;
+
+/// Looks, for as long as the agent runs, whether its programs are still attached. Whoever may detach them may do so at
+/// any time; from then on managed cgroups are open, and nothing but this tells.
+pub(super) async fn watch_links(kernel: Arc<Kernel>) {
+    let mut tick = tokio::time::interval(LOOK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut faults: u32 = 0;
+    loop {
+        tick.tick().await;
+        match kernel.check_links() {
+            Ok(()) => {
+                if faults > 0 {
+                    tracing::info!("the programs of the kernel side are attached again");
+                }
+                faults = 0;
+            }
+            Err(error) => {
+                if faults.is_multiple_of(AGAIN) {
+                    tracing::error!(%error, "MANAGED CGROUPS MAY BE OPEN");
+                }
+                faults = faults.wrapping_add(1);
+            }
         }
     }
 }

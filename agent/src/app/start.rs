@@ -16,8 +16,8 @@ use crate::control::{ControlError, Server};
 use crate::engine::Host;
 use crate::flow::{FlowError, Listener};
 use crate::identity::TokenVerifier;
-use crate::kernel::{CgroupKeeper, HostLock, Kernel, KernelError, KernelOptions, PatternError, ProxyAddresses};
-use crate::policy::PolicySet;
+use crate::kernel::{CgroupKeeper, HostLock, Kernel, KernelError, KernelOptions, PatternError, PinLock, ProxyAddresses};
+use crate::policy::{PolicySet, Resolved};
 use crate::protocol::postgres;
 use crate::record::{self, RecordError, Recorder, RecorderOptions};
 use crate::ship::{ShipOptions, Shipper};
@@ -93,8 +93,13 @@ fn list(errors: &[PolicyErrors]) -> String {
 pub async fn run(config: AgentConfig) -> Result<(), StartError> {
     let _lock = HostLock::take(&config.run_dir)?;
     let set = load_policies(&config)?;
-    let state = StateDir::open(&config.state_dir).map_err(host(format!("{}", config.state_dir.display())))?;
-    let mask_key = state.mask_key().map_err(host("the key of the masks"))?;
+    let state = StateDir::open(&config.state_dir).map_err(host(format!(
+        "the agent cannot keep its state in {}: make it a directory that root may write to, or name another `state_dir`",
+        config.state_dir.display()
+    )))?;
+    let mask_key = state
+        .mask_key()
+        .map_err(host(format!("the key of the masks cannot be read from, or made in, {}", config.state_dir.display())))?;
     let catalogue = Catalogue::new(set.clone(), mask_key)?;
     catalogue.check_secrets().await?;
     for service in catalogue.opaque() {
@@ -110,15 +115,25 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
     let addresses = resolve::resolve(&names, &Addresses::new()).await;
     let resolved = kernel_side::resolved(addresses.clone()).map_err(host("the host's own addresses"))?;
 
+    let control = Server::bind(&config.control_socket, Some(OPERATORS))?;
+    let shipper = match &config.ship {
+        Some(spec) => Some(Shipper::new(shipping::target(spec)?, recorder.clone(), ShipOptions::default())),
+        None => None,
+    };
+
+    // Nothing that can be wrong with the configuration is found out after this.
+    let _pins = PinLock::take(&config.pin_dir)?;
     let (kernel, events) = Kernel::load(&KernelOptions { pin_dir: config.pin_dir.clone() })?;
     let kernel = Arc::new(kernel);
-    for policy in set.policies() {
-        kernel.set_policy(policy.id, policy.doc.workload.egress)?;
-    }
-    kernel_side::protect(&kernel, &set, &resolved)?;
-    let port = config.listen_port.unwrap_or(0);
-    let mut listener = Listener::bind(Arc::clone(&kernel), ProxyAddresses { v4: port, v6: port })?;
-    let keeper = CgroupKeeper::start(Arc::clone(&kernel), kernel_side::patterns(&set)?)?;
+    let (mut listener, keeper) = match redirect(&kernel, &config, &set, &resolved) {
+        Ok(redirecting) => redirecting,
+        Err(error) => {
+            if let Err(left) = kernel.abandon() {
+                tracing::error!(%left, "what was pinned of a failed start could not be removed");
+            }
+            return Err(error);
+        }
+    };
     // Everything is in place: the programs of an agent before this one can go.
     kernel.take_over()?;
 
@@ -130,12 +145,9 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
     background.spawn(resolve::follow(names, config.resolve_interval, new_addresses));
     background.spawn(kernel_side::follow(Arc::clone(&kernel), set, followed, current, config.resolve_interval));
 
+    background.spawn(kernel_side::watch_links(Arc::clone(&kernel)));
+
     let holds = Holds::new();
-    let control = Server::bind(&config.control_socket, Some(OPERATORS))?;
-    let shipper = match &config.ship {
-        Some(spec) => Some(Shipper::new(shipping::target(spec)?, recorder.clone(), ShipOptions::default())),
-        None => None,
-    };
     let reception = Arc::new(Reception {
         kernel: Arc::clone(&kernel),
         catalogue,
@@ -204,6 +216,23 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
     Ok(())
 }
 
+/// Says what is managed and protected, and listens. When this has succeeded, every program of the kernel side works.
+fn redirect(
+    kernel: &Arc<Kernel>,
+    config: &AgentConfig,
+    set: &PolicySet,
+    resolved: &Resolved,
+) -> Result<(Listener, CgroupKeeper), StartError> {
+    for policy in set.policies() {
+        kernel.set_policy(policy.id, policy.doc.workload.egress)?;
+    }
+    kernel_side::protect(kernel, set, resolved)?;
+    let port = config.listen_port.unwrap_or(0);
+    let listener = Listener::bind(Arc::clone(kernel), ProxyAddresses { v4: port, v6: port })?;
+    let keeper = CgroupKeeper::start(Arc::clone(kernel), kernel_side::patterns(set)?)?;
+    Ok((listener, keeper))
+}
+
 /// Tells systemd that the agent lives, twice in the time that its unit allows. Stops when the runtime does: that is the point.
 async fn watchdog() {
     let Some(limit) = sd_notify::watchdog_enabled() else { return };
@@ -217,6 +246,7 @@ async fn watchdog() {
 /// Removes what an agent of this configuration left in the kernel.
 pub fn uninstall(config: &AgentConfig) -> Result<(), StartError> {
     let _lock = HostLock::take(&config.run_dir)?;
+    let _pins = PinLock::take_existing(&config.pin_dir)?;
     Ok(Kernel::uninstall(&KernelOptions { pin_dir: config.pin_dir.clone() })?)
 }
 

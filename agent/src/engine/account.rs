@@ -30,13 +30,17 @@ impl Account {
         }
     }
 
-    /// Counts what goes to the client; `Err` when a limit is passed by it.
+    /// Counts what is about to go to the client. `Err`, and nothing is counted, when it would pass a limit: then it
+    /// does not go.
     pub(super) fn count(&mut self, rows: u64, bytes: u64) -> Result<(), Denied> {
-        self.totals.rows = self.totals.rows.saturating_add(rows);
-        self.totals.bytes_to_client = self.totals.bytes_to_client.saturating_add(bytes);
-        self.live.bytes_to_client.store(self.totals.bytes_to_client, Ordering::Relaxed);
-        within("rows", self.totals.rows, self.limits.rows)?;
-        within("bytes", self.totals.bytes_to_client, self.limits.bytes)
+        let rows = self.totals.rows.saturating_add(rows);
+        let bytes = self.totals.bytes_to_client.saturating_add(bytes);
+        within("rows", rows, self.limits.rows)?;
+        within("bytes", bytes, self.limits.bytes)?;
+        self.totals.rows = rows;
+        self.totals.bytes_to_client = bytes;
+        self.live.bytes_to_client.store(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Counts a command.
@@ -85,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn the_row_that_passes_the_limit_ends_the_session_and_not_the_one_that_reaches_it() {
+    fn the_row_that_passes_the_limit_is_refused_and_not_counted_and_not_the_one_that_reaches_it() {
         let mut account = account(Limits {
             rows: Some(10),
             ..Limits::default()
@@ -93,6 +97,7 @@ mod tests {
         assert!(account.count(10, 1).is_ok());
         let denied = account.count(1, 1).unwrap_err();
         assert!(denied.message.contains("10 rows"), "{}", denied.message);
+        assert_eq!((account.totals.rows, account.totals.bytes_to_client), (10, 1));
     }
 
     #[test]

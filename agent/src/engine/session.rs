@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::Utc;
+use futures_util::FutureExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
@@ -124,7 +126,7 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
         Ok(record) => record,
         Err(why) => {
             tracing::error!(session = %id, "a session was refused because it cannot be recorded: {why}");
-            refuse(host, service, flow.stream, &target, &cannot_record()).await;
+            refuse(host, service, flow.stream, &target, &SessionEnd::Record(why)).await;
             return;
         }
     };
@@ -159,19 +161,36 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
         stop: host.stop.clone(),
         number: 0,
         json: Vec::with_capacity(1024),
+        missing: None,
     };
     tracing::info!(session = %id, workload = %service.workload, service = %service.name, client = %flow.client, "session");
     let end = match refused {
         Some(denied) => {
-            refuse(host, service, flow.stream, &target, &denied).await;
-            Err(SessionEnd::Policy(denied))
+            let end = SessionEnd::Policy(denied);
+            refuse(host, service, flow.stream, &target, &end).await;
+            Err(end)
         }
-        None => match service.protocol {
-            Protocol::Postgres => host.postgres.run(flow.stream, service.policy, &target, &mut stages).await,
-            Protocol::Opaque => opaque::run(flow.stream, &mut stages).await,
-        },
+        None => {
+            contained(async {
+                match service.protocol {
+                    Protocol::Postgres => host.postgres.run(flow.stream, service.policy, &target, &mut stages).await,
+                    Protocol::Opaque => opaque::run(flow.stream, &mut stages).await,
+                }
+            })
+            .await
+        }
     };
     close(stages, &end);
+}
+
+/// A panic inside of a session ends that session, and its record says so.
+async fn contained(session: impl Future<Output = Result<(), SessionEnd>>) -> Result<(), SessionEnd> {
+    // Nothing that the session worked with is used again but its record, which a panic leaves whole: a frame counts only
+    // when its last store is done.
+    AssertUnwindSafe(session).catch_unwind().await.unwrap_or_else(|_| {
+        // What it was about is on standard error already, and may name what must not be in a record.
+        Err(SessionEnd::Agent("it panicked; standard error of tollgate.service has the place".to_owned()))
+    })
 }
 
 fn begin(host: &Host, id: SessionId, meta: &OpenMeta) -> Result<SessionRecord, String> {
@@ -179,9 +198,13 @@ fn begin(host: &Host, id: SessionId, meta: &OpenMeta) -> Result<SessionRecord, S
     host.recorder.begin(id, &meta).map_err(|error| error.to_string())
 }
 
-async fn refuse(host: &Host, service: &Service, stream: TcpStream, target: &Target, denied: &Denied) {
+async fn refuse(host: &Host, service: &Service, stream: TcpStream, target: &Target, why: &SessionEnd) {
+    let mut stop = host.stop.clone();
     match service.protocol {
-        Protocol::Postgres => host.postgres.refuse(stream, target, denied).await,
+        Protocol::Postgres => tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = host.postgres.refuse(stream, target, why) => {}
+        },
         // A protocol that is not understood has no words for a refusal: the connection is closed.
         Protocol::Opaque => drop(stream),
     }
@@ -195,7 +218,7 @@ fn close(mut stages: SessionStages, end: &Result<(), SessionEnd>) {
             let fault = match end {
                 SessionEnd::Client(_) => Fault::Client,
                 SessionEnd::Target(_) => Fault::Target,
-                SessionEnd::Record(_) | SessionEnd::Agent(_) => Fault::Agent,
+                SessionEnd::Record(_) | SessionEnd::Agent(_) | SessionEnd::Stop => Fault::Agent,
                 SessionEnd::Policy(_) => Fault::Policy,
             };
             let message = end.to_string();
@@ -213,6 +236,9 @@ fn close(mut stages: SessionStages, end: &Result<(), SessionEnd>) {
             message
         }
     };
+    if let Err(error) = stages.state_gap() {
+        tracing::error!(session = %id, "the record lacks what it could not say any more: {error}");
+    }
     let mut totals = stages.account.totals;
     totals.reason = reason;
     let closed = serde_json::to_value(&totals).map_err(|error| error.to_string());
@@ -272,15 +298,6 @@ fn requester(identity: &Identity) -> Requester {
     }
 }
 
-fn cannot_record() -> Denied {
-    Denied {
-        rules: Vec::new(),
-        message: "tollgate: this session cannot be recorded, so it does not run".to_owned(),
-        hint: "the host's administrator finds the reason in the log of tollgate.service (disk full?)"
-            .to_owned(),
-    }
-}
-
 /// Takes the session off the list, also when its task is dropped.
 struct Gone<'a> {
     host: &'a Host,
@@ -295,7 +312,16 @@ impl Drop for Gone<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{OriginalDst, dialled};
+    use super::{OriginalDst, SessionEnd, contained, dialled};
+
+    #[tokio::test]
+    async fn a_panic_ends_one_session_and_says_that_the_agent_failed() {
+        let panicking = async { panic!("the words of a panic") };
+        let end = contained(panicking).await.unwrap_err();
+        assert!(matches!(&end, SessionEnd::Agent(_)), "{end}");
+        assert!(!end.to_string().contains("the words"), "{end}");
+        assert!(contained(async { Ok(()) }).await.is_ok());
+    }
 
     #[test]
     fn the_dialled_address_is_the_one_that_the_kernel_would_have_reached() {

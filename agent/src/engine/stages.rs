@@ -18,11 +18,11 @@ use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, SessionId};
 use crate::policy::{self, Denied, Ruling};
 use crate::protocol::{
-    HoldDecision, HoldEnding, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages,
+    HoldDecision, HoldEnding, HoldOutcome, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages,
 };
 use crate::record::SessionRecord;
 use crate::record::meta::{
-    ApprovalMeta, ApprovalState, CommandMeta, LeaseMeta, LeaseState, MaskMeta, Verdict, VerdictMeta,
+    ApprovalMeta, ApprovalState, CommandMeta, GapMeta, LeaseMeta, LeaseState, MaskMeta, Verdict, VerdictMeta,
 };
 
 use super::account::Account;
@@ -53,6 +53,15 @@ pub(super) struct SessionStages {
     pub(super) number: u64,
     /// JSON of a frame, before it is recorded.
     pub(super) json: Vec<u8>,
+    /// What the record lacks since it failed (observe mode alone: elsewhere a session that cannot be recorded ends).
+    pub(super) missing: Option<Missing>,
+}
+
+/// Frames that could not be recorded.
+#[derive(Debug)]
+pub(super) struct Missing {
+    reason: String,
+    bytes: u64,
 }
 
 impl SessionStages {
@@ -60,9 +69,40 @@ impl SessionStages {
     pub(super) fn note<T: Serialize>(&mut self, kind: FrameKind, value: &T) -> Result<(), SessionEnd> {
         self.json.clear();
         serde_json::to_writer(&mut self.json, value).map_err(|error| SessionEnd::Agent(error.to_string()))?;
-        self.record
-            .append(kind, Direction::ToServer, &[&self.json])
-            .map_err(unrecorded)
+        let json = std::mem::take(&mut self.json);
+        let written = self.write(kind, Direction::ToServer, &[&json]);
+        self.json = json;
+        written
+    }
+
+    /// Records one frame. In observe mode, which refuses nothing, a record that fails does not end the session: it gets a
+    /// gap as soon as it can be written again.
+    fn write(&mut self, kind: FrameKind, direction: Direction, parts: &[&[u8]]) -> Result<(), SessionEnd> {
+        if self.mode == Mode::Enforce {
+            return self.record.append(kind, direction, parts).map_err(unrecorded);
+        }
+        let bytes = || parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        if self.missing.is_some() && self.state_gap().is_err() {
+            if let Some(missing) = &mut self.missing {
+                missing.bytes = missing.bytes.saturating_add(bytes());
+            }
+            return Ok(());
+        }
+        if let Err(error) = self.record.append(kind, direction, parts) {
+            let reason = error.to_string();
+            tracing::error!(session = %self.id, "the session goes on unrecorded, because its workload is only observed: {reason}");
+            self.missing = Some(Missing { reason, bytes: bytes() });
+        }
+        Ok(())
+    }
+
+    /// Says in the record what it lacks, if anything.
+    pub(super) fn state_gap(&mut self) -> Result<(), crate::record::RecordError> {
+        let Some(missing) = &self.missing else { return Ok(()) };
+        let gap = serde_json::json!(GapMeta { reason: missing.reason.clone(), bytes: Some(missing.bytes) }).to_string();
+        self.record.append(FrameKind::Gap, Direction::ToClient, &[gap.as_bytes()])?;
+        self.missing = None;
+        Ok(())
     }
 
     fn verdict(&mut self, ruling: &Ruling) -> Result<(), SessionEnd> {
@@ -101,12 +141,23 @@ impl SessionStages {
 }
 
 impl Stages for SessionStages {
+    async fn ready(&mut self) -> Result<(), SessionEnd> {
+        if self.missing.is_some() {
+            return Ok(());
+        }
+        match self.record.ready().await {
+            // What follows fails too, and becomes a gap.
+            Err(_) if self.mode == Mode::Observe => Ok(()),
+            ready => ready.map_err(unrecorded),
+        }
+    }
+
     fn record(&mut self, kind: FrameKind, direction: Direction, parts: &[&[u8]]) -> Result<(), SessionEnd> {
         if kind == FrameKind::ClientBytes {
             let bytes: usize = parts.iter().map(|part| part.len()).sum();
             self.account.totals.bytes_to_server += bytes as u64;
         }
-        self.record.append(kind, direction, parts).map_err(unrecorded)
+        self.write(kind, direction, parts)
     }
 
     fn judge(&mut self, command: &Arc<Command>, occasion: Occasion<'_>) -> Result<Ruling, SessionEnd> {
@@ -153,7 +204,7 @@ impl Stages for SessionStages {
             };
             let id = HoldId::from("-");
             let decision = HoldDecision {
-                outcome: crate::protocol::HoldOutcome::Refused(denied),
+                outcome: HoldOutcome::Refused(denied),
                 end: HoldEnding::Denied,
                 by: None,
                 reason: Some("the transaction had already written".to_owned()),
@@ -184,7 +235,14 @@ impl Stages for SessionStages {
         };
         self.note(FrameKind::Approval, &meta)?;
         let name = id.clone();
-        let decision = async move { decided(&held.wait().await, &name, &terms) };
+        let time_left = self.expires.map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
+        let decision = async move {
+            tokio::select! {
+                end = held.wait() => decided(&end, &name, &terms),
+                // A job whose token has expired runs nothing more, approved or not.
+                () = elapsed(time_left) => expired_while_held(),
+            }
+        };
         Ok(PlacedHold {
             id,
             decision: Box::pin(decision),
@@ -256,25 +314,33 @@ impl Stages for SessionStages {
         let mut stop = self.stop.clone();
         let time_left = self.account.time_left();
         Box::pin(async move {
-            let limit = async {
-                match time_left {
-                    Some(left) => tokio::time::sleep(left).await,
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => SessionEnd::Policy(Denied {
-                    rules: Vec::new(),
-                    message: "tollgate: the agent stops".to_owned(),
-                    hint: "connect again when it runs again".to_owned(),
-                }),
-                () = limit => SessionEnd::Policy(Denied {
+                // An agent that is gone stops as well.
+                _ = stop.wait_for(|stop| *stop) => SessionEnd::Stop,
+                () = elapsed(time_left) => SessionEnd::Policy(Denied {
                     rules: Vec::new(),
                     message: "tollgate: this session has lasted as long as its policy allows".to_owned(),
                     hint: "connect again, or have `session` raised in the policy's [service.limits]".to_owned(),
                 }),
             }
         })
+    }
+}
+
+/// Resolves after `time`; never, where there is no limit.
+async fn elapsed(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn expired_while_held() -> HoldDecision {
+    HoldDecision {
+        outcome: HoldOutcome::Refused(token_expired()),
+        end: HoldEnding::Cancelled,
+        by: None,
+        reason: Some("the token of the job has expired".to_owned()),
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Flow {
 #[derive(Debug, thiserror::Error)]
 pub enum FlowError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address} in the network namespace {netns}: {source}")]
+    #[error("cannot listen on {address} in the network namespace {netns}: {source}{}", advice(source))]
     Listen {
         /// The address.
         address: SocketAddr,
@@ -349,6 +349,14 @@ fn bound_socket(kernel: &Kernel, netns: &Netns, address: SocketAddr) -> Result<O
         })?
         .map_err(|errno| failed(errno.into()))?;
     Ok(socket)
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::AddrInUse {
+        "; stop the program that listens there, or leave `port` out of [listen]: then a free one is taken"
+    } else {
+        ""
+    }
 }
 
 fn is_without_ipv6(error: &io::Error) -> bool {

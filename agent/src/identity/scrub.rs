@@ -151,6 +151,8 @@ static PATTERNS: LazyLock<Option<Vec<Regex>>> = LazyLock::new(|| {
         r#"(?i)[\w.-]*(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|credential)[\w.-]*["']?\s*[=:]\s*('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|[^\s&;,"']+)"#,
         // --password SECRET inside a shell command
         r#"(?i)--?(?:password|passwd|passphrase|secret|token|api-key|access-key)\s+('[^']*'|"[^"]*"|[^\s&;,"'-][^\s&;,"']*)"#,
+        // SQL on a command line: PASSWORD 'SECRET', IDENTIFIED BY 'SECRET'
+        r#"(?i)\b(?:password|identified\s+by)\s+(?:e|u&)?('(?:[^'\\]|\\.|'')*'|\$(?:\w*)\$[^$]*\$\w*\$)"#,
         // Authorization: Bearer SECRET
         r#"(?i)authorization["']?\s*[:=]\s*["']?((?:basic|bearer|token|digest)?\s*[^\s"']+)"#,
         r"\b(eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*)",
@@ -189,6 +191,19 @@ mod tests {
 
     fn shown(arguments: &[&str]) -> String {
         command_line(arguments.join("\0").as_bytes()).join(" ")
+    }
+
+    #[test]
+    fn a_password_in_sql_on_a_command_line_is_hidden() {
+        for sql in [
+            "ALTER ROLE x PASSWORD 's3cr''et'",
+            "alter user x with encrypted password E's3cr\\'et' valid until 'infinity'",
+            "CREATE USER x IDENTIFIED BY 's3cret'",
+            "ALTER ROLE x PASSWORD $a$s3cret$a$",
+        ] {
+            let line = command_line(format!("psql\0-c\0{sql}\0").as_bytes()).join(" ");
+            assert!(line.contains(HIDDEN) && !line.contains("s3cr") && !line.contains("et'"), "{line}");
+        }
     }
 
     #[test]

@@ -150,6 +150,16 @@ impl Kernel {
         Ok(())
     }
 
+    /// Removes the programs of this agent alone, because its start failed half-way. Those of earlier agents stay: what
+    /// they closed stays closed.
+    pub fn abandon(&self) -> Result<(), KernelError> {
+        self.generation.remove()?;
+        if self.previous.lock().is_empty() {
+            bpffs::remove(&self.options.pin_dir)?;
+        }
+        Ok(())
+    }
+
     /// Removes every program, map and pin below the pin directory, also an earlier agent's, and the bpffs if one was
     /// mounted for it. Managed cgroups are open afterwards.
     pub fn uninstall(options: &KernelOptions) -> Result<(), KernelError> {

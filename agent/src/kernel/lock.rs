@@ -16,6 +16,41 @@ pub struct HostLock {
     _file: Flock<File>,
 }
 
+/// Proof that no other agent works with the same pins: one with another run directory would take this one's programs
+/// for those of a predecessor and remove them. Released when dropped, also by SIGKILL.
+#[derive(Debug)]
+pub struct PinLock {
+    _directory: Flock<File>,
+}
+
+impl PinLock {
+    /// Locks `pin_dir`, which is made, and a bpffs mounted on it, if that is missing. Does not wait.
+    pub fn take(pin_dir: &Path) -> Result<Self, KernelError> {
+        super::bpffs::prepare(pin_dir)?;
+        Self::lock(pin_dir)
+    }
+
+    /// Locks `pin_dir` if it is there: where it is not, nothing is pinned.
+    pub fn take_existing(pin_dir: &Path) -> Result<Option<Self>, KernelError> {
+        if pin_dir.exists() { Self::lock(pin_dir).map(Some) } else { Ok(None) }
+    }
+
+    fn lock(pin_dir: &Path) -> Result<Self, KernelError> {
+        let directory =
+            File::open(pin_dir).map_err(KernelError::system(format!("opening {}", pin_dir.display())))?;
+        match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(directory) => Ok(Self { _directory: directory }),
+            Err((_, Errno::EWOULDBLOCK)) => Err(KernelError::AgentRuns {
+                path: pin_dir.to_owned(),
+                holder: String::new(),
+            }),
+            Err((_, errno)) => {
+                Err(KernelError::system(format!("locking {}", pin_dir.display()))(errno.into()))
+            }
+        }
+    }
+}
+
 impl HostLock {
     /// Takes the lock `agent.lock` in `run_dir`, which is made if it is missing. Does not wait.
     pub fn take(run_dir: &Path) -> Result<Self, KernelError> {
@@ -71,5 +106,17 @@ mod tests {
         );
         drop(first);
         HostLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn pins_are_one_agents_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(PinLock::take_existing(&dir.path().join("missing")).unwrap().is_none());
+        let first = PinLock::take_existing(dir.path()).unwrap();
+        let message = PinLock::take_existing(dir.path()).unwrap_err().to_string();
+        assert!(message.contains("another tollgate agent"), "{message}");
+        assert!(message.contains(dir.path().to_str().unwrap()), "{message}");
+        drop(first);
+        assert!(PinLock::take_existing(dir.path()).unwrap().is_some());
     }
 }

@@ -40,7 +40,7 @@ pub use error::KernelError;
 pub use events::{EventStream, KernelEvent};
 pub use host::{Kernel, KernelOptions, ProcessStanding, Standing};
 pub use keeper::{CgroupKeeper, ManagedCgroup, ManagedCgroups};
-pub use lock::HostLock;
+pub use lock::{HostLock, PinLock};
 pub use origin::FlowOrigin;
 pub use pattern::{CgroupPattern, PatternError, Patterns};
 pub use protected::Protected;

@@ -20,8 +20,12 @@ use crate::policy::{Authorized, Denied, HoldTerms, Ruling};
 
 /// What a session may ask of the stages behind its protocol. Kept by `engine`.
 pub trait Stages: Send {
+    /// Resolves when the next frame of up to 64 KiB can be recorded without waiting for the disk. To be called before
+    /// [`record`](Self::record), so that a slow disk holds back this session and not the thread that it runs on.
+    fn ready(&mut self) -> impl Future<Output = Result<(), SessionEnd>> + Send;
+
     /// Records `parts`, joined, as one frame. Returns when they would survive SIGKILL of the agent; so call it
-    /// before the bytes are forwarded. Does not block for the disk; a full ring stalls it.
+    /// before the bytes are forwarded. Blocks for the disk only where [`ready`](Self::ready) was not asked before.
     fn record(&mut self, kind: FrameKind, direction: Direction, parts: &[&[u8]]) -> Result<(), SessionEnd>;
 
     /// Judges a command, and records command and verdict. In observe mode a refusal is recorded and the command passes.
@@ -33,7 +37,8 @@ pub trait Stages: Send {
     /// Records how a hold ended.
     fn hold_ended(&mut self, id: &HoldId, decision: &HoldDecision) -> Result<(), SessionEnd>;
 
-    /// Counts what goes to the client, against the limits of the service.
+    /// Counts what is about to go to the client, against the limits of the service. An error: it must not go, and is
+    /// not counted.
     fn count(&mut self, rows: u64, bytes: u64) -> Result<(), SessionEnd>;
 
     /// Records that values of a result column, by its name in the result, were masked in what the command that was
@@ -161,4 +166,7 @@ pub enum SessionEnd {
     /// Policy ends the session: an expired token, a limit, a revocation.
     #[error("{}", .0.message)]
     Policy(Denied),
+    /// Nobody's fault: the agent stops.
+    #[error("the agent was stopped")]
+    Stop,
 }

@@ -16,12 +16,16 @@ const CHUNK: usize = 64 * 1024;
 
 /// Passes bytes both ways until both ends have closed, each recorded before it is forwarded.
 pub async fn run<S: Stages>(mut client: TcpStream, stages: &mut S) -> Result<(), SessionEnd> {
-    let mut server = stages.dial().await?;
     let mut ending = stages.ending();
+    let mut server = tokio::select! {
+        end = &mut ending => return Err(end),
+        dialled = stages.dial() => dialled?,
+    };
     let (mut client_read, mut client_write) = client.split();
     let (mut server_read, mut server_write) = server.split();
     let (mut up, mut down) = (Way::default(), Way::default());
     while !(up.is_over() && down.is_over()) {
+        stages.ready().await?;
         tokio::select! {
             end = &mut ending => return Err(end),
             moved = up.step(&mut client_read, &mut server_write), if !up.is_over() => {
@@ -33,8 +37,8 @@ pub async fn run<S: Stages>(mut client: TcpStream, stages: &mut S) -> Result<(),
             moved = down.step(&mut server_read, &mut client_write), if !down.is_over() => {
                 match moved.map_err(|error| SessionEnd::Target(error.to_string()))? {
                     Moved::In => {
-                        stages.record(FrameKind::ServerBytes, Direction::ToClient, &[&down.bytes])?;
                         stages.count(0, down.bytes.len() as u64)?;
+                        stages.record(FrameKind::ServerBytes, Direction::ToClient, &[&down.bytes])?;
                     }
                     Moved::Out => {}
                 }

@@ -52,6 +52,10 @@ struct Asker<'a> {
 }
 
 impl Stages for Asker<'_> {
+    async fn ready(&mut self) -> Result<(), SessionEnd> {
+        Ok(())
+    }
+
     fn record(&mut self, _: FrameKind, _: Direction, _: &[&[u8]]) -> Result<(), SessionEnd> {
         Ok(())
     }

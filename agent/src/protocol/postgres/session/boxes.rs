@@ -6,8 +6,13 @@ use bytes::{Buf, BytesMut};
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use super::super::login::discard_password;
+
 /// Bytes that are read at once. A message that is longer and has to be seen whole makes the box grow.
-const CHUNK: usize = 64 * 1024;
+pub(super) const CHUNK: usize = 64 * 1024;
+
+/// The longest message that is taken for a password: PostgreSQL's own limit is 65,535 bytes.
+const LONGEST_PASSWORD: u32 = 60 * 1024;
 
 /// What has arrived from one peer and is not worked off.
 #[derive(Debug)]
@@ -49,6 +54,18 @@ impl Inbox {
         self.open && self.bytes.len() < self.wanted
     }
 
+    /// Takes a password that nobody asked for off the front; see [`discard_password`].
+    pub(super) fn discard_password(&mut self) -> Unasked {
+        match *self.bytes {
+            [b'p', a, b, c, d, ..] if (4..=LONGEST_PASSWORD).contains(&u32::from_be_bytes([a, b, c, d])) => {
+                if discard_password(&mut self.bytes) { Unasked::Discarded } else { Unasked::Part }
+            }
+            [] => Unasked::Part,
+            [b'p', ..] if self.bytes.len() < 5 => Unasked::Part,
+            _ => Unasked::No,
+        }
+    }
+
     /// Whether the peer may still send.
     pub(super) fn is_open(&self) -> bool {
         self.open
@@ -71,6 +88,17 @@ impl Default for Inbox {
     }
 }
 
+/// Whether a password stands at the front of what a client sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unasked {
+    /// It stood there, and is gone.
+    Discarded,
+    /// That cannot be said before more has come.
+    Part,
+    /// Something else does.
+    No,
+}
+
 /// What is to be sent to one peer and was not taken yet.
 ///
 /// As a rule it is empty: bytes go straight from where they stand into the socket, and only what the socket does not take
@@ -79,6 +107,7 @@ impl Default for Inbox {
 pub(super) struct Outbox {
     left: BytesMut,
     unflushed: bool,
+    lost: bool,
 }
 
 impl Outbox {
@@ -87,10 +116,22 @@ impl Outbox {
         self.left.is_empty() && !self.unflushed
     }
 
+    /// The peer takes nothing any more: what is left, and whatever comes, is dropped.
+    pub(super) fn give_up(&mut self) {
+        self.left.clear();
+        self.unflushed = false;
+        self.lost = true;
+    }
+
+    /// Whether the peer takes nothing any more.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost
+    }
+
     /// Sends `parts` in order; keeps what the socket does not take now.
     pub(super) fn send<W: AsyncWrite + Unpin>(&mut self, writer: &mut W, parts: &[IoSlice<'_>]) -> io::Result<()> {
         let total: usize = parts.iter().map(|part| part.len()).sum();
-        if total == 0 {
+        if total == 0 || self.lost {
             return Ok(());
         }
         // TLS keeps what it was given until it is flushed.
@@ -130,7 +171,7 @@ mod tests {
 
     use tokio::io::AsyncReadExt;
 
-    use super::{Inbox, Outbox};
+    use super::{Inbox, Outbox, Unasked};
 
     #[tokio::test]
     async fn what_a_full_socket_does_not_take_arrives_later_and_in_order() {
@@ -157,5 +198,43 @@ mod tests {
         assert!(!inbox.is_open() && !inbox.has_room());
         inbox.consume(3);
         assert_eq!(inbox.bytes(), b"d");
+    }
+
+    #[test]
+    fn a_password_that_nobody_asked_for_is_taken_off_and_what_follows_stays() {
+        let mut inbox = Inbox::default();
+        let message = b"p\0\0\0\x0chunter2\0Q\0\0\0\x05\0";
+        for byte in &message[..12] {
+            assert_eq!(inbox.discard_password(), Unasked::Part);
+            inbox.put(&[*byte]);
+        }
+        inbox.put(&message[12..]);
+        assert_eq!(inbox.discard_password(), Unasked::Discarded);
+        assert_eq!(inbox.bytes(), b"Q\0\0\0\x05\0");
+        assert_eq!(inbox.discard_password(), Unasked::No);
+    }
+
+    #[test]
+    fn a_length_that_no_password_has_is_left_to_those_who_refuse_it() {
+        for length in [[0xff; 4], [0; 4], [0, 1, 0, 0]] {
+            let mut inbox = Inbox::default();
+            inbox.put(b"p");
+            inbox.put(&length);
+            assert_eq!(inbox.discard_password(), Unasked::No, "{length:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_to_a_peer_that_is_lost_is_dropped() {
+        let (mut near, mut far) = tokio::io::duplex(4);
+        let mut outbox = Outbox::default();
+        outbox.send(&mut near, &[IoSlice::new(b"0123456789")]).unwrap();
+        outbox.give_up();
+        outbox.send(&mut near, &[IoSlice::new(b"abc")]).unwrap();
+        assert!(outbox.is_empty());
+        drop(near);
+        let mut arrived = Vec::new();
+        far.read_to_end(&mut arrived).await.unwrap();
+        assert_eq!(arrived, b"0123");
     }
 }

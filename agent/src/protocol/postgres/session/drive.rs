@@ -2,12 +2,17 @@
 //!
 //! One task a session, no hop between reading and writing. Neither direction waits for the other's socket: each reads on
 //! when what it read last has been taken.
+//!
+//! How it ends: a client that has said Terminate, or has closed its half of the connection, still gets every answer that
+//! the server owes it, and the server learns of the end as it would without the agent. Only where a command is held, a
+//! client that closes takes it back, and what stands behind it does not run.
 
 use std::io::IoSlice;
 use std::time::SystemTime;
 
 use smallvec::SmallVec;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::time::timeout;
 
 use crate::mask::Masks;
 use crate::model::{Direction, Effect, FrameKind};
@@ -19,8 +24,10 @@ use super::super::cancel::{CancellableHold, Registration};
 use super::super::catalog::Catalog;
 use super::super::relay::{Ask, Event, JudgedAt, Output, ProtocolError, Relay, Turn};
 use super::super::startup::Fatal;
-use super::boxes::{Inbox, Outbox};
+use super::boxes::{Inbox, Outbox, Unasked};
 use super::statements::Statements;
+use super::whole::Whole;
+use super::{LAST_WORDS, LINGER};
 
 /// Parts of one turn that fit without a heap allocation.
 type Slices<'a> = SmallVec<[&'a [u8]; 16]>;
@@ -43,7 +50,19 @@ pub(super) struct Conversation<'a, S> {
     writing_since: Option<SystemTime>,
     /// The schema may have changed since the catalog was last forgotten.
     schema_changed: bool,
+    /// Where the server's stream stands, as far as the relay has had it.
+    whole: Whole,
+    /// What the client has had ends with a whole message. The relay may know better already: of bytes that were not sent.
+    between_messages: bool,
+    /// The client's next message waits for an answer of the server.
+    stalled: bool,
+    /// Nothing but passwords has come from the client so far, which it was not asked for.
+    at_first_message: bool,
     terminated: bool,
+    /// The server has been told that no more comes from the client.
+    half_closed: bool,
+    /// The server has told the client itself that the session is over.
+    said: bool,
 }
 
 /// A command that waits for a person.
@@ -73,7 +92,13 @@ impl<'a, S: Stages> Conversation<'a, S> {
             rows: 0,
             writing_since: None,
             schema_changed: false,
+            whole: Whole::default(),
+            between_messages: true,
+            stalled: false,
+            at_first_message: true,
             terminated: false,
+            half_closed: false,
+            said: false,
         }
     }
 
@@ -91,50 +116,90 @@ impl<'a, S: Stages> Conversation<'a, S> {
     {
         let (mut client_read, mut client_write) = tokio::io::split(client);
         let (mut server_read, mut server_write) = tokio::io::split(server);
-        let mut ending = self.stages.ending();
-        let end = loop {
-            match self.work(&mut client_write, &mut server_write).await {
-                Ok(()) => {}
-                Err(end) => break Err(end),
-            }
-            if self.terminated && self.to_server.is_empty() && self.to_client.is_empty() {
-                break Ok(());
-            }
-            if !self.from_server.is_open() && self.to_client.is_empty() {
-                break Err(SessionEnd::Target("the server closed the connection".to_owned()));
-            }
-            if !self.from_client.is_open() && self.hold.is_none() && self.to_server.is_empty() {
-                // Gone without Terminate. What it sent has been worked off as far as it was whole.
-                break Ok(());
-            }
-            let step = tokio::select! {
-                end = &mut ending => Err(end),
-                read = self.from_client.fill(&mut client_read), if self.from_client.has_room() => {
-                    read.map_err(client_failed)
-                }
-                read = self.from_server.fill(&mut server_read), if self.from_server.has_room() && self.to_client.is_empty() => {
-                    read.map_err(server_failed)
-                }
-                drained = self.to_server.drain(&mut server_write), if !self.to_server.is_empty() => {
-                    drained.map_err(server_failed)
-                }
-                drained = self.to_client.drain(&mut client_write), if !self.to_client.is_empty() => {
-                    drained.map_err(client_failed)
-                }
-                decision = decision(&mut self.hold), if self.hold.is_some() => self.hold_ends(decision),
-            };
-            if let Err(end) = step {
-                break Err(end);
-            }
-            if !self.from_client.is_open() && self.hold.is_some() {
-                self.hold_ends(taken_back("the client went away"))?;
-                break Ok(());
-            }
-        };
+        let end = self
+            .converse((&mut client_read, &mut client_write), (&mut server_read, &mut server_write))
+            .await;
+        if self.hold.is_some() {
+            // Where the record has failed this fails as well; the end that is told is the first.
+            let _ = self.hold_ends(taken_back("the session ended"));
+        }
         if let Err(end) = &end {
             self.farewell(&mut client_write, end).await;
+            linger(&mut client_read, &mut client_write).await;
         }
         end
+    }
+
+    async fn converse<C, T>(
+        &mut self,
+        (client_read, client_write): (&mut ReadHalf<C>, &mut WriteHalf<C>),
+        (server_read, server_write): (&mut ReadHalf<T>, &mut WriteHalf<T>),
+    ) -> Result<(), SessionEnd>
+    where
+        C: AsyncRead + AsyncWrite + Unpin,
+        T: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut ending = self.stages.ending();
+        loop {
+            tokio::select! {
+                biased;
+                worked = self.work(client_write, server_write) => worked?,
+                end = &mut ending => return Err(end),
+            }
+            if !self.from_server.is_open() && self.to_client.is_empty() {
+                return self.server_closed();
+            }
+            if !self.from_client.is_open() {
+                if self.hold.is_some() {
+                    self.hold_ends(taken_back("the client went away"))?;
+                    return Ok(());
+                }
+                // What the client sent has been worked off as far as it was whole.
+                if !self.stalled && self.to_server.is_empty() && !self.half_closed {
+                    self.half_closed = true;
+                    // A server that takes it no more shows when it is read from.
+                    timeout(LAST_WORDS, server_write.shutdown()).await.ok();
+                }
+            }
+            let sends_more = !self.terminated && self.from_client.has_room();
+            tokio::select! {
+                end = &mut ending => return Err(end),
+                read = self.from_client.fill(client_read), if sends_more => {
+                    read.map_err(client_failed)?;
+                }
+                read = self.from_server.fill(server_read), if self.from_server.has_room() && self.to_client.is_empty() => {
+                    read.map_err(server_failed)?;
+                }
+                drained = self.to_server.drain(server_write), if !self.to_server.is_empty() => {
+                    if drained.is_err() {
+                        // Before it closed the connection it may have said why: that is read first.
+                        self.to_server.give_up();
+                    }
+                }
+                drained = self.to_client.drain(client_write), if !self.to_client.is_empty() => {
+                    if let Err(error) = drained {
+                        return self.client_lost(error);
+                    }
+                }
+                decision = decision(&mut self.hold), if self.hold.is_some() => self.hold_ends(decision)?,
+            }
+        }
+    }
+
+    /// How the session has ended when the server has closed the connection.
+    fn server_closed(&self) -> Result<(), SessionEnd> {
+        if self.terminated || self.half_closed {
+            return Ok(());
+        }
+        Err(SessionEnd::Target("the server closed the connection".to_owned()))
+    }
+
+    /// How the session has ended when the client takes nothing any more.
+    fn client_lost(&self, error: std::io::Error) -> Result<(), SessionEnd> {
+        if self.terminated || !self.from_client.is_open() {
+            return Ok(());
+        }
+        Err(client_failed(error))
     }
 
     /// Works off what has arrived until nothing moves any more.
@@ -148,7 +213,7 @@ impl<'a, S: Stages> Conversation<'a, S> {
             if self.to_client.is_empty() && !self.from_server.bytes().is_empty() {
                 moved |= self.server_turn(client).await?;
             }
-            if self.hold.is_none() && self.to_server.is_empty() && !self.from_client.bytes().is_empty() {
+            if self.client_may_speak() {
                 moved |= self.client_turn(client, server).await?;
             }
             if !moved {
@@ -157,17 +222,36 @@ impl<'a, S: Stages> Conversation<'a, S> {
         }
     }
 
+    /// Whether there is a message of the client to be worked off.
+    fn client_may_speak(&mut self) -> bool {
+        if self.hold.is_some() || !self.to_server.is_empty() || self.to_server.is_lost() {
+            return false;
+        }
+        while self.at_first_message {
+            match self.from_client.discard_password() {
+                Unasked::Discarded => tracing::warn!("the client sent a password that nobody asked for; it was discarded"),
+                Unasked::Part => return false,
+                Unasked::No => self.at_first_message = false,
+            }
+        }
+        !self.from_client.bytes().is_empty()
+    }
+
     async fn client_turn<C, T>(&mut self, client: &mut C, server: &mut T) -> Result<bool, SessionEnd>
     where
         C: AsyncWrite + Unpin,
         T: AsyncWrite + Unpin,
     {
+        self.stages.ready().await?;
         let input = self.from_client.bytes();
         let outcome = self.relay.client(input, &mut self.turn);
         record(self.stages, FrameKind::ClientBytes, Direction::ToServer, &self.turn.record, input)?;
-        send(&mut self.to_server, server, &self.turn.out, input).map_err(server_failed)?;
+        if send(&mut self.to_server, server, &self.turn.out, input).is_err() {
+            self.to_server.give_up();
+        }
         outcome.map_err(broken)?;
         let consumed = self.turn.consumed;
+        self.stalled = self.turn.stalled;
         self.from_client.consume(consumed);
         self.events()?;
         match self.turn.ask.take() {
@@ -177,24 +261,39 @@ impl<'a, S: Stages> Conversation<'a, S> {
                 self.server_turn(client).await?;
                 return Ok(true);
             }
-            None if consumed == 0 && !self.turn.stalled => self.from_client.grow(),
+            None if consumed == 0 && !self.stalled => self.from_client.grow(),
             None => {}
         }
         Ok(consumed > 0)
     }
 
     async fn server_turn<C: AsyncWrite + Unpin>(&mut self, client: &mut C) -> Result<bool, SessionEnd> {
-        let input = self.from_server.bytes();
+        self.stages.ready().await?;
+        let (offered, after) = self.whole.offer(self.from_server.bytes());
+        let input = self.from_server.bytes().get(..offered).unwrap_or_default();
         let outcome = self.relay.server(input, &mut self.turn);
         let rows = self.relay.rows();
         if !self.turn.out.is_empty() {
-            record(self.stages, FrameKind::ServerBytes, Direction::ToClient, &self.turn.out, input)?;
-            send(&mut self.to_client, client, &self.turn.out, input).map_err(client_failed)?;
+            // Counted before it is sent: what passes a limit does not reach the client.
             self.stages.count(rows.saturating_sub(self.rows), self.turn.out.len() as u64)?;
             self.rows = rows;
+            record(self.stages, FrameKind::ServerBytes, Direction::ToClient, &self.turn.out, input)?;
+            if let Err(error) = send(&mut self.to_client, client, &self.turn.out, input) {
+                // Of a client that has ended its session it shows again when the rest is sent, and is no failure.
+                if !self.terminated && self.from_client.is_open() {
+                    return Err(client_failed(error));
+                }
+            }
+            self.between_messages = self.relay.is_between_messages();
         }
         outcome.map_err(broken)?;
         let consumed = self.turn.consumed;
+        self.whole = if consumed == offered {
+            after
+        } else {
+            // The relay stops at a question between two messages, or inside of one that it takes in pieces.
+            self.whole.advance(input.get(..consumed).unwrap_or_default())
+        };
         self.from_server.consume(consumed);
         self.events()?;
         let asked = self.turn.ask.take();
@@ -225,6 +324,7 @@ impl<'a, S: Stages> Conversation<'a, S> {
                         .any(|effect| effects.contains(effect));
                 }
                 Event::Ready(_) => {
+                    self.said = false;
                     if self.relay.has_written() {
                         self.writing_since.get_or_insert_with(SystemTime::now);
                     } else {
@@ -236,7 +336,8 @@ impl<'a, S: Stages> Conversation<'a, S> {
                 }
                 Event::Terminated => self.terminated = true,
                 // Commands, verdicts and the bytes of errors are on record already.
-                Event::Refused { .. } | Event::Failed { .. } => {}
+                Event::Refused { .. } => {}
+                Event::Failed { code } => self.said = is_last_word(&code),
             }
         }
         Ok(())
@@ -289,9 +390,9 @@ impl<'a, S: Stages> Conversation<'a, S> {
     }
 
     /// Tells the client why its session ends, in the protocol's own words, if it can be told: not in the middle of a
-    /// message, and not when it has gone or broken the protocol itself beyond words.
+    /// message, and not where the server has said so already.
     async fn farewell<C: AsyncWrite + Unpin>(&mut self, client: &mut C, end: &SessionEnd) {
-        if !self.relay.is_between_messages() {
+        if !self.between_messages || self.said && matches!(end, SessionEnd::Target(_)) {
             return;
         }
         let fatal = fatal(end).encode();
@@ -302,9 +403,27 @@ impl<'a, S: Stages> Conversation<'a, S> {
         }
         if self.to_client.send(client, &[IoSlice::new(&fatal)]).is_ok() {
             // A client that does not read is not waited for.
-            tokio::time::timeout(super::LAST_WORDS, self.to_client.drain(client)).await.ok();
+            timeout(LAST_WORDS, self.to_client.drain(client)).await.ok();
         }
     }
+}
+
+/// Closes the connection so that the client can read what was sent last: closing a socket with unread bytes resets it,
+/// and the reset takes with it what the client has not read yet.
+async fn linger<C: AsyncRead + AsyncWrite>(read: &mut ReadHalf<C>, write: &mut WriteHalf<C>) {
+    let closing = async {
+        write.shutdown().await?;
+        let mut rest = [0; 4096];
+        while read.read(&mut rest).await? > 0 {}
+        Ok::<(), std::io::Error>(())
+    };
+    timeout(LINGER, closing).await.ok();
+}
+
+/// Whether an error of this SQLSTATE is the last that a server says in a session: it was shut down, or has ended this
+/// session for being idle or for taking too long.
+fn is_last_word(sqlstate: &str) -> bool {
+    matches!(sqlstate, "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04")
 }
 
 /// How the session's end is told to the client; the target's and the agent's own details stay in the log.
@@ -319,6 +438,9 @@ pub(super) fn fatal(end: &SessionEnd) -> Fatal {
         SessionEnd::Agent(_) => Fatal::new("58000", "tollgate: the agent failed in this session")
             .with_hint("the host's administrator finds the reason in the log of tollgate.service"),
         SessionEnd::Policy(denied) => Fatal::new("42501", denied.message.clone()).with_hint(denied.hint.clone()),
+        // The words of a server that is shut down, so that pools and drivers do what they do then.
+        SessionEnd::Stop => Fatal::new("57P01", "tollgate: terminating connection because the agent of this host stops")
+            .with_hint("connect again when the agent runs again"),
     }
 }
 

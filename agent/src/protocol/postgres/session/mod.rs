@@ -3,6 +3,9 @@
 mod boxes;
 mod drive;
 mod statements;
+#[cfg(test)]
+mod tests;
+mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +14,13 @@ use tokio::net::TcpStream;
 
 use crate::config::EndpointHost;
 use crate::model::{Direction, FrameKind, PolicyId};
-use crate::policy::Denied;
 use crate::protocol::{SessionEnd, Stages, sql};
 use crate::tls::LocalCa;
 
 use super::cancel::{CancelMap, Cancelled, Owner, forward};
 use super::catalog::{Catalog, CatalogCaches, CatalogKey};
-use super::login::{self, Settings, Target, greeting, login};
-use super::relay::Relay;
+use super::login::{self, LoggedIn, Settings, Target, greeting, login};
+use super::relay::{Classify, Masking, Relay, Turn};
 use super::startup::{self, CancelKey, ClientStream, ClientTls, Fatal, Opened, Startup};
 
 use drive::Conversation;
@@ -26,6 +28,8 @@ use statements::Statements;
 
 /// How long a client is given to take the last words of its session.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long a client that was told why its session ends is given to close the connection.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Classified statements that are kept, over all sessions, and the bytes of text that they may take.
 const STATEMENTS: usize = 4096;
@@ -60,12 +64,22 @@ impl Adapter {
         stages: &mut S,
     ) -> Result<(), SessionEnd> {
         let owner = Owner { policy, service: target.service.clone() };
-        match startup::accept(stream, self.client_tls(&names(target), target)).await? {
+        let names = names(target);
+        let opened = tokio::select! {
+            // The client has not asked for anything that could be answered.
+            end = stages.ending() => return Err(end),
+            opened = startup::accept(stream, self.client_tls(&names, target)) => opened?,
+        };
+        match opened {
             Opened::Session { client, startup, early } => {
                 self.session(client, &startup, &early, owner, target, stages).await
             }
             Opened::Cancel { client, key } => {
-                self.cancel(key, &owner, stages).await?;
+                let ending = stages.ending();
+                tokio::select! {
+                    end = ending => return Err(end),
+                    done = self.cancel(key, &owner, stages) => done?,
+                }
                 drop(client);
                 Ok(())
             }
@@ -73,11 +87,15 @@ impl Adapter {
     }
 
     /// Tells a client in its own protocol that it is not let in.
-    pub async fn refuse(&self, stream: TcpStream, target: &Target, denied: &Denied) {
+    pub async fn refuse(&self, stream: TcpStream, target: &Target, why: &SessionEnd) {
         if let Ok(Opened::Session { client, .. }) =
             startup::accept(stream, self.client_tls(&names(target), target)).await
         {
-            let fatal = Fatal::new("28000", denied.message.clone()).with_hint(denied.hint.clone());
+            let mut fatal = drive::fatal(why);
+            if matches!(why, SessionEnd::Policy(_)) {
+                // Who does not get in is told so as one whose login is refused.
+                "28000".clone_into(&mut fatal.code);
+            }
             startup::refuse(client, &fatal).await;
         }
     }
@@ -99,6 +117,7 @@ impl Adapter {
             }
         };
         let policy = owner.policy;
+        let ending = stages.ending();
         let opened = async {
             let credential = stages.login().await?;
             let stream = stages.dial().await?;
@@ -109,24 +128,29 @@ impl Adapter {
                 Err(error) => Err(Refused { fatal: error.to_client(&target.service), end: error.into() }),
             }
         };
-        let (server, database) = match opened.await {
+        let opened = tokio::select! {
+            end = ending => Err(end.into()),
+            opened = opened => opened,
+        };
+        let (server, database) = match opened {
             Ok(opened) => opened,
-            Err(Refused { fatal, end }) => {
-                stages.record(FrameKind::ServerBytes, Direction::ToClient, &[&fatal.encode()])?;
-                startup::refuse(client, &fatal).await;
-                return Err(end);
-            }
+            Err(refused) => return Err(turn_away(client, refused, stages).await),
         };
         let registration = self.cancels.register(owner, target, server.key.clone());
-        let hello = greeting(&server, startup, registration.key());
-        stages.record(FrameKind::ServerBytes, Direction::ToClient, &[&hello])?;
-        write_all(&mut client, &hello).await?;
-
         let masks = stages.masks();
         let mut relay = Relay::new(&*masks, Statements(Arc::clone(&self.statements)), startup.user.as_bytes());
         for (name, value) in &server.parameters {
             relay.reported(name.as_bytes(), value.as_bytes());
         }
+        let hello = match hello(&mut relay, &server, greeting(&server, startup, registration.key())) {
+            Ok(hello) => hello,
+            Err(end) => return Err(turn_away(client, end.into(), stages).await),
+        };
+        if let Err(end) = stages.record(FrameKind::ServerBytes, Direction::ToClient, &[&hello]) {
+            return Err(turn_away(client, end.into(), stages).await);
+        }
+        write_all(&mut client, &hello).await?;
+
         let key = CatalogKey {
             policy,
             service: target.service.clone(),
@@ -163,6 +187,39 @@ impl From<SessionEnd> for Refused {
         Self { fatal: drive::fatal(&end), end }
     }
 }
+
+/// Tells a client that its session does not come to be.
+async fn turn_away<S: Stages>(client: ClientStream, refused: Refused, stages: &mut S) -> SessionEnd {
+    let Refused { mut fatal, mut end } = refused;
+    if let Err(unrecorded) = stages.record(FrameKind::ServerBytes, Direction::ToClient, &[&fatal.encode()]) {
+        fatal = drive::fatal(&unrecorded);
+        end = unrecorded;
+    }
+    startup::refuse(client, &fatal).await;
+    end
+}
+
+/// The greeting, with the notices that the target gave during the login before its `ReadyForQuery`, as clients expect
+/// them. They are text of the target, so they go through the masks.
+fn hello<M: Masking, C: Classify>(
+    relay: &mut Relay<'_, M, C>,
+    server: &LoggedIn,
+    mut greeting: Vec<u8>,
+) -> Result<Vec<u8>, SessionEnd> {
+    let mut notices = Vec::new();
+    for notice in &server.notices {
+        startup::message(&mut notices, b'N', |out| out.extend_from_slice(notice));
+    }
+    let mut turn = Turn::default();
+    relay.server(&notices, &mut turn).map_err(|error| SessionEnd::Target(error.to_string()))?;
+    let ready = greeting.split_off(greeting.len().saturating_sub(READY_FOR_QUERY));
+    greeting.extend(turn.out.parts(&notices).flatten());
+    greeting.extend(ready);
+    Ok(greeting)
+}
+
+/// Length of a `ReadyForQuery`, with which a greeting ends.
+const READY_FOR_QUERY: usize = 6;
 
 /// Names that the service is known by to its clients.
 fn names(target: &Target) -> Vec<String> {
