@@ -204,7 +204,7 @@ pub(super) fn play(_binary: &Path) -> Result<Vec<PathBuf>> {
     stage::command("tollgate sessions", &agent.cli("sessions", &[])?);
     let first = sessions
         .iter()
-        .filter(|session| session["counts"]["held"].as_u64() == Some(1))
+        .filter(|session| session.pointer("/counts/held").is_some_and(|held| *held == 1))
         .find_map(|session| session["session"].as_str())
         .context("the held session is not recorded")?
         .to_owned();
