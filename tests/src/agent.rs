@@ -91,6 +91,18 @@ impl Agent {
         Ok(())
     }
 
+    /// Uses another program in place of the binary from the next start on: one that starts it in other circumstances.
+    pub fn run_by(&mut self, program: PathBuf) {
+        self.binary = program;
+    }
+
+    /// Adds lines to its configuration file.
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        let text = fs::read_to_string(self.config())?;
+        fs::write(self.config(), format!("{text}\n{lines}\n"))?;
+        Ok(())
+    }
+
     /// Its configuration file.
     pub fn config(&self) -> PathBuf {
         self.scratch.path().join("tollgate.toml")
