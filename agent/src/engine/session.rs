@@ -26,6 +26,7 @@ use crate::tls::Upstream;
 use crate::record::meta::{ErrorMeta, Fault, OpenMeta};
 
 use super::account::Account;
+use super::live::Live;
 use super::stages::SessionStages;
 
 /// What all sessions of this host share.
@@ -44,23 +45,6 @@ pub struct Host {
     pub live: parking_lot::Mutex<BTreeMap<SessionId, Arc<Live>>>,
     /// Sessions since the agent started.
     pub total: AtomicU64,
-}
-
-/// A session that runs, for listings.
-#[derive(Debug)]
-pub struct Live {
-    /// Whose it is.
-    pub workload: WorkloadName,
-    /// Where it goes.
-    pub service: ServiceName,
-    /// Who, in one line.
-    pub identity: String,
-    /// When it began.
-    pub started: chrono::DateTime<Utc>,
-    /// Commands so far.
-    pub commands: AtomicU64,
-    /// Bytes to the client so far.
-    pub bytes_to_client: AtomicU64,
 }
 
 /// A service of a workload, ready for sessions.
