@@ -74,8 +74,11 @@ impl Agent {
     pub fn resume(&mut self) -> Result<()> {
         self.starts += 1;
         let log = self.scratch.path().join(format!("agent-{}.log", self.starts));
-        let mut command = Command::new(&self.binary);
+        // A test that is killed cannot clean up; the agent then stops by itself.
+        let mut command = Command::new("setpriv");
         command
+            .args(["--pdeathsig", "TERM", "--"])
+            .arg(&self.binary)
             .arg("agent")
             .arg("--config")
             .arg(self.config())
