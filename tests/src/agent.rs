@@ -74,8 +74,11 @@ impl Agent {
     pub fn resume(&mut self) -> Result<()> {
         self.starts += 1;
         let log = self.scratch.path().join(format!("agent-{}.log", self.starts));
-        let mut command = Command::new(&self.binary);
+        // A test that is killed cannot clean up; the agent then stops by itself.
+        let mut command = Command::new("setpriv");
         command
+            .args(["--pdeathsig", "TERM", "--"])
+            .arg(&self.binary)
             .arg("agent")
             .arg("--config")
             .arg(self.config())
@@ -85,6 +88,18 @@ impl Agent {
             output.contains("ready")
         })?;
         self.service = Some(service);
+        Ok(())
+    }
+
+    /// Uses another program in place of the binary from the next start on: one that starts it in other circumstances.
+    pub fn run_by(&mut self, program: PathBuf) {
+        self.binary = program;
+    }
+
+    /// Adds lines to its configuration file.
+    pub fn configure(&self, lines: &str) -> Result<()> {
+        let text = fs::read_to_string(self.config())?;
+        fs::write(self.config(), format!("{text}\n{lines}\n"))?;
         Ok(())
     }
 

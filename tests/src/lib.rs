@@ -4,7 +4,9 @@
 pub mod agent;
 pub mod cgroup;
 pub mod driver;
+pub mod faulty;
 pub mod job;
+pub mod netns;
 pub mod oidc;
 pub mod policy;
 pub mod postgres;

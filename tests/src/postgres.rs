@@ -170,6 +170,8 @@ fn as_postgres(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command
         .args([
+            "--pdeathsig",
+            "QUIT",
             "--reuid",
             "postgres",
             "--regid",

@@ -1,17 +1,20 @@
 //! A server, an agent and a job: what most end-to-end tests need.
 
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, workspace};
 use crate::cgroup::Cgroup;
 use crate::driver;
+use crate::faulty::Faulty;
 use crate::job::{self, Ended, NOBODY};
 use crate::policy::Policy;
 use crate::postgres::{Options, Postgres};
+use crate::process::eventually;
 
 /// The role that the agent logs in as. Its name and password must be seen by nobody else.
 pub const ROLE: &str = "injected_role_5d1e";
@@ -42,6 +45,8 @@ pub struct World {
     pub job: Cgroup,
     /// The server.
     pub server: Postgres,
+    /// Where jobs find the service.
+    pub address: SocketAddr,
 }
 
 impl World {
@@ -53,6 +58,22 @@ impl World {
     /// One with a server set up as `options` say, spoken to as `tls` says.
     pub fn with(rules: &str, options: Options, tls: &str) -> Result<Self> {
         let server = Postgres::start(options)?;
+        let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
+        Self::around(server, address, rules, tls)
+    }
+
+    /// One whose service is a relay in front of the server.
+    pub fn behind_a_relay(rules: &str) -> Result<(Self, Faulty)> {
+        let server = Postgres::start(Options::default())?;
+        let relay = Faulty::start(
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            SocketAddr::from(([127, 0, 0, 1], server.port())),
+        )?;
+        let world = Self::around(server, relay.address(), rules, "{ upstream = \"disable\" }")?;
+        Ok((world, relay))
+    }
+
+    fn around(server: Postgres, address: SocketAddr, rules: &str, tls: &str) -> Result<Self> {
         fill(&server)?;
         let mut agent = Agent::prepare(&[])?;
         let slice = format!(
@@ -72,7 +93,7 @@ egress = "allow"
 [[service]]
 name     = "shop"
 protocol = "postgres"
-address  = ["127.0.0.1:{port}"]
+address  = ["{address}"]
 tls      = {tls}
 
 [service.credential]
@@ -81,13 +102,26 @@ user     = "{ROLE}"
 password = "{secret}"
 {rules}
 "#,
-            port = server.port(),
             secret = secret.display(),
         );
         agent.policy("test-job", &Policy::from_text(&policy))?;
         agent.resume()?;
         let job = Cgroup::create(&format!("{slice}/job"))?;
-        Ok(Self { agent, job, server })
+        Ok(Self {
+            agent,
+            job,
+            server,
+            address,
+        })
+    }
+
+    /// Changes the text of the policy and starts the agent again with it.
+    pub fn change_policy(&mut self, change: impl FnOnce(String) -> String) -> Result<()> {
+        let path = self.agent.dir().join("policies.d/test-job.toml");
+        let text = change(std::fs::read_to_string(&path)?);
+        self.agent.policy("test-job", &Policy::from_text(&text))?;
+        self.agent.stop()?;
+        self.agent.resume()
     }
 
     /// `psql` in the managed cgroup, as a user without privileges and without any secret.
@@ -97,9 +131,9 @@ password = "{secret}"
             .args([
                 "-X",
                 "-h",
-                "127.0.0.1",
+                &self.address.ip().to_string(),
                 "-p",
-                &self.server.port().to_string(),
+                &self.address.port().to_string(),
                 "-d",
                 DATABASE,
             ])
@@ -117,14 +151,31 @@ password = "{secret}"
         job::command(&self.job, "root", program)
     }
 
-    /// Runs a Python script in the managed cgroup, with psycopg at hand; `PORT` and `DB` are in its environment.
-    pub fn python(&self, script: &str) -> Result<Ended> {
+    /// A Python script in the managed cgroup, with psycopg and `tests/client/wire.py` at hand; `HOST`, `PORT` and `DB` are
+    /// in its environment.
+    pub fn script(&self, script: &str) -> Command {
         let mut command = self.program(&driver::python().display().to_string());
         command
             .args(["-c", script])
-            .env("PORT", self.server.port().to_string())
-            .env("DB", DATABASE);
-        job::run_within(&mut command, Duration::from_mins(1))
+            .env("HOST", self.address.ip().to_string())
+            .env("PORT", self.address.port().to_string())
+            .env("DB", DATABASE)
+            .env("PYTHONPATH", workspace().join("tests/client"));
+        command
+    }
+
+    /// Runs such a script to its end.
+    pub fn python(&self, script: &str) -> Result<Ended> {
+        job::run_within(&mut self.script(script), Duration::from_mins(1))
+    }
+
+    /// The session that ended last, once none is open any more.
+    pub fn last_session(&self) -> Result<serde_json::Value> {
+        eventually("all sessions to be closed", Duration::from_secs(10), || {
+            let sessions = self.sessions().ok()?;
+            let ended = sessions.iter().all(|session| session["state"] != "open");
+            ended.then(|| sessions.last().cloned()).flatten()
+        })
     }
 
     /// What `tollgate sessions --json` says.

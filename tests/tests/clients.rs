@@ -6,7 +6,7 @@ use tollgate_tests::job;
 use tollgate_tests::postgres::Options;
 use tollgate_tests::world::{ALLOW_ALL, PASSWORD, ROLE, World};
 
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 #[test]
 fn psql_logs_in_without_any_secret_and_its_own_commands_work() {
@@ -94,7 +94,7 @@ fn a_dump_made_through_the_proxy_is_the_dump_made_directly() {
     let direct = tollgate_tests::process::run(&mut direct).unwrap();
     let lines = |dump: &str| {
         dump.lines()
-            .filter(|line| !line.starts_with("\\") || *line == "\\.")
+            .filter(|line| !line.starts_with('\\') || *line == "\\.")
             .map(str::to_owned)
             .collect::<Vec<_>>()
     };

@@ -20,7 +20,7 @@ use crate::model::HoldId;
 #[command(after_long_help = "\
 Examples:
   tollgate approve abcdefgh
-  tollgate approve abcdefgh --binding 0f3c9a1e       only what you have read, if it was replaced meanwhile")]
+  tollgate approve abcdefgh --binding 0f3c9a1e     what you have read, and nothing else")]
 pub struct Args {
     /// The id that `tollgate approvals` shows: eight letters
     #[arg(value_name = "ID")]

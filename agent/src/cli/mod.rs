@@ -56,7 +56,7 @@ enum Verb {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the answer is no: a policy that cannot be used, a record that is not good, a decision that is not yours
+  1  the answer is no: a policy that cannot be used, a record that is not good, a decision refused
   2  a wrong command line, or an error
   3  no agent is running";
 

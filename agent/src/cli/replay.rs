@@ -63,6 +63,12 @@ pub struct ReplayArgs {
 /// Why a session cannot be shown.
 #[derive(Debug, thiserror::Error)]
 enum ReplayError {
+    #[error("cannot read {}: {source}", .directory.display())]
+    Directory {
+        directory: PathBuf,
+        #[source]
+        source: io::Error,
+    },
     #[error("no session begins with \"{0}\": `tollgate sessions` lists them")]
     None(String),
     #[error("{count} sessions begin with \"{prefix}\": write more of the id, for example {example}")]
@@ -87,13 +93,19 @@ pub fn run(args: &ReplayArgs, records: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has seen enough.
         Err(ReplayError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error @ ReplayError::Record(_)) => failed(&format_args!("{error}{}", records_hint(records))),
+        Err(error @ (ReplayError::Directory { .. } | ReplayError::Record(_))) => {
+            failed(&format_args!("{error}{}", records_hint(records)))
+        }
         Err(error) => failed(&error),
     }
 }
 
 impl ReplayArgs {
     fn replay(&self, directory: &Path) -> Result<(), ReplayError> {
+        std::fs::read_dir(directory).map_err(|source| ReplayError::Directory {
+            directory: directory.to_owned(),
+            source,
+        })?;
         let session = find(directory, &self.session)?;
         let terminal = io::stdout().is_terminal();
         let fallback = if terminal && !self.follow {

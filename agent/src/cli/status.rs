@@ -10,7 +10,10 @@ use super::ask::{Failed, Socket, ask, finish, print, print_json, unexpected};
 use super::text::{ago, cut, one_line};
 use crate::control::{AgentStatus, Request, Response, WorkloadStatus};
 
-/// Show how the running agent is: workloads, their cgroups and services, sessions, warnings
+/// Show how the running agent is
+///
+/// Its workloads with their policies, the cgroups that are theirs now and the services that they may reach; sessions, held
+/// commands, and warnings: what is not as it should be.
 ///
 /// Exit codes: 0 an agent answers, 3 none is running; so a script can ask.
 #[derive(Clone, Debug, clap::Args)]

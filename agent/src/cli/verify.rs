@@ -11,10 +11,11 @@ use super::{failed, records_hint};
 use crate::model::SessionId;
 use crate::record::{Problem, Report, SessionState, VerifyOptions, verify};
 
-/// Check that records were not edited, cut, reordered, spliced or removed, and that this host signed them
+/// Check that records are as this host wrote and signed them
 ///
-/// Reads every byte of the sessions and of the host's ledger: hashes, signatures, numbers, keys. The first thing that is
-/// wrong in a session is named with its file, place and frame. SIGNED in the list is how many of a session's frames a
+/// Reads every byte of the sessions and of the host's ledger: hashes, signatures, numbers, keys. What was edited, cut,
+/// reordered, spliced in or removed is found; the first thing that is wrong in a session is named with its file, place and
+/// frame. SIGNED in the list is how many of a session's frames a
 /// signature covers by now; an open session's last seconds are not covered yet.
 ///
 /// Whoever can write on this host can remove the end of the ledger and the sessions that it alone names. Hold the records
@@ -26,7 +27,7 @@ use crate::record::{Problem, Report, SessionState, VerifyOptions, verify};
 Examples:
   tollgate verify
   tollgate verify 0199f3a2-7d51-7c60-9b1e-3f2d1a0b4c5d
-  tollgate verify /mnt/audit/host-7 --host 8c1f…e2
+  tollgate verify /mnt/audit/host-7 --host \"$HOST_KEY\"
   tollgate verify --against /mnt/audit/host-7/ledger")]
 pub struct VerifyArgs {
     /// A session id, a record's file, or a records directory; by default the host's own

@@ -8,7 +8,7 @@ use crate::config::Limits;
 use crate::policy::Denied;
 use crate::record::meta::CloseMeta;
 
-use super::session::Live;
+use super::live::Live;
 
 /// Counts of one session.
 #[derive(Debug)]

@@ -3,7 +3,9 @@
 //! A session that cannot be recorded does not run. Knows every stage and no wire format.
 
 mod account;
+mod live;
 mod session;
 mod stages;
 
-pub use session::{Flow, Host, Live, Service, run};
+pub use live::Live;
+pub use session::{Flow, Host, Service, run};

@@ -22,7 +22,10 @@ const JOB_PASSWORD: &str = "Zq7-demo-only-9fX";
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Plays it; gives what must not be there any more afterwards.
-#[expect(clippy::too_many_lines, reason = "a story is read from its beginning to its end")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a story is read from its beginning to its end"
+)]
 pub(super) fn play(_binary: &Path) -> Result<Vec<PathBuf>> {
     let mut left = vec![cgroup::mount_point()?.join(SLICE.trim_start_matches('/'))];
 
@@ -204,7 +207,7 @@ pub(super) fn play(_binary: &Path) -> Result<Vec<PathBuf>> {
     stage::command("tollgate sessions", &agent.cli("sessions", &[])?);
     let first = sessions
         .iter()
-        .filter(|session| session["counts"]["held"].as_u64() == Some(1))
+        .filter(|session| session.pointer("/counts/held").is_some_and(|held| *held == 1))
         .find_map(|session| session["session"].as_str())
         .context("the held session is not recorded")?
         .to_owned();

@@ -116,7 +116,6 @@ pub(super) fn some(values: &[&str]) -> Vec<Option<String>> {
 }
 
 #[test]
-#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn no_query_shows_a_masked_column() {
     let Some((server, relations)) = prepared() else {
         return;
