@@ -203,6 +203,17 @@ fn detectors_find_values_wherever_they_stand() {
             "{sql}: {all}"
         );
     }
+    // What is left of a JSON value is JSON, be the hit in a string or a number.
+    for sql in [
+        "SELECT json_build_object('memo', memo, 'id', id) FROM orders WHERE id = 1",
+        "SELECT jsonb_build_object('number', 4111111111111111)",
+        "SELECT json_build_array(4111111111111111, 'x')",
+    ] {
+        let output = world.sql(sql).unwrap().success().unwrap();
+        assert!(!output.contains("4111"), "{sql}: {output}");
+        serde_json::from_str::<serde_json::Value>(&output)
+            .unwrap_or_else(|error| panic!("{sql}: {error}: {output}"));
+    }
 }
 
 #[test]
