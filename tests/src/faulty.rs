@@ -58,7 +58,11 @@ impl Faulty {
             let state = Arc::clone(&state);
             move || accept(&listener, &state)
         });
-        Ok(Self { address, state, thread: Some(thread) })
+        Ok(Self {
+            address,
+            state,
+            thread: Some(thread),
+        })
     }
 
     /// Where it listens.
@@ -69,7 +73,11 @@ impl Faulty {
     /// Connections from now on get `fault` after so many bytes of the server, each `step` bytes later than the one
     /// before.
     pub fn sweep(&self, fault: Fault, after: u64, step: u64) {
-        *self.state.fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = fault;
+        *self
+            .state
+            .fault
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = fault;
         self.state.step.store(step, Ordering::SeqCst);
         self.state.after.store(after, Ordering::SeqCst);
     }
@@ -101,7 +109,10 @@ fn accept(listener: &TcpListener, state: &Arc<State>) {
             u64::MAX => u64::MAX,
             _ => state.after.fetch_add(step, Ordering::SeqCst),
         };
-        let fault = *state.fault.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let fault = *state
+            .fault
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Ok(far) = TcpStream::connect(state.server) {
             relay(near, far, fault, after);
         }
@@ -146,7 +157,10 @@ fn down(mut near: TcpStream, mut far: TcpStream, fault: Fault, after: u64, stall
     }
     match fault {
         Fault::Reset => {
-            let now = libc::linger { l_onoff: 1, l_linger: 0 };
+            let now = libc::linger {
+                l_onoff: 1,
+                l_linger: 0,
+            };
             setsockopt(&near, sockopt::Linger, &now).ok();
             near.shutdown(Shutdown::Read).ok();
         }

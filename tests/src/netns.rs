@@ -35,16 +35,32 @@ impl Netns {
         })?;
         let inside = format!("tg{net}x{number}i");
         let outside = namespace.outside.as_str();
-        ip(&["link", "add", outside, "type", "veth", "peer", "name", &inside, "netns", &pid])?;
-        ip(&["address", "add", &format!("{}/30", namespace.host), "dev", outside])?;
+        ip(&[
+            "link", "add", outside, "type", "veth", "peer", "name", &inside, "netns", &pid,
+        ])?;
+        ip(&[
+            "address",
+            "add",
+            &format!("{}/30", namespace.host),
+            "dev",
+            outside,
+        ])?;
         ip(&["link", "set", outside, "up"])?;
         for args in [
-            vec!["address", "add", &format!("10.{net}.{number}.2/30"), "dev", &inside],
+            vec![
+                "address",
+                "add",
+                &format!("10.{net}.{number}.2/30"),
+                "dev",
+                &inside,
+            ],
             vec!["link", "set", &inside, "up"],
             vec!["link", "set", "lo", "up"],
             vec!["route", "add", "default", "via", &namespace.host],
         ] {
-            run(Command::new("nsenter").args(["--net", "--target", &pid, "ip"]).args(args))?;
+            run(Command::new("nsenter")
+                .args(["--net", "--target", &pid, "ip"])
+                .args(args))?;
         }
         Ok(namespace)
     }

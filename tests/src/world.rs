@@ -65,7 +65,10 @@ impl World {
     /// One whose service is a relay in front of the server.
     pub fn behind_a_relay(rules: &str) -> Result<(Self, Faulty)> {
         let server = Postgres::start(Options::default())?;
-        let relay = Faulty::start(SocketAddr::from(([127, 0, 0, 1], 0)), SocketAddr::from(([127, 0, 0, 1], server.port())))?;
+        let relay = Faulty::start(
+            SocketAddr::from(([127, 0, 0, 1], 0)),
+            SocketAddr::from(([127, 0, 0, 1], server.port())),
+        )?;
         let world = Self::around(server, relay.address(), rules, "{ upstream = \"disable\" }")?;
         Ok((world, relay))
     }
@@ -104,7 +107,12 @@ password = "{secret}"
         agent.policy("test-job", &Policy::from_text(&policy))?;
         agent.resume()?;
         let job = Cgroup::create(&format!("{slice}/job"))?;
-        Ok(Self { agent, job, server, address })
+        Ok(Self {
+            agent,
+            job,
+            server,
+            address,
+        })
     }
 
     /// Changes the text of the policy and starts the agent again with it.

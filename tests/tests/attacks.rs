@@ -266,5 +266,10 @@ fn no_trick_of_sql_yields_a_masked_value() {
             leaked.push(format!("{way}\n{output}"));
         }
     }
-    assert!(leaked.is_empty(), "{} ways leak:\n{}", leaked.len(), leaked.join("\n"));
+    assert!(
+        leaked.is_empty(),
+        "{} ways leak:\n{}",
+        leaked.len(),
+        leaked.join("\n")
+    );
 }

@@ -61,7 +61,10 @@ fn every_verb_has_help_that_fits_a_terminal_and_is_listed() {
         let help = tollgate(&line);
         assert_eq!(help.status.code(), Some(0), "{verb}");
         let text = stdout(&help);
-        assert!(text.contains(&format!("Usage: tollgate {verb}")), "{verb}:\n{text}");
+        assert!(
+            text.contains(&format!("Usage: tollgate {verb}")),
+            "{verb}:\n{text}"
+        );
         for shown in text.lines() {
             assert!(
                 shown.chars().count() <= 110,
@@ -83,7 +86,14 @@ fn the_overview_names_the_exit_codes() {
 
 #[test]
 fn every_listing_has_json() {
-    for verb in ["status", "approvals", "sessions", "replay", "verify", "policy check"] {
+    for verb in [
+        "status",
+        "approvals",
+        "sessions",
+        "replay",
+        "verify",
+        "policy check",
+    ] {
         let line: Vec<&str> = verb.split(' ').chain(["--help"]).collect();
         assert!(stdout(&tollgate(&line)).contains("--json"), "{verb}");
     }
@@ -103,7 +113,10 @@ fn a_wrong_command_line_is_2() {
     ] {
         let output = tollgate(line);
         assert_eq!(output.status.code(), Some(2), "{line:?}");
-        assert!(stdout(&output).is_empty(), "{line:?}: errors go to standard error");
+        assert!(
+            stdout(&output).is_empty(),
+            "{line:?}: errors go to standard error"
+        );
         assert!(!stderr(&output).is_empty(), "{line:?}");
     }
 }

@@ -24,7 +24,13 @@ fn net() -> u8 {
 
 /// Starts the server anew, listening on several of the host's addresses.
 fn listen_everywhere(world: &mut World) {
-    world.server.admin("postgres", "ALTER SYSTEM SET listen_addresses = '127.0.0.1, 127.0.0.2, ::1'").unwrap();
+    world
+        .server
+        .admin(
+            "postgres",
+            "ALTER SYSTEM SET listen_addresses = '127.0.0.1, 127.0.0.2, ::1'",
+        )
+        .unwrap();
     world.server.crash().unwrap();
     world.server.resume().unwrap();
 }
@@ -67,12 +73,20 @@ fn a_service_on_the_host_is_found_under_every_address_of_the_host_and_by_name() 
             .unwrap();
         for (host, original) in &everywhere {
             let ended = query_at(&world, host);
-            assert!(ended.stdout.contains("injected_role"), "{name} by {host}: {ended:?}\n{}", world.agent.log());
+            assert!(
+                ended.stdout.contains("injected_role"),
+                "{name} by {host}: {ended:?}\n{}",
+                world.agent.log()
+            );
             let last = world.last_session().unwrap();
             assert_eq!(last["open"]["service"], "shop", "{last}");
             let recorded = last["open"]["original_destination"].as_str().unwrap();
             // A v4-mapped address is the address that it maps.
-            let same = |text: &str| text.parse::<SocketAddr>().map(|address| (address.ip().to_canonical(), address.port())).unwrap();
+            let same = |text: &str| {
+                text.parse::<SocketAddr>()
+                    .map(|address| (address.ip().to_canonical(), address.port()))
+                    .unwrap()
+            };
             assert_eq!(same(recorded), same(original), "{last}");
         }
     }
@@ -101,25 +115,44 @@ fn a_name_is_followed_to_its_new_address_and_the_old_one_is_given_up() {
     let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         world.agent.uninstall().unwrap();
         let config = std::fs::read_to_string(world.agent.config()).unwrap();
-        std::fs::write(world.agent.config(), config.replace("/pins\"", "/pins-of-the-host\"")).unwrap();
+        std::fs::write(
+            world.agent.config(),
+            config.replace("/pins\"", "/pins-of-the-host\""),
+        )
+        .unwrap();
         world.agent.configure("[resolve]\ninterval = \"1s\"").unwrap();
         world.agent.run_by(wrapper);
         let (port, address) = (world.address.port(), world.address);
-        world.change_policy(|text| text.replace(&format!("\"{address}\""), &format!("\"{name}:{port}\""))).unwrap();
+        world
+            .change_policy(|text| text.replace(&format!("\"{address}\""), &format!("\"{name}:{port}\"")))
+            .unwrap();
 
         let answered = |at: &str| query_at(&world, at).stdout.contains("tollgate");
         assert!(answered(&inside[0]), "{}", world.agent.log());
         assert!(!answered(&inside[1]));
         // Written in place, as the agent sees this very file.
         std::fs::write(&hosts, format!("127.0.0.1 localhost\n{} {name}\n", inside[1])).unwrap();
-        eventually("the new address to be protected", LIMIT, || answered(&inside[1]).then_some(())).unwrap();
-        assert!(!answered(&inside[0]), "the old address is still taken for the service");
+        eventually("the new address to be protected", LIMIT, || {
+            answered(&inside[1]).then_some(())
+        })
+        .unwrap();
+        assert!(
+            !answered(&inside[0]),
+            "the old address is still taken for the service"
+        );
         // A name that does not resolve any more keeps what it had.
         std::fs::write(&hosts, "127.0.0.1 localhost\n").unwrap();
-        eventually("the agent to notice", LIMIT, || world.agent.log().contains("does not resolve").then_some(())).unwrap();
+        eventually("the agent to notice", LIMIT, || {
+            world.agent.log().contains("does not resolve").then_some(())
+        })
+        .unwrap();
         assert!(answered(&inside[1]));
         let last = world.last_session().unwrap();
-        assert_eq!(last["open"]["original_destination"], format!("{}:{port}", inside[1]), "{last}");
+        assert_eq!(
+            last["open"]["original_destination"],
+            format!("{}:{port}", inside[1]),
+            "{last}"
+        );
         world.agent.uninstall().ok();
         world.agent.run_by(binary());
     }));
@@ -164,9 +197,17 @@ fn jobs_in_namespaces_of_their_own_on_the_same_port_are_not_taken_for_one_anothe
     let port = relay.address().port();
     let _doors: Vec<Faulty> = namespaces
         .iter()
-        .map(|namespace| Faulty::start(format!("{}:{port}", namespace.host()).parse().unwrap(), server).unwrap())
+        .map(|namespace| {
+            Faulty::start(format!("{}:{port}", namespace.host()).parse().unwrap(), server).unwrap()
+        })
         .collect();
-    world.server.admin("shop", &format!("CREATE ROLE other_role_77ab LOGIN PASSWORD '{PASSWORD}'")).unwrap();
+    world
+        .server
+        .admin(
+            "shop",
+            &format!("CREATE ROLE other_role_77ab LOGIN PASSWORD '{PASSWORD}'"),
+        )
+        .unwrap();
     // A second workload with another login; for each, one address is a service of its own beside the network's.
     let first = world.job.path().to_owned();
     let other = Cgroup::create(&format!("{first}-other")).unwrap();
@@ -184,7 +225,10 @@ fn jobs_in_namespaces_of_their_own_on_the_same_port_are_not_taken_for_one_anothe
         .replace("test-job", "other-job")
         .replace(&format!("\"{first}\""), &format!("\"{}\"", other.path()))
         .replace("injected_role_5d1e", "other_role_77ab");
-    world.agent.policy("other-job", &Policy::from_text(&second)).unwrap();
+    world
+        .agent
+        .policy("other-job", &Policy::from_text(&second))
+        .unwrap();
     world.change_policy(|_| text + &narrow).unwrap();
 
     let spawn = |cgroup: &Cgroup, namespace: &Netns, host: &str| {
@@ -200,11 +244,20 @@ fn jobs_in_namespaces_of_their_own_on_the_same_port_are_not_taken_for_one_anothe
         command
     };
     let both = [
-        (spawn(&world.job, &namespaces[0], namespaces[0].host()), "['injected_role_5d1e'] 40"),
-        (spawn(&other, &namespaces[1], namespaces[1].host()), "['other_role_77ab'] 40"),
+        (
+            spawn(&world.job, &namespaces[0], namespaces[0].host()),
+            "['injected_role_5d1e'] 40",
+        ),
+        (
+            spawn(&other, &namespaces[1], namespaces[1].host()),
+            "['other_role_77ab'] 40",
+        ),
     ];
     let running = both.map(|(mut command, expected)| {
-        (std::thread::spawn(move || job::run_within(&mut command, LIMIT).unwrap()), expected)
+        (
+            std::thread::spawn(move || job::run_within(&mut command, LIMIT).unwrap()),
+            expected,
+        )
     });
     for (running, expected) in running {
         let ended = running.join().unwrap();
@@ -213,13 +266,19 @@ fn jobs_in_namespaces_of_their_own_on_the_same_port_are_not_taken_for_one_anothe
     world.last_session().unwrap();
     for session in world.sessions().unwrap() {
         let open = &session["open"];
-        let (workload, original) = (open["workload"].as_str().unwrap(), open["original_destination"].as_str().unwrap());
+        let (workload, original) = (
+            open["workload"].as_str().unwrap(),
+            open["original_destination"].as_str().unwrap(),
+        );
         let (host, cgroup) = match workload {
             "test-job" => (namespaces[0].host(), world.job.path()),
             _ => (namespaces[1].host(), other.path()),
         };
         assert_eq!(original, format!("{host}:{port}"), "{session}");
-        assert!(open["identity"].to_string().contains(&format!("\"{cgroup}\"")), "{session}");
+        assert!(
+            open["identity"].to_string().contains(&format!("\"{cgroup}\"")),
+            "{session}"
+        );
         assert_eq!(open["service"], "shop", "{session}");
     }
     // Of two services on one port, the narrower is meant.

@@ -98,11 +98,18 @@ c.socket.close()
         .success()
         .unwrap();
     eventually("the last statement to run", LIMIT, || {
-        world.server.admin("shop", "SELECT 1 FROM pg_class WHERE relname = 'left_behind'").ok().filter(|found| found == "1\n")
+        world
+            .server
+            .admin("shop", "SELECT 1 FROM pg_class WHERE relname = 'left_behind'")
+            .ok()
+            .filter(|found| found == "1\n")
     })
     .unwrap();
     let last = world.last_session().unwrap();
-    assert_eq!(last["counts"]["reason"], "the client closed the session", "{last}");
+    assert_eq!(
+        last["counts"]["reason"], "the client closed the session",
+        "{last}"
+    );
     let log = world.agent.log();
     assert!(!log.contains("hunter2"), "{log}");
     assert!(log.contains("a password that nobody asked for"), "{log}");
@@ -111,7 +118,9 @@ c.socket.close()
 #[test]
 fn notices_of_the_login_reach_the_client_before_it_may_speak() {
     let world = World::start(ALLOW_ALL).unwrap();
-    let settings = format!("INSERT INTO pg_db_role_setting SELECT 0, oid, '{{work_mem=nonsense}}' FROM pg_roles WHERE rolname = '{ROLE}'");
+    let settings = format!(
+        "INSERT INTO pg_db_role_setting SELECT 0, oid, '{{work_mem=nonsense}}' FROM pg_roles WHERE rolname = '{ROLE}'"
+    );
     world.server.admin("shop", &settings).unwrap();
     world
         .python(
@@ -179,7 +188,10 @@ with psycopg.connect(host=HOST, port=PORT, dbname=DB, user="x", autocommit=True)
 #[test]
 fn large_transfers_arrive_whole_through_tls_on_both_sides() {
     let tls = "{ upstream = \"verify-full\", ca = \"{ca}\", server_name = \"db.acme.test\" }";
-    let options = Options { tls: true, ..Options::default() };
+    let options = Options {
+        tls: true,
+        ..Options::default()
+    };
     let world = World::with(ALLOW_ALL, options, tls).unwrap();
     let begun = Instant::now();
     world
@@ -207,17 +219,29 @@ with psycopg.connect(host=HOST, port=PORT, dbname=DB, user="x", sslmode="require
         .unwrap()
         .success()
         .unwrap();
-    println!("30 MB up, 90 MB down through TLS on both sides: {:.1?}", begun.elapsed());
+    println!(
+        "30 MB up, 90 MB down through TLS on both sides: {:.1?}",
+        begun.elapsed()
+    );
     let last = world.last_session().unwrap();
     assert_eq!(last["counts"]["rows"], 30001, "{last}");
-    assert!(last["counts"]["bytes_to_client"].as_u64().unwrap() > 90_000_000, "{last}");
-    assert!(last["counts"]["bytes_to_server"].as_u64().unwrap() > 30_000_000, "{last}");
+    assert!(
+        last["counts"]["bytes_to_client"].as_u64().unwrap() > 90_000_000,
+        "{last}"
+    );
+    assert!(
+        last["counts"]["bytes_to_server"].as_u64().unwrap() > 30_000_000,
+        "{last}"
+    );
 }
 
 #[test]
 fn a_hundred_sessions_at_a_time_and_five_hundred_at_once_are_served_or_told() {
     let mut world = World::start(ALLOW_ALL).unwrap();
-    world.server.admin("postgres", "ALTER SYSTEM SET max_connections = 120").unwrap();
+    world
+        .server
+        .admin("postgres", "ALTER SYSTEM SET max_connections = 120")
+        .unwrap();
     world.server.crash().unwrap();
     world.server.resume().unwrap();
     serves(&world);
@@ -245,7 +269,10 @@ sys.stdin.read()
     );
     let after = resident();
     let anonymous = (after.0 - before.0.min(after.0)) / 100;
-    println!("a session that idles: {anonymous} KiB anonymous, {} KiB of mapped journal", (after.1 - before.1.min(after.1)) / 100);
+    println!(
+        "a session that idles: {anonymous} KiB anonymous, {} KiB of mapped journal",
+        (after.1 - before.1.min(after.1)) / 100
+    );
     assert!(anonymous < 512, "{anonymous} KiB a session");
     let status = world.agent.cli("status", &["--json"]).unwrap();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
@@ -321,9 +348,16 @@ print(dict(outcomes))
 "#;
     for fault in [Fault::Reset, Fault::Close] {
         relay.sweep(fault, 0, 17);
-        let outcomes = world.python(&script.replace("COUNT", "160")).unwrap().success().unwrap();
+        let outcomes = world
+            .python(&script.replace("COUNT", "160"))
+            .unwrap()
+            .success()
+            .unwrap();
         println!("{fault:?}: {}", outcomes.trim());
-        assert!(outcomes.contains("08006") && outcomes.contains("answered"), "{outcomes}");
+        assert!(
+            outcomes.contains("08006") && outcomes.contains("answered"),
+            "{outcomes}"
+        );
     }
     relay.heal();
     serves(&world);
@@ -394,14 +428,26 @@ print([fields(body)["C"] for tag, body in got if tag == b"E"], got[-1])
 "#;
     // In its own words, and in no others.
     let child = started(&world, idle);
-    world.server.admin("shop", &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'")).unwrap();
+    world
+        .server
+        .admin(
+            "shop",
+            &format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{ROLE}'"),
+        )
+        .unwrap();
     assert_eq!(ended(child).trim(), "['57P01'] (b'', b'')");
     // An immediate shutdown is a warning of the server's, after which it is gone.
     let child = started(&world, idle);
     world.server.crash().unwrap();
     assert_eq!(ended(child).trim(), "['08006'] (b'', b'')");
     for session in world.sessions().unwrap() {
-        assert!(session["counts"]["reason"].as_str().unwrap().contains("the server closed"), "{session}");
+        assert!(
+            session["counts"]["reason"]
+                .as_str()
+                .unwrap()
+                .contains("the server closed"),
+            "{session}"
+        );
     }
     world.server.resume().unwrap();
     serves(&world);
@@ -418,14 +464,23 @@ fn a_stopped_agent_ends_each_session_in_the_protocols_words_and_at_once() {
         // Does not read: what it is owed does not fit into any buffer.
         "c.until(b'Z'); c.send(query(\"SELECT repeat('x', 1000) FROM generate_series(1, 100000)\")); c.read()",
     ] {
-        let script = format!("from wire import *\nc = Client(timeout=50)\n{before}\nprint('ready', flush=True)\nimport sys\nsys.stdin.readline()\nprint(told(c.until()))\n");
+        let script = format!(
+            "from wire import *\nc = Client(timeout=50)\n{before}\nprint('ready', flush=True)\nimport sys\nsys.stdin.readline()\nprint(told(c.until()))\n"
+        );
         children.push(started(&world, &script));
     }
-    let silent = started(&world, "from wire import *\nc = Client(b'')\nprint('ready', flush=True)\nprint(told(c.until()))\n");
+    let silent = started(
+        &world,
+        "from wire import *\nc = Client(b'')\nprint('ready', flush=True)\nprint(told(c.until()))\n",
+    );
     relay.sweep(Fault::Stall, 40, 0);
-    let logging_in = started(&world, "from wire import *\nc = Client()\nprint('ready', flush=True)\nprint(told(c.until()))\n");
+    let logging_in = started(
+        &world,
+        "from wire import *\nc = Client()\nprint('ready', flush=True)\nprint(told(c.until()))\n",
+    );
     eventually("six sessions", LIMIT, || {
-        let status: serde_json::Value = serde_json::from_str(&world.agent.cli("status", &["--json"]).ok()?).ok()?;
+        let status: serde_json::Value =
+            serde_json::from_str(&world.agent.cli("status", &["--json"]).ok()?).ok()?;
         (status["live_sessions"] == 6).then_some(())
     })
     .unwrap();
@@ -438,7 +493,10 @@ fn a_stopped_agent_ends_each_session_in_the_protocols_words_and_at_once() {
     for (number, child) in children.into_iter().enumerate() {
         let words = ended(child);
         if number < 3 {
-            assert!(words.contains("('57P01', 'FATAL', 'tollgate"), "{number}: {words}");
+            assert!(
+                words.contains("('57P01', 'FATAL', 'tollgate"),
+                "{number}: {words}"
+            );
         }
     }
     assert_eq!(ended(silent).trim(), "None");
@@ -454,7 +512,10 @@ fn a_stopped_agent_ends_each_session_in_the_protocols_words_and_at_once() {
 
 #[test]
 fn no_row_or_byte_beyond_a_limit_reaches_the_client() {
-    let world = World::start(&format!("{ALLOW_ALL}\n[service.limits]\nrows = 100\nbytes = \"100KiB\"\n")).unwrap();
+    let world = World::start(&format!(
+        "{ALLOW_ALL}\n[service.limits]\nrows = 100\nbytes = \"100KiB\"\n"
+    ))
+    .unwrap();
     world
         .python(
             r#"
@@ -489,7 +550,10 @@ assert told(c.until(b"Z"))[0] == "42501"
         .unwrap();
     let last = world.last_session().unwrap();
     assert_eq!(last["counts"]["rows"], 100, "{last}");
-    assert!(last["counts"]["reason"].as_str().unwrap().contains("100 rows"), "{last}");
+    assert!(
+        last["counts"]["reason"].as_str().unwrap().contains("100 rows"),
+        "{last}"
+    );
 }
 
 #[test]
@@ -516,9 +580,19 @@ fn a_detached_program_is_shouted_about_and_shown() {
         .find(|link| link.exists())
         .unwrap();
     std::fs::remove_file(&link).unwrap();
-    eventually("the log to say so", LIMIT, || world.agent.log().contains("MANAGED CGROUPS MAY BE OPEN").then_some(())).unwrap();
+    eventually("the log to say so", LIMIT, || {
+        world
+            .agent
+            .log()
+            .contains("MANAGED CGROUPS MAY BE OPEN")
+            .then_some(())
+    })
+    .unwrap();
     let status = world.agent.cli("status", &[]).unwrap();
-    assert!(status.contains("may be open") && status.contains("connect4"), "{status}");
+    assert!(
+        status.contains("may be open") && status.contains("connect4"),
+        "{status}"
+    );
     // Direct, with a password of its own: whoever runs jobs without the program has been warned.
     run(world.server.psql(ROLE, PASSWORD, "shop").args(["-c", "SELECT 1"])).unwrap();
 }

@@ -46,7 +46,11 @@ impl Reception {
             uid: flow.origin.uid,
             connected_at_boottime_ns: u64::try_from(flow.origin.since_boot.as_nanos()).unwrap_or(u64::MAX),
         };
-        let spec = self.catalogue.set.get(policy).and_then(|policy| policy.doc.identity.clone());
+        let spec = self
+            .catalogue
+            .set
+            .get(policy)
+            .and_then(|policy| policy.doc.identity.clone());
         let identity = match self.identify(&facts, spec.as_ref()).await {
             Ok(identity) => identity,
             Err(error) => {

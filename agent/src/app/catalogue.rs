@@ -51,9 +51,14 @@ impl Catalogue {
                     .as_ref()
                     .map(Credentials::open)
                     .transpose()
-                    .map_err(|source| ServiceError::Credential { service: name.clone(), source })?;
-                let upstream = Upstream::from_spec(&doc.tls)
-                    .map_err(|source| ServiceError::Tls { service: name.clone(), source })?;
+                    .map_err(|source| ServiceError::Credential {
+                        service: name.clone(),
+                        source,
+                    })?;
+                let upstream = Upstream::from_spec(&doc.tls).map_err(|source| ServiceError::Tls {
+                    service: name.clone(),
+                    source,
+                })?;
                 let ready = Service {
                     policy: policy.id,
                     workload: policy.doc.workload.name.clone(),
@@ -78,7 +83,10 @@ impl Catalogue {
     pub(super) async fn check_secrets(&self) -> Result<(), ServiceError> {
         for service in self.services.values() {
             if let Some(credentials) = &service.credentials {
-                let failed = |source| ServiceError::Credential { service: service.name.clone(), source };
+                let failed = |source| ServiceError::Credential {
+                    service: service.name.clone(),
+                    source,
+                };
                 credentials.check().await.map_err(failed)?;
             }
         }
@@ -99,7 +107,10 @@ impl Catalogue {
 
     /// Whether any service speaks a protocol that is not understood.
     pub(super) fn opaque(&self) -> impl Iterator<Item = &Service> {
-        self.services.values().map(|service| &**service).filter(|service| service.protocol == Protocol::Opaque)
+        self.services
+            .values()
+            .map(|service| &**service)
+            .filter(|service| service.protocol == Protocol::Opaque)
     }
 }
 
@@ -107,14 +118,26 @@ impl Catalogue {
 /// is what certificates are issued for.
 fn endpoint(service: &crate::policy::Service, dst: OriginalDst, resolved: &Resolved) -> EndpointHost {
     let address: IpAddr = dst.0.ip().to_canonical();
-    let on_port = || service.doc.addresses.iter().filter(|endpoint| endpoint.port == dst.0.port());
+    let on_port = || {
+        service
+            .doc
+            .addresses
+            .iter()
+            .filter(|endpoint| endpoint.port == dst.0.port())
+    };
     on_port()
         .find(|endpoint| match &endpoint.host {
-            EndpointHost::Name(name) => resolved.names.get(name).is_some_and(|known| known.contains(&address)),
+            EndpointHost::Name(name) => resolved
+                .names
+                .get(name)
+                .is_some_and(|known| known.contains(&address)),
             EndpointHost::Net(_) => false,
         })
         .or_else(|| on_port().next())
-        .map_or_else(|| EndpointHost::Net(address.into()), |endpoint| endpoint.host.clone())
+        .map_or_else(
+            || EndpointHost::Net(address.into()),
+            |endpoint| endpoint.host.clone(),
+        )
 }
 
 fn source_name(credential: Option<&CredentialSource>) -> String {

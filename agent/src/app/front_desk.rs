@@ -25,17 +25,31 @@ impl ControlHandler for FrontDesk {
     fn status(&self) -> AgentStatus {
         let host = &self.reception.host;
         let managed = Arc::clone(&self.managed.borrow());
-        let workloads = self.reception.catalogue.set.policies().iter().map(|policy| WorkloadStatus {
-            name: policy.doc.workload.name.clone(),
-            policy: policy.doc.path.clone(),
-            policy_hash: policy.doc.hash.clone(),
-            mode: match policy.doc.workload.mode {
-                Mode::Enforce => "enforce".to_owned(),
-                Mode::Observe => "observe".to_owned(),
-            },
-            cgroups: managed.values().filter(|cgroup| cgroup.policy == policy.id).map(|cgroup| cgroup.path.clone()).collect(),
-            services: policy.services.iter().map(|service| service.doc.name.clone()).collect(),
-        });
+        let workloads = self
+            .reception
+            .catalogue
+            .set
+            .policies()
+            .iter()
+            .map(|policy| WorkloadStatus {
+                name: policy.doc.workload.name.clone(),
+                policy: policy.doc.path.clone(),
+                policy_hash: policy.doc.hash.clone(),
+                mode: match policy.doc.workload.mode {
+                    Mode::Enforce => "enforce".to_owned(),
+                    Mode::Observe => "observe".to_owned(),
+                },
+                cgroups: managed
+                    .values()
+                    .filter(|cgroup| cgroup.policy == policy.id)
+                    .map(|cgroup| cgroup.path.clone())
+                    .collect(),
+                services: policy
+                    .services
+                    .iter()
+                    .map(|service| service.doc.name.clone())
+                    .collect(),
+            });
         AgentStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -66,7 +80,10 @@ impl ControlHandler for FrontDesk {
     fn is_managed(&self, pid: u32) -> bool {
         let kernel = &self.reception.kernel;
         // By the kernel side's own walk, not by the globs: a cgroup that is not classified yet may be a workload's.
-        let standing = kernel.cgroup2().of_process(pid).map(|cgroup| kernel.standing_of(&cgroup));
+        let standing = kernel
+            .cgroup2()
+            .of_process(pid)
+            .map(|cgroup| kernel.standing_of(&cgroup));
         !matches!(standing, Some(Ok(ProcessStanding::Free)))
     }
 }
@@ -74,8 +91,14 @@ impl ControlHandler for FrontDesk {
 impl FrontDesk {
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        if let Some(error) = self.backlog.as_ref().and_then(|backlog| backlog.borrow().error.clone()) {
-            warnings.push(format!("records cannot be shipped, and wait on this host: {error}"));
+        if let Some(error) = self
+            .backlog
+            .as_ref()
+            .and_then(|backlog| backlog.borrow().error.clone())
+        {
+            warnings.push(format!(
+                "records cannot be shipped, and wait on this host: {error}"
+            ));
         }
         if let Err(error) = self.reception.kernel.check_links() {
             warnings.push(format!("managed cgroups may be open: {error}"));

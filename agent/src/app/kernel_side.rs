@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::kernel::{CgroupPattern, EventKind, EventStream, Kernel, KernelError, PatternError, Patterns, Protected, local};
 use crate::flow::Expander;
+use crate::kernel::{
+    CgroupPattern, EventKind, EventStream, Kernel, KernelError, PatternError, Patterns, Protected, local,
+};
 use crate::policy::{PolicySet, Resolved};
 
 use super::resolve::Addresses;
@@ -26,7 +28,10 @@ pub(super) fn patterns(set: &PolicySet) -> Result<Patterns, PatternError> {
 
 /// Names as they are resolved now, and the host's own addresses as they are now.
 pub(super) fn resolved(names: Addresses) -> io::Result<Resolved> {
-    Ok(Resolved { names, local: local::addresses()?.into_iter().collect() })
+    Ok(Resolved {
+        names,
+        local: local::addresses()?.into_iter().collect(),
+    })
 }
 
 /// Tells the kernel side what each policy protects. Works by difference.
@@ -36,7 +41,10 @@ pub(super) fn protect(kernel: &Kernel, set: &PolicySet, resolved: &Resolved) -> 
         let wanted: BTreeSet<Protected> = all
             .iter()
             .filter(|entry| entry.policy == policy.id)
-            .map(|entry| Protected { network: entry.net, port: entry.port })
+            .map(|entry| Protected {
+                network: entry.net,
+                port: entry.port,
+            })
             .collect();
         kernel.set_protected(policy.id, &wanted)?;
     }
@@ -71,7 +79,9 @@ pub(super) async fn follow(
                 current.send_replace(now);
             }
             Ok(_) => {}
-            Err(error) => tracing::error!(%error, "the host's addresses cannot be read; those from before stay protected"),
+            Err(error) => {
+                tracing::error!(%error, "the host's addresses cannot be read; those from before stay protected")
+            }
         }
     }
 }

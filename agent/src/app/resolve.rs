@@ -29,7 +29,11 @@ pub(super) async fn resolve(names: &BTreeSet<String>, before: &Addresses) -> Add
         };
         if found.is_empty() {
             let known = before.get(name).cloned().unwrap_or_default();
-            tracing::warn!(name, kept = known.len(), "a policy's name does not resolve; its known addresses stay protected");
+            tracing::warn!(
+                name,
+                kept = known.len(),
+                "a policy's name does not resolve; its known addresses stay protected"
+            );
             found = known;
         }
         found.sort_unstable();

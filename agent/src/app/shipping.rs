@@ -29,7 +29,10 @@ pub(super) fn target(spec: &ShipSpec) -> Result<ShipTarget, ShippingError> {
         None => None,
     };
     let options = S3Options {
-        allow_http: spec.endpoint.as_deref().is_some_and(|endpoint| endpoint.starts_with("http://")),
+        allow_http: spec
+            .endpoint
+            .as_deref()
+            .is_some_and(|endpoint| endpoint.starts_with("http://")),
         endpoint: spec.endpoint.clone(),
         region: spec.region.clone(),
         access_key_id,

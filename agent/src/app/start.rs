@@ -16,7 +16,9 @@ use crate::control::{ControlError, Server};
 use crate::engine::Host;
 use crate::flow::{FlowError, Listener};
 use crate::identity::TokenVerifier;
-use crate::kernel::{CgroupKeeper, HostLock, Kernel, KernelError, KernelOptions, PatternError, PinLock, ProxyAddresses};
+use crate::kernel::{
+    CgroupKeeper, HostLock, Kernel, KernelError, KernelOptions, PatternError, PinLock, ProxyAddresses,
+};
 use crate::policy::{PolicySet, Resolved};
 use crate::protocol::postgres;
 use crate::record::{self, RecordError, Recorder, RecorderOptions};
@@ -25,8 +27,8 @@ use crate::tls::{LocalCa, TlsError};
 
 use super::accept::Reception;
 use super::catalogue::{Catalogue, ServiceError};
-use super::resolve::{self, Addresses};
 use super::front_desk::FrontDesk;
+use super::resolve::{self, Addresses};
 use super::shipping::{self, ShippingError};
 use super::state::StateDir;
 use super::{kernel_side, stop};
@@ -86,7 +88,11 @@ fn host(what: impl Into<String>) -> impl FnOnce(io::Error) -> StartError {
 }
 
 fn list(errors: &[PolicyErrors]) -> String {
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Runs the agent until it is asked to stop.
@@ -97,9 +103,10 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
         "the agent cannot keep its state in {}: make it a directory that root may write to, or name another `state_dir`",
         config.state_dir.display()
     )))?;
-    let mask_key = state
-        .mask_key()
-        .map_err(host(format!("the key of the masks cannot be read from, or made in, {}", config.state_dir.display())))?;
+    let mask_key = state.mask_key().map_err(host(format!(
+        "the key of the masks cannot be read from, or made in, {}",
+        config.state_dir.display()
+    )))?;
     let catalogue = Catalogue::new(set.clone(), mask_key)?;
     catalogue.check_secrets().await?;
     for service in catalogue.opaque() {
@@ -117,13 +124,19 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
 
     let control = Server::bind(&config.control_socket, Some(OPERATORS))?;
     let shipper = match &config.ship {
-        Some(spec) => Some(Shipper::new(shipping::target(spec)?, recorder.clone(), ShipOptions::default())),
+        Some(spec) => Some(Shipper::new(
+            shipping::target(spec)?,
+            recorder.clone(),
+            ShipOptions::default(),
+        )),
         None => None,
     };
 
     // Nothing that can be wrong with the configuration is found out after this.
     let _pins = PinLock::take(&config.pin_dir)?;
-    let (kernel, events) = Kernel::load(&KernelOptions { pin_dir: config.pin_dir.clone() })?;
+    let (kernel, events) = Kernel::load(&KernelOptions {
+        pin_dir: config.pin_dir.clone(),
+    })?;
     let kernel = Arc::new(kernel);
     let (mut listener, keeper) = match redirect(&kernel, &config, &set, &resolved) {
         Ok(redirecting) => redirecting,
@@ -143,7 +156,13 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
     let mut background = JoinSet::new();
     background.spawn(kernel_side::heed(events, listener.expander()));
     background.spawn(resolve::follow(names, config.resolve_interval, new_addresses));
-    background.spawn(kernel_side::follow(Arc::clone(&kernel), set, followed, current, config.resolve_interval));
+    background.spawn(kernel_side::follow(
+        Arc::clone(&kernel),
+        set,
+        followed,
+        current,
+        config.resolve_interval,
+    ));
 
     background.spawn(kernel_side::watch_links(Arc::clone(&kernel)));
 
@@ -172,7 +191,8 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
     };
     background.spawn(control.serve(Arc::clone(&holds), Arc::new(desk), std::future::pending()));
     let (last_word, closed) = oneshot::channel::<()>();
-    let shipping = shipper.map(|shipper| tokio::spawn(shipper.run(async { closed.await.unwrap_or_default() })));
+    let shipping =
+        shipper.map(|shipper| tokio::spawn(shipper.run(async { closed.await.unwrap_or_default() })));
     background.spawn(watchdog());
 
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
@@ -194,14 +214,20 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
             },
         }
     };
-    tracing::info!(sessions = sessions.len(), "stopping, because of {why}; managed cgroups are closed from here on");
+    tracing::info!(
+        sessions = sessions.len(),
+        "stopping, because of {why}; managed cgroups are closed from here on"
+    );
     sd_notify::notify(&[NotifyState::Stopping]).ok();
     drop(listener);
     stopping.send_replace(true);
     holds.cancel_all("the agent stops");
     let drained = async { while sessions.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        tracing::warn!(sessions = sessions.len(), "some sessions did not end in time and are cut off");
+        tracing::warn!(
+            sessions = sessions.len(),
+            "some sessions did not end in time and are cut off"
+        );
         sessions.shutdown().await;
     }
     background.shutdown().await;
@@ -235,7 +261,9 @@ fn redirect(
 
 /// Tells systemd that the agent lives, twice in the time that its unit allows. Stops when the runtime does: that is the point.
 async fn watchdog() {
-    let Some(limit) = sd_notify::watchdog_enabled() else { return };
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
     let mut tick = tokio::time::interval(limit / 2);
     loop {
         tick.tick().await;
@@ -247,7 +275,9 @@ async fn watchdog() {
 pub fn uninstall(config: &AgentConfig) -> Result<(), StartError> {
     let _lock = HostLock::take(&config.run_dir)?;
     let _pins = PinLock::take_existing(&config.pin_dir)?;
-    Ok(Kernel::uninstall(&KernelOptions { pin_dir: config.pin_dir.clone() })?)
+    Ok(Kernel::uninstall(&KernelOptions {
+        pin_dir: config.pin_dir.clone(),
+    })?)
 }
 
 fn load_policies(config: &AgentConfig) -> Result<PolicySet, StartError> {
@@ -269,7 +299,10 @@ fn load_policies(config: &AgentConfig) -> Result<PolicySet, StartError> {
 }
 
 fn host_name() -> String {
-    nix::sys::utsname::uname().map_or_else(|_| "unknown".to_owned(), |name| name.nodename().to_string_lossy().into_owned())
+    nix::sys::utsname::uname().map_or_else(
+        |_| "unknown".to_owned(),
+        |name| name.nodename().to_string_lossy().into_owned(),
+    )
 }
 
 fn recorder_options(config: &AgentConfig) -> RecorderOptions {

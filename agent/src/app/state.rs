@@ -25,10 +25,16 @@ impl StateDir {
     pub(super) fn mask_key(&self) -> io::Result<[u8; 32]> {
         let path = self.0.join("mask.key");
         match fs::read(&path) {
-            Ok(bytes) => bytes.try_into().map_err(|_| io::Error::other(format!("{} is not a key of 32 bytes", path.display()))),
+            Ok(bytes) => bytes
+                .try_into()
+                .map_err(|_| io::Error::other(format!("{} is not a key of 32 bytes", path.display()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let key: [u8; 32] = rand::random();
-                let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+                let mut file = fs::OpenOptions::new()
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)?;
                 file.write_all(&key)?;
                 file.sync_all()?;
                 Ok(key)
@@ -49,7 +55,10 @@ mod tests {
         let state = StateDir::open(&dir.path().join("state")).unwrap();
         let key = state.mask_key().unwrap();
         assert_eq!(state.mask_key().unwrap(), key);
-        let mode = std::fs::metadata(dir.path().join("state/mask.key")).unwrap().permissions().mode();
+        let mode = std::fs::metadata(dir.path().join("state/mask.key"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 }

@@ -28,7 +28,11 @@ pub(super) struct UninstallArgs {}
 
 pub(super) fn run(config: AgentConfig) -> ExitCode {
     log();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("tollgate").build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("tollgate")
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
@@ -50,7 +54,10 @@ fn log() {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let terminal =
         std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
-    let subscriber = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal);
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal);
     // journald has its own time stamps.
     if std::env::var_os("JOURNAL_STREAM").is_some() {
         subscriber.without_time().init();

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 use std::io::IsTerminal;
-use std::pin::pin;
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 use std::time::Duration;
 

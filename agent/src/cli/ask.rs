@@ -12,7 +12,13 @@ use crate::control::{Client, ControlError, Request, Response};
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Socket {
     /// Control socket of the running agent [default: the one that the agent's own file names]
-    #[arg(long, value_name = "PATH", env = "TOLLGATE_SOCKET", hide_env_values = true, display_order = 800)]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "TOLLGATE_SOCKET",
+        hide_env_values = true,
+        display_order = 800
+    )]
     pub(super) socket: Option<PathBuf>,
 }
 

@@ -93,7 +93,9 @@ pub fn run(args: &ReplayArgs, records: &Path) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads has seen enough.
         Err(ReplayError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error @ (ReplayError::Directory { .. } | ReplayError::Record(_))) => failed(&format_args!("{error}{}", records_hint(records))),
+        Err(error @ (ReplayError::Directory { .. } | ReplayError::Record(_))) => {
+            failed(&format_args!("{error}{}", records_hint(records)))
+        }
         Err(error) => failed(&error),
     }
 }

@@ -21,9 +21,9 @@ use crate::model::{ClientAddr, FrameKind, OriginalDst, PolicyId, ServiceName, Se
 use crate::policy::{self, Denied};
 use crate::protocol::postgres::{self, Target};
 use crate::protocol::{SessionEnd, opaque};
+use crate::record::meta::{ErrorMeta, Fault, OpenMeta};
 use crate::record::{Recorder, SessionRecord};
 use crate::tls::Upstream;
-use crate::record::meta::{ErrorMeta, Fault, OpenMeta};
 
 use super::account::Account;
 use super::live::Live;
@@ -157,7 +157,11 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
         None => {
             contained(async {
                 match service.protocol {
-                    Protocol::Postgres => host.postgres.run(flow.stream, service.policy, &target, &mut stages).await,
+                    Protocol::Postgres => {
+                        host.postgres
+                            .run(flow.stream, service.policy, &target, &mut stages)
+                            .await
+                    }
                     Protocol::Opaque => opaque::run(flow.stream, &mut stages).await,
                 }
             })
@@ -171,10 +175,15 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
 async fn contained(session: impl Future<Output = Result<(), SessionEnd>>) -> Result<(), SessionEnd> {
     // Nothing that the session worked with is used again but its record, which a panic leaves whole: a frame counts only
     // when its last store is done.
-    AssertUnwindSafe(session).catch_unwind().await.unwrap_or_else(|_| {
-        // What it was about is on standard error already, and may name what must not be in a record.
-        Err(SessionEnd::Agent("it panicked; standard error of tollgate.service has the place".to_owned()))
-    })
+    AssertUnwindSafe(session)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| {
+            // What it was about is on standard error already, and may name what must not be in a record.
+            Err(SessionEnd::Agent(
+                "it panicked; standard error of tollgate.service has the place".to_owned(),
+            ))
+        })
 }
 
 fn begin(host: &Host, id: SessionId, meta: &OpenMeta) -> Result<SessionRecord, String> {

@@ -18,7 +18,8 @@ use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, SessionId};
 use crate::policy::{self, Denied, Ruling};
 use crate::protocol::{
-    HoldDecision, HoldEnding, HoldOutcome, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages,
+    HoldDecision, HoldEnding, HoldOutcome, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd,
+    Stages,
 };
 use crate::record::SessionRecord;
 use crate::record::meta::{
@@ -91,16 +92,26 @@ impl SessionStages {
         if let Err(error) = self.record.append(kind, direction, parts) {
             let reason = error.to_string();
             tracing::error!(session = %self.id, "the session goes on unrecorded, because its workload is only observed: {reason}");
-            self.missing = Some(Missing { reason, bytes: bytes() });
+            self.missing = Some(Missing {
+                reason,
+                bytes: bytes(),
+            });
         }
         Ok(())
     }
 
     /// Says in the record what it lacks, if anything.
     pub(super) fn state_gap(&mut self) -> Result<(), crate::record::RecordError> {
-        let Some(missing) = &self.missing else { return Ok(()) };
-        let gap = serde_json::json!(GapMeta { reason: missing.reason.clone(), bytes: Some(missing.bytes) }).to_string();
-        self.record.append(FrameKind::Gap, Direction::ToClient, &[gap.as_bytes()])?;
+        let Some(missing) = &self.missing else {
+            return Ok(());
+        };
+        let gap = serde_json::json!(GapMeta {
+            reason: missing.reason.clone(),
+            bytes: Some(missing.bytes)
+        })
+        .to_string();
+        self.record
+            .append(FrameKind::Gap, Direction::ToClient, &[gap.as_bytes()])?;
         self.missing = None;
         Ok(())
     }
@@ -235,7 +246,9 @@ impl Stages for SessionStages {
         };
         self.note(FrameKind::Approval, &meta)?;
         let name = id.clone();
-        let time_left = self.expires.map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
+        let time_left = self
+            .expires
+            .map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
         let decision = async move {
             tokio::select! {
                 end = held.wait() => decided(&end, &name, &terms),
@@ -299,7 +312,12 @@ impl Stages for SessionStages {
             .lease(self.id)
             .await
             .map_err(|error| SessionEnd::Agent(error.to_string()))?;
-        let meta = LeaseMeta { state: LeaseState::Taken, source: self.source.clone(), expires: None, reason: None };
+        let meta = LeaseMeta {
+            state: LeaseState::Taken,
+            source: self.source.clone(),
+            expires: None,
+            reason: None,
+        };
         self.note(FrameKind::Lease, &meta)?;
         Ok(login)
     }

@@ -38,7 +38,10 @@ pub struct Flow {
 #[derive(Debug, thiserror::Error)]
 pub enum FlowError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address} in the network namespace {netns}: {source}{}", advice(source))]
+    #[error(
+        "cannot listen on {address} in the network namespace {netns}: {source}{}",
+        advice(source)
+    )]
     Listen {
         /// The address.
         address: SocketAddr,

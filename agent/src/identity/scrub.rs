@@ -202,7 +202,10 @@ mod tests {
             "ALTER ROLE x PASSWORD $a$s3cret$a$",
         ] {
             let line = command_line(format!("psql\0-c\0{sql}\0").as_bytes()).join(" ");
-            assert!(line.contains(HIDDEN) && !line.contains("s3cr") && !line.contains("et'"), "{line}");
+            assert!(
+                line.contains(HIDDEN) && !line.contains("s3cr") && !line.contains("et'"),
+                "{line}"
+            );
         }
     }
 

@@ -32,21 +32,27 @@ impl PinLock {
 
     /// Locks `pin_dir` if it is there: where it is not, nothing is pinned.
     pub fn take_existing(pin_dir: &Path) -> Result<Option<Self>, KernelError> {
-        if pin_dir.exists() { Self::lock(pin_dir).map(Some) } else { Ok(None) }
+        if pin_dir.exists() {
+            Self::lock(pin_dir).map(Some)
+        } else {
+            Ok(None)
+        }
     }
 
     fn lock(pin_dir: &Path) -> Result<Self, KernelError> {
         let directory =
             File::open(pin_dir).map_err(KernelError::system(format!("opening {}", pin_dir.display())))?;
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-            Ok(directory) => Ok(Self { _directory: directory }),
+            Ok(directory) => Ok(Self {
+                _directory: directory,
+            }),
             Err((_, Errno::EWOULDBLOCK)) => Err(KernelError::AgentRuns {
                 path: pin_dir.to_owned(),
                 holder: String::new(),
             }),
-            Err((_, errno)) => {
-                Err(KernelError::system(format!("locking {}", pin_dir.display()))(errno.into()))
-            }
+            Err((_, errno)) => Err(KernelError::system(format!("locking {}", pin_dir.display()))(
+                errno.into(),
+            )),
         }
     }
 }
@@ -111,7 +117,11 @@ mod tests {
     #[test]
     fn pins_are_one_agents_at_a_time() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(PinLock::take_existing(&dir.path().join("missing")).unwrap().is_none());
+        assert!(
+            PinLock::take_existing(&dir.path().join("missing"))
+                .unwrap()
+                .is_none()
+        );
         let first = PinLock::take_existing(dir.path()).unwrap();
         let message = PinLock::take_existing(dir.path()).unwrap_err().to_string();
         assert!(message.contains("another tollgate agent"), "{message}");

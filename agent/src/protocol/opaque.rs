@@ -85,7 +85,9 @@ impl Way {
             writer.shutdown().await.ok();
             return Ok(Moved::Out);
         }
-        self.written += writer.write(self.bytes.get(self.written..).unwrap_or_default()).await?;
+        self.written += writer
+            .write(self.bytes.get(self.written..).unwrap_or_default())
+            .await?;
         if self.written == self.bytes.len() {
             self.bytes.clear();
             self.written = 0;

@@ -36,7 +36,10 @@ impl Layout {
     /// The layout of `directory`, whether it exists or not.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         let directory = directory.into();
-        Self { ledger: directory.join(LEDGER), directory }
+        Self {
+            ledger: directory.join(LEDGER),
+            directory,
+        }
     }
 
     /// The layout of what is found at `path`, for reading: a records directory, or what was shipped (segments in
@@ -44,7 +47,10 @@ impl Layout {
     pub fn found_at(path: &Path) -> Self {
         let (records, ledger) = (path.join("records"), path.join("ledger"));
         if !path.join(LEDGER).exists() && (records.is_dir() || ledger.is_dir()) {
-            return Self { directory: records, ledger };
+            return Self {
+                directory: records,
+                ledger,
+            };
         }
         Self::new(path)
     }

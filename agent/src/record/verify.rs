@@ -146,7 +146,8 @@ pub fn verify(path: &Path, options: &VerifyOptions) -> Result<Report, RecordErro
     };
     let directory = directory.unwrap_or(Path::new("."));
     // A shipped segment stands in `records`, with the parts of the ledger in `ledger` beside that.
-    let shipped = directory.file_name().is_some_and(|name| name == "records") && !Layout::new(directory).ledger().exists();
+    let shipped = directory.file_name().is_some_and(|name| name == "records")
+        && !Layout::new(directory).ledger().exists();
     let layout = match directory.parent().filter(|_| shipped) {
         Some(parent) => Layout::found_at(parent),
         None => Layout::new(directory),

@@ -22,7 +22,10 @@ const JOB_PASSWORD: &str = "Zq7-demo-only-9fX";
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Plays it; gives what must not be there any more afterwards.
-#[expect(clippy::too_many_lines, reason = "a story is read from its beginning to its end")]
+#[expect(
+    clippy::too_many_lines,
+    reason = "a story is read from its beginning to its end"
+)]
 pub(super) fn play(_binary: &Path) -> Result<Vec<PathBuf>> {
     let mut left = vec![cgroup::mount_point()?.join(SLICE.trim_start_matches('/'))];
 

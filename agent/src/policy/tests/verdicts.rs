@@ -255,8 +255,15 @@ tables  = ["public.*"]"#;
     let allowed = compile(&rule("tables", "allow", of_tables));
     assert_eq!(word(&allowed.judge(&command(vec![plain(Effect::Read)]))), "allow");
     assert_eq!(word(&allowed.judge(&command(vec![plain(Effect::Lock)]))), "deny");
-    let denied = format!("{}{}", rule("all", "allow", r#"effects = ["read"]"#), rule("none", "deny", of_tables));
-    assert_eq!(word(&compile(&denied).judge(&command(vec![plain(Effect::Read)]))), "allow");
+    let denied = format!(
+        "{}{}",
+        rule("all", "allow", r#"effects = ["read"]"#),
+        rule("none", "deny", of_tables)
+    );
+    assert_eq!(
+        word(&compile(&denied).judge(&command(vec![plain(Effect::Read)]))),
+        "allow"
+    );
 }
 
 #[test]

@@ -58,7 +58,11 @@ impl Inbox {
     pub(super) fn discard_password(&mut self) -> Unasked {
         match *self.bytes {
             [b'p', a, b, c, d, ..] if (4..=LONGEST_PASSWORD).contains(&u32::from_be_bytes([a, b, c, d])) => {
-                if discard_password(&mut self.bytes) { Unasked::Discarded } else { Unasked::Part }
+                if discard_password(&mut self.bytes) {
+                    Unasked::Discarded
+                } else {
+                    Unasked::Part
+                }
             }
             [] => Unasked::Part,
             [b'p', ..] if self.bytes.len() < 5 => Unasked::Part,
@@ -84,7 +88,11 @@ impl Inbox {
 
 impl Default for Inbox {
     fn default() -> Self {
-        Self { bytes: BytesMut::with_capacity(CHUNK), wanted: CHUNK, open: true }
+        Self {
+            bytes: BytesMut::with_capacity(CHUNK),
+            wanted: CHUNK,
+            open: true,
+        }
     }
 }
 
@@ -129,7 +137,11 @@ impl Outbox {
     }
 
     /// Sends `parts` in order; keeps what the socket does not take now.
-    pub(super) fn send<W: AsyncWrite + Unpin>(&mut self, writer: &mut W, parts: &[IoSlice<'_>]) -> io::Result<()> {
+    pub(super) fn send<W: AsyncWrite + Unpin>(
+        &mut self,
+        writer: &mut W,
+        parts: &[IoSlice<'_>],
+    ) -> io::Result<()> {
         let total: usize = parts.iter().map(|part| part.len()).sum();
         if total == 0 || self.lost {
             return Ok(());
@@ -139,7 +151,11 @@ impl Outbox {
         let mut taken = 0;
         if self.left.is_empty() {
             // A refusal to take anything now is no error: the driver waits for the socket in `drain`.
-            taken = writer.write_vectored(parts).now_or_never().transpose()?.unwrap_or(0);
+            taken = writer
+                .write_vectored(parts)
+                .now_or_never()
+                .transpose()?
+                .unwrap_or(0);
         }
         for part in parts {
             let skip = taken.min(part.len());
@@ -177,7 +193,9 @@ mod tests {
     async fn what_a_full_socket_does_not_take_arrives_later_and_in_order() {
         let (mut near, mut far) = tokio::io::duplex(8);
         let mut outbox = Outbox::default();
-        outbox.send(&mut near, &[IoSlice::new(b"0123"), IoSlice::new(b"456789")]).unwrap();
+        outbox
+            .send(&mut near, &[IoSlice::new(b"0123"), IoSlice::new(b"456789")])
+            .unwrap();
         outbox.send(&mut near, &[IoSlice::new(b"abc")]).unwrap();
         assert!(!outbox.is_empty());
         let mut arrived = [0; 13];

@@ -117,7 +117,10 @@ impl<'a, S: Stages> Conversation<'a, S> {
         let (mut client_read, mut client_write) = tokio::io::split(client);
         let (mut server_read, mut server_write) = tokio::io::split(server);
         let end = self
-            .converse((&mut client_read, &mut client_write), (&mut server_read, &mut server_write))
+            .converse(
+                (&mut client_read, &mut client_write),
+                (&mut server_read, &mut server_write),
+            )
             .await;
         if self.hold.is_some() {
             // Where the record has failed this fails as well; the end that is told is the first.
@@ -229,7 +232,9 @@ impl<'a, S: Stages> Conversation<'a, S> {
         }
         while self.at_first_message {
             match self.from_client.discard_password() {
-                Unasked::Discarded => tracing::warn!("the client sent a password that nobody asked for; it was discarded"),
+                Unasked::Discarded => {
+                    tracing::warn!("the client sent a password that nobody asked for; it was discarded")
+                }
                 Unasked::Part => return false,
                 Unasked::No => self.at_first_message = false,
             }
@@ -245,7 +250,13 @@ impl<'a, S: Stages> Conversation<'a, S> {
         self.stages.ready().await?;
         let input = self.from_client.bytes();
         let outcome = self.relay.client(input, &mut self.turn);
-        record(self.stages, FrameKind::ClientBytes, Direction::ToServer, &self.turn.record, input)?;
+        record(
+            self.stages,
+            FrameKind::ClientBytes,
+            Direction::ToServer,
+            &self.turn.record,
+            input,
+        )?;
         if send(&mut self.to_server, server, &self.turn.out, input).is_err() {
             self.to_server.give_up();
         }
@@ -275,9 +286,16 @@ impl<'a, S: Stages> Conversation<'a, S> {
         let rows = self.relay.rows();
         if !self.turn.out.is_empty() {
             // Counted before it is sent: what passes a limit does not reach the client.
-            self.stages.count(rows.saturating_sub(self.rows), self.turn.out.len() as u64)?;
+            self.stages
+                .count(rows.saturating_sub(self.rows), self.turn.out.len() as u64)?;
             self.rows = rows;
-            record(self.stages, FrameKind::ServerBytes, Direction::ToClient, &self.turn.out, input)?;
+            record(
+                self.stages,
+                FrameKind::ServerBytes,
+                Direction::ToClient,
+                &self.turn.out,
+                input,
+            )?;
             if let Err(error) = send(&mut self.to_client, client, &self.turn.out, input) {
                 // Of a client that has ended its session it shows again when the rest is sent, and is no failure.
                 if !self.terminated && self.from_client.is_open() {
@@ -313,7 +331,11 @@ impl<'a, S: Stages> Conversation<'a, S> {
             match event {
                 Event::Masked { columns, .. } => {
                     for column in columns {
-                        let by = if column.mask.is_some() { MaskedBy::Column } else { MaskedBy::Detector };
+                        let by = if column.mask.is_some() {
+                            MaskedBy::Column
+                        } else {
+                            MaskedBy::Detector
+                        };
                         self.stages.masked(&column.label, by, column.values)?;
                     }
                 }
@@ -356,7 +378,11 @@ impl<'a, S: Stages> Conversation<'a, S> {
                     self.relay.described(found);
                 }
             }
-            Ask::Judge { command, parameters, at } => {
+            Ask::Judge {
+                command,
+                parameters,
+                at,
+            } => {
                 let occasion = match at {
                     JudgedAt::Query | JudgedAt::Bind => Occasion::Run(&parameters),
                     JudgedAt::Parse | JudgedAt::Execute => Occasion::Check,
@@ -364,18 +390,32 @@ impl<'a, S: Stages> Conversation<'a, S> {
                 let ruling = self.stages.judge(&command, occasion)?;
                 self.relay.ruled(ruling);
             }
-            Ask::Hold { command, parameters, binding, terms, written } => {
+            Ask::Hold {
+                command,
+                parameters,
+                binding,
+                terms,
+                written,
+            } => {
                 let approvers = terms.approvers.join(", ");
                 let writing_since = written.then(|| self.writing_since.unwrap_or_else(SystemTime::now));
-                let placed =
-                    self.stages.hold(HoldRequest { command, parameters, binding, terms, writing_since })?;
+                let placed = self.stages.hold(HoldRequest {
+                    command,
+                    parameters,
+                    binding,
+                    terms,
+                    writing_since,
+                })?;
                 if writing_since.is_none() {
                     self.relay.notice(
                         &format!("tollgate: this command is held as {} until it is approved by one of: {approvers}", placed.id),
                         &format!("an approver runs: tollgate approve {}", placed.id),
                     );
                 }
-                self.hold = Some(Waiting { placed, cancel: self.cancel.begin_hold() });
+                self.hold = Some(Waiting {
+                    placed,
+                    cancel: self.cancel.begin_hold(),
+                });
             }
         }
         Ok(())
@@ -396,7 +436,10 @@ impl<'a, S: Stages> Conversation<'a, S> {
             return;
         }
         let fatal = fatal(end).encode();
-        if self.stages.record(FrameKind::ServerBytes, Direction::ToClient, &[&fatal]).is_err()
+        if self
+            .stages
+            .record(FrameKind::ServerBytes, Direction::ToClient, &[&fatal])
+            .is_err()
             && !matches!(end, SessionEnd::Record(_))
         {
             return;
@@ -423,24 +466,39 @@ async fn linger<C: AsyncRead + AsyncWrite>(read: &mut ReadHalf<C>, write: &mut W
 /// Whether an error of this SQLSTATE is the last that a server says in a session: it was shut down, or has ended this
 /// session for being idle or for taking too long.
 fn is_last_word(sqlstate: &str) -> bool {
-    matches!(sqlstate, "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04")
+    matches!(
+        sqlstate,
+        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04"
+    )
 }
 
 /// How the session's end is told to the client; the target's and the agent's own details stay in the log.
 pub(super) fn fatal(end: &SessionEnd) -> Fatal {
     match end {
-        SessionEnd::Client(why) => Fatal::new("08P01", format!("tollgate: the client broke the protocol: {why}"))
-            .with_hint("the client's driver does not speak this protocol correctly"),
+        SessionEnd::Client(why) => {
+            Fatal::new("08P01", format!("tollgate: the client broke the protocol: {why}"))
+                .with_hint("the client's driver does not speak this protocol correctly")
+        }
         SessionEnd::Target(why) => Fatal::new("08006", format!("tollgate: the target failed: {why}"))
-            .with_hint("connect again when the server is well; its administrator finds the reason in its log"),
-        SessionEnd::Record(_) => Fatal::new("58030", "tollgate: this session cannot be recorded, so it ends here")
-            .with_hint("the host's administrator finds the reason in the log of tollgate.service (disk full?)"),
+            .with_hint(
+                "connect again when the server is well; its administrator finds the reason in its log",
+            ),
+        SessionEnd::Record(_) => Fatal::new(
+            "58030",
+            "tollgate: this session cannot be recorded, so it ends here",
+        )
+        .with_hint("the host's administrator finds the reason in the log of tollgate.service (disk full?)"),
         SessionEnd::Agent(_) => Fatal::new("58000", "tollgate: the agent failed in this session")
             .with_hint("the host's administrator finds the reason in the log of tollgate.service"),
-        SessionEnd::Policy(denied) => Fatal::new("42501", denied.message.clone()).with_hint(denied.hint.clone()),
+        SessionEnd::Policy(denied) => {
+            Fatal::new("42501", denied.message.clone()).with_hint(denied.hint.clone())
+        }
         // The words of a server that is shut down, so that pools and drivers do what they do then.
-        SessionEnd::Stop => Fatal::new("57P01", "tollgate: terminating connection because the agent of this host stops")
-            .with_hint("connect again when the agent runs again"),
+        SessionEnd::Stop => Fatal::new(
+            "57P01",
+            "tollgate: terminating connection because the agent of this host stops",
+        )
+        .with_hint("connect again when the agent runs again"),
     }
 }
 
@@ -488,7 +546,11 @@ fn send<W: AsyncWrite + Unpin>(
 }
 
 fn broken(error: ProtocolError) -> SessionEnd {
-    if error.is_clients() { SessionEnd::Client(error.to_string()) } else { SessionEnd::Target(error.to_string()) }
+    if error.is_clients() {
+        SessionEnd::Client(error.to_string())
+    } else {
+        SessionEnd::Target(error.to_string())
+    }
 }
 
 fn client_failed(error: std::io::Error) -> SessionEnd {

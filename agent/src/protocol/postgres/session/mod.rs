@@ -63,7 +63,10 @@ impl Adapter {
         target: &Target,
         stages: &mut S,
     ) -> Result<(), SessionEnd> {
-        let owner = Owner { policy, service: target.service.clone() };
+        let owner = Owner {
+            policy,
+            service: target.service.clone(),
+        };
         let names = names(target);
         let opened = tokio::select! {
             // The client has not asked for anything that could be answered.
@@ -71,8 +74,13 @@ impl Adapter {
             opened = startup::accept(stream, self.client_tls(&names, target)) => opened?,
         };
         match opened {
-            Opened::Session { client, startup, early } => {
-                self.session(client, &startup, &early, owner, target, stages).await
+            Opened::Session {
+                client,
+                startup,
+                early,
+            } => {
+                self.session(client, &startup, &early, owner, target, stages)
+                    .await
             }
             Opened::Cancel { client, key } => {
                 let ending = stages.ending();
@@ -121,11 +129,20 @@ impl Adapter {
         let opened = async {
             let credential = stages.login().await?;
             let stream = stages.dial().await?;
-            let ask = login::Ask { database: startup.database(), settings: &settings };
-            let database = credential.database.clone().unwrap_or_else(|| startup.database().to_owned());
+            let ask = login::Ask {
+                database: startup.database(),
+                settings: &settings,
+            };
+            let database = credential
+                .database
+                .clone()
+                .unwrap_or_else(|| startup.database().to_owned());
             match login(stream, target, &credential, ask).await {
                 Ok(server) => Ok::<_, Refused>((server, database)),
-                Err(error) => Err(Refused { fatal: error.to_client(&target.service), end: error.into() }),
+                Err(error) => Err(Refused {
+                    fatal: error.to_client(&target.service),
+                    end: error.into(),
+                }),
             }
         };
         let opened = tokio::select! {
@@ -138,11 +155,19 @@ impl Adapter {
         };
         let registration = self.cancels.register(owner, target, server.key.clone());
         let masks = stages.masks();
-        let mut relay = Relay::new(&*masks, Statements(Arc::clone(&self.statements)), startup.user.as_bytes());
+        let mut relay = Relay::new(
+            &*masks,
+            Statements(Arc::clone(&self.statements)),
+            startup.user.as_bytes(),
+        );
         for (name, value) in &server.parameters {
             relay.reported(name.as_bytes(), value.as_bytes());
         }
-        let hello = match hello(&mut relay, &server, greeting(&server, startup, registration.key())) {
+        let hello = match hello(
+            &mut relay,
+            &server,
+            greeting(&server, startup, registration.key()),
+        ) {
             Ok(hello) => hello,
             Err(end) => return Err(turn_away(client, end.into(), stages).await),
         };
@@ -163,7 +188,12 @@ impl Adapter {
         conversation.run(client, server.stream).await
     }
 
-    async fn cancel<S: Stages>(&self, key: CancelKey, owner: &Owner, stages: &mut S) -> Result<(), SessionEnd> {
+    async fn cancel<S: Stages>(
+        &self,
+        key: CancelKey,
+        owner: &Owner,
+        stages: &mut S,
+    ) -> Result<(), SessionEnd> {
         if let Cancelled::Forward(cancel) = self.cancels.cancel(key, owner) {
             let stream = stages.dial().await?;
             forward(stream, &cancel).await?;
@@ -172,7 +202,11 @@ impl Adapter {
     }
 
     fn client_tls<'a>(&'a self, names: &'a [String], target: &Target) -> ClientTls<'a> {
-        ClientTls { authority: &self.authority, names, address: target.address.ip() }
+        ClientTls {
+            authority: &self.authority,
+            names,
+            address: target.address.ip(),
+        }
     }
 }
 
@@ -184,7 +218,10 @@ struct Refused {
 
 impl From<SessionEnd> for Refused {
     fn from(end: SessionEnd) -> Self {
-        Self { fatal: drive::fatal(&end), end }
+        Self {
+            fatal: drive::fatal(&end),
+            end,
+        }
     }
 }
 
@@ -211,7 +248,9 @@ fn hello<M: Masking, C: Classify>(
         startup::message(&mut notices, b'N', |out| out.extend_from_slice(notice));
     }
     let mut turn = Turn::default();
-    relay.server(&notices, &mut turn).map_err(|error| SessionEnd::Target(error.to_string()))?;
+    relay
+        .server(&notices, &mut turn)
+        .map_err(|error| SessionEnd::Target(error.to_string()))?;
     let ready = greeting.split_off(greeting.len().saturating_sub(READY_FOR_QUERY));
     greeting.extend(turn.out.parts(&notices).flatten());
     greeting.extend(ready);
@@ -231,6 +270,12 @@ fn names(target: &Target) -> Vec<String> {
 
 async fn write_all(client: &mut ClientStream, bytes: &[u8]) -> Result<(), SessionEnd> {
     use tokio::io::AsyncWriteExt;
-    client.write_all(bytes).await.map_err(|error| SessionEnd::Client(error.to_string()))?;
-    client.flush().await.map_err(|error| SessionEnd::Client(error.to_string()))
+    client
+        .write_all(bytes)
+        .await
+        .map_err(|error| SessionEnd::Client(error.to_string()))?;
+    client
+        .flush()
+        .await
+        .map_err(|error| SessionEnd::Client(error.to_string()))
 }

@@ -63,7 +63,11 @@ struct Witness {
 }
 
 impl AsyncRead for Witness {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
@@ -176,7 +180,10 @@ async fn server(mut stream: DuplexStream, rows: usize, width: usize) -> usize {
         let mut body = vec![0; u32::from_be_bytes([head[1], head[2], head[3], head[4]]) as usize - 4];
         stream.read_exact(&mut body).await.unwrap();
         queries += 1;
-        let mut answer = message(b'T', b"\0\x01x\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0");
+        let mut answer = message(
+            b'T',
+            b"\0\x01x\0\0\0\0\0\0\0\0\0\0\x19\xff\xff\xff\xff\xff\xff\0\0",
+        );
         let value = vec![b'v'; width];
         for _ in 0..rows {
             let length = u32::try_from(width).unwrap().to_be_bytes();
@@ -200,7 +207,10 @@ async fn every_byte_is_on_record_before_it_is_forwarded() {
         tls: Arc::new(Upstream::from_spec(&rules.doc.tls).unwrap()),
     };
     let cancels = Arc::new(CancelMap::default());
-    let owner = Owner { policy: PolicyId(1), service: "s".into() };
+    let owner = Owner {
+        policy: PolicyId(1),
+        service: "s".into(),
+    };
     let registration = cancels.register(owner, &target, None);
     let key = CatalogKey {
         policy: PolicyId(1),
@@ -211,16 +221,28 @@ async fn every_byte_is_on_record_before_it_is_forwarded() {
     // Sockets of several sizes: what is taken at once, and what has to wait and is copied.
     for (buffer, rows, width) in [(64, 3, 10), (1 << 16, 2000, 100), (4096, 4, 3 << 20)] {
         let ledger = Arc::new(Mutex::new(Ledger::default()));
-        let mut stages = Recording { ledger: Arc::clone(&ledger), rules: Arc::clone(&rules) };
+        let mut stages = Recording {
+            ledger: Arc::clone(&ledger),
+            rules: Arc::clone(&rules),
+        };
         let masks = stages.masks();
         let cache = Arc::new(sql::Cache::new(16, 1 << 16));
         let mut relay = Relay::new(&*masks, Statements(cache), b"u");
         relay.reported(b"client_encoding", b"UTF8");
-        let catalog = Catalog::new(target.clone(), "d".to_owned(), CatalogCaches::default().of(key.clone()));
+        let catalog = Catalog::new(
+            target.clone(),
+            "d".to_owned(),
+            CatalogCaches::default().of(key.clone()),
+        );
         let mut conversation = Conversation::new(&mut stages, relay, catalog, &registration);
         let (near_client, mut client) = tokio::io::duplex(buffer);
         let (near_server, far_server) = tokio::io::duplex(buffer);
-        let witness = |stream, direction| Witness { stream, ledger: Arc::clone(&ledger), direction, written: 0 };
+        let witness = |stream, direction| Witness {
+            stream,
+            ledger: Arc::clone(&ledger),
+            direction,
+            written: 0,
+        };
         let serving = server(far_server, rows, width);
         let asking = async {
             for _ in 0..5 {
@@ -237,8 +259,10 @@ async fn every_byte_is_on_record_before_it_is_forwarded() {
             let mut rest = Vec::new();
             client.read_to_end(&mut rest).await.unwrap();
         };
-        let running = conversation
-            .run(witness(near_client, Direction::ToClient), witness(near_server, Direction::ToServer));
+        let running = conversation.run(
+            witness(near_client, Direction::ToClient),
+            witness(near_server, Direction::ToServer),
+        );
         let (ended, queries, ()) = tokio::join!(running, serving, asking);
         ended.unwrap();
         assert_eq!(queries, 5);

@@ -30,7 +30,12 @@ impl Whole {
             }
             at += size;
         }
-        (bytes.len(), Self { left: at - bytes.len() })
+        (
+            bytes.len(),
+            Self {
+                left: at - bytes.len(),
+            },
+        )
     }
 
     /// Where the stream stands when only `bytes` of what was offered was taken.
@@ -39,7 +44,9 @@ impl Whole {
         while let Some(Ok(Some(header))) = bytes.get(at..).filter(|rest| !rest.is_empty()).map(Header::peek) {
             at += header.size();
         }
-        Self { left: at.saturating_sub(bytes.len()) }
+        Self {
+            left: at.saturating_sub(bytes.len()),
+        }
     }
 }
 
@@ -62,9 +69,17 @@ mod tests {
             ("a part of a header", short[..4].to_vec(), 0),
             ("a part of a short message", short[..14].to_vec(), 0),
             ("a short message", short.clone(), 15),
-            ("a short message and a part", [&short[..], &short[..9]].concat(), 15),
+            (
+                "a short message and a part",
+                [&short[..], &short[..9]].concat(),
+                15,
+            ),
             ("a part of a long message", long[..100].to_vec(), 100),
-            ("a short message and a part of a long one", [&short[..], &long[..9]].concat(), 24),
+            (
+                "a short message and a part of a long one",
+                [&short[..], &long[..9]].concat(),
+                24,
+            ),
             ("a length that there is not", b"D\xff\xff\xff\xffabc".to_vec(), 8),
         ] {
             assert_eq!(Whole::default().offer(&bytes).0, offered, "{what}");
