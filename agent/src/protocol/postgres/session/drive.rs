@@ -233,7 +233,7 @@ impl<'a, S: Stages> Conversation<'a, S> {
         while self.at_first_message {
             match self.from_client.discard_password() {
                 Unasked::Discarded => {
-                    tracing::warn!("the client sent a password that nobody asked for; it was discarded")
+                    tracing::warn!("the client sent a password that nobody asked for; it was discarded");
                 }
                 Unasked::Part => return false,
                 Unasked::No => self.at_first_message = false,
