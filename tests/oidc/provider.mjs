@@ -1,7 +1,7 @@
 // A real OpenID provider for the identity tests: prints its port, and ends when its standard input does.
 //
 // `urn:tollgate:test:job` is a grant like a CI system's: a job gets an ID token for its audience without anybody
-// logging in. `client_credentials` with the resource `urn:tollgate` gives an access token in JWT form.
+// logging in; `ttl` says for how many seconds. `client_credentials` with the resource `urn:tollgate` gives an access token in JWT form.
 
 import { generateKeyPairSync } from 'node:crypto';
 import { createServer } from 'node:http';
@@ -62,6 +62,7 @@ server.listen(0, '127.0.0.1', () => {
       },
     },
     extraTokenClaims: () => JOB_CLAIMS,
+    ttl: { IdToken: (ctx) => Number(ctx.oidc.params?.ttl ?? 3600) },
     scopes: [],
   });
   provider.registerGrantType(JOB_GRANT, async (ctx) => {
@@ -69,7 +70,7 @@ server.listen(0, '127.0.0.1', () => {
     token.scope = 'openid';
     for (const [claim, value] of Object.entries(JOB_CLAIMS)) token.set(claim, value);
     ctx.body = { id_token: await token.issue({ use: 'idtoken' }) };
-  });
+  }, ['ttl']);
   server.on('request', provider.callback());
   process.stdout.write(`${port}\n`);
 });

@@ -50,9 +50,19 @@ impl Provider {
     /// An ID token for a job, as a CI system would put it into the job's environment. The provider knows the audiences
     /// `tollgate` and `vault`.
     pub fn token(&self, audience: &str) -> Result<String> {
+        self.token_for(audience, Duration::from_hours(1))
+    }
+
+    /// The same, valid for so long, in whole seconds.
+    pub fn token_for(&self, audience: &str, life: Duration) -> Result<String> {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--fail-with-body"]);
-        for field in ["grant_type=urn:tollgate:test:job", "client_secret=job-secret"] {
+        let ttl = format!("ttl={}", life.as_secs());
+        for field in [
+            "grant_type=urn:tollgate:test:job",
+            "client_secret=job-secret",
+            &ttl,
+        ] {
             curl.args(["--data-urlencode", field]);
         }
         let answer = run(curl.args([

@@ -236,3 +236,227 @@ fn uninstall_leaves_nothing_in_the_kernel() {
         "1\n"
     );
 }
+
+/// A policy that is right in itself, for a cgroup that nobody is in.
+fn harmless(agent: &Agent) -> String {
+    let secret = agent.secret("harmless", "not used").unwrap();
+    format!(
+        "[workload]\nname = \"harmless\"\ncgroup = [\"/tollgate-test-none/x\"]\negress = \"allow\"\n[[service]]\nname = \"shop\"\n\
+         protocol = \"postgres\"\naddress = [\"127.0.0.1:5999\"]\ntls = {{ upstream = \"disable\" }}\n[service.credential]\n\
+         source = \"file\"\nuser = \"x\"\npassword = \"{}\"\n{ALLOW_ALL}",
+        secret.display()
+    )
+}
+
+fn fails_to_start(agent: &Agent) -> String {
+    let mut command = Command::new(binary());
+    command
+        .arg("agent")
+        .arg("--config")
+        .arg(agent.config())
+        .env("NO_COLOR", "1")
+        .env("RUST_LOG", "warn");
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let ended = tollgate_tests::process::eventually("the start to fail", LIMIT, || child.try_wait().ok()?);
+    if ended.is_err() {
+        // It has started: it is stopped as it would be, so that it leaves nothing.
+        run(Command::new("kill").arg(child.id().to_string())).unwrap();
+    }
+    let output = child.wait_with_output().unwrap();
+    let words = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    words
+}
+
+#[test]
+fn a_start_that_cannot_succeed_says_why_in_one_sentence_and_leaves_nothing() {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    let agent = Agent::prepare(&[]).unwrap();
+    let dir = agent.dir().to_owned();
+    let policies = dir.join("policies.d");
+    let (policy_file, secret) = (policies.join("harmless.toml"), dir.join("harmless"));
+    let (config, policy) = (fs::read_to_string(agent.config()).unwrap(), harmless(&agent));
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let add = |lines: &str| fs::write(agent.config(), format!("{config}\n{lines}\n")).unwrap();
+    let ship = |to: &str| fs::write(agent.config(), config.replace("file://", to)).unwrap();
+    let verify = |ca: &str| {
+        fs::write(
+            &policy_file,
+            policy.replace("\"disable\"", &format!("\"verify-full\", ca = \"{ca}\"")),
+        )
+        .unwrap()
+    };
+    let socket = dir.join("run/control.sock");
+    type Case<'a> = (&'a str, &'a dyn Fn(), &'a [&'a str]);
+    let cases: &[Case<'_>] = &[
+        (
+            "no policy",
+            &|| fs::remove_file(&policy_file).unwrap(),
+            &["no policy", "policies.d"],
+        ),
+        (
+            "no directory of policies",
+            &|| fs::remove_dir_all(&policies).unwrap(),
+            &["policies.d", "cannot be read"],
+        ),
+        (
+            "no secret",
+            &|| fs::remove_file(&secret).unwrap(),
+            &["shop", "harmless", "create it"],
+        ),
+        (
+            "a secret for all to read",
+            &|| fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap(),
+            &["read by others", "chmod"],
+        ),
+        (
+            "no CA",
+            &|| verify("/nonexistent/ca.pem"),
+            &["shop", "/nonexistent/ca.pem"],
+        ),
+        (
+            "a CA that is none",
+            &|| verify("/etc/hostname"),
+            &["shop", "certificate"],
+        ),
+        (
+            "a port in use",
+            &|| add(&format!("[listen]\nport = {port}")),
+            &["Address already in use", "[listen]"],
+        ),
+        (
+            "the control socket's place taken",
+            &|| fs::write(&socket, "x").unwrap(),
+            &["control.sock", "not a socket"],
+        ),
+        (
+            "state that is no directory",
+            &|| {
+                fs::remove_dir_all(dir.join("state")).unwrap();
+                fs::write(dir.join("state"), "x").unwrap();
+            },
+            &["state_dir", "File exists"],
+        ),
+        (
+            "a target that there is not",
+            &|| ship("ftp://"),
+            &["tollgate.toml:", "s3://"],
+        ),
+        (
+            "a target that cannot be written",
+            &|| ship("file:///proc"),
+            &["[ship]", "/proc"],
+        ),
+        (
+            "the agent's own cgroup",
+            &|| fs::write(&policy_file, policy.replace("/tollgate-test-none/x", "/**")).unwrap(),
+            &["agent included"],
+        ),
+        (
+            "pins that are not its own",
+            &|| {
+                fs::create_dir_all(dir.join("pins")).unwrap();
+                fs::write(dir.join("pins/mine"), "x").unwrap();
+            },
+            &["pins", "not empty"],
+        ),
+    ];
+    for (what, spoil, expected) in cases {
+        for name in ["pins", "state"] {
+            fs::remove_dir_all(dir.join(name))
+                .or_else(|_| fs::remove_file(dir.join(name)))
+                .ok();
+        }
+        fs::create_dir_all(dir.join("state")).unwrap();
+        fs::create_dir_all(&policies).unwrap();
+        fs::remove_file(&socket).ok();
+        fs::write(agent.config(), &config).unwrap();
+        fs::write(&policy_file, &policy).unwrap();
+        agent.secret("harmless", "not used").unwrap();
+        spoil();
+        let words = fails_to_start(&agent);
+        assert_eq!(words.lines().count(), 1, "{what}:\n{words}");
+        for part in *expected {
+            assert!(words.contains(part), "{what}: no {part:?} in:\n{words}");
+        }
+        assert!(!words.contains("not used"), "{what}: the secret is in:\n{words}");
+        let left: Vec<_> = fs::read_dir(dir.join("pins"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        assert!(
+            left.iter().all(|name| name == "mine"),
+            "{what}: left behind {left:?}"
+        );
+    }
+    fs::remove_dir_all(dir.join("pins")).ok();
+}
+
+#[test]
+fn pins_belong_to_one_agent_and_a_running_ones_are_not_taken_away() {
+    let world = World::start(ALLOW_ALL).unwrap();
+    let mut other = Agent::prepare(&[]).unwrap();
+    let policy = harmless(&other);
+    other.policy("harmless", &Policy::from_text(&policy)).unwrap();
+    let config = std::fs::read_to_string(other.config()).unwrap();
+    let pins = |agent: &Agent| format!("{}/pins", agent.dir().display());
+    std::fs::write(other.config(), config.replace(&pins(&other), &pins(&world.agent))).unwrap();
+    let words = fails_to_start(&other);
+    assert!(words.contains("another tollgate agent"), "{words}");
+    // By its own configuration, and by the other's, which has another lock file.
+    for config in [world.agent.config(), other.config()] {
+        let output = Command::new(binary())
+            .arg("uninstall")
+            .arg("--config")
+            .arg(config)
+            .output()
+            .unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{words}");
+        assert!(
+            words.contains("another tollgate agent") && words.contains("stop it first"),
+            "{words}"
+        );
+    }
+    std::fs::write(other.config(), config).unwrap();
+    other.resume().unwrap();
+    assert_eq!(world.sql("SELECT 1").unwrap().success().unwrap(), "1\n");
+    world.agent.cli("status", &[]).unwrap();
+}
+
+#[test]
+fn a_start_that_fails_after_a_crash_leaves_managed_cgroups_closed_and_others_alone() {
+    let mut world = World::start(ALLOW_ALL).unwrap();
+    assert_eq!(world.sql("SELECT 1").unwrap().success().unwrap(), "1\n");
+    world.agent.kill().unwrap();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let config = std::fs::read_to_string(world.agent.config()).unwrap();
+    world
+        .agent
+        .configure(&format!(
+            "[listen]\nport = {}",
+            taken.local_addr().unwrap().port()
+        ))
+        .unwrap();
+    let words = fails_to_start(&world.agent);
+    assert!(words.contains("Address already in use"), "{words}");
+    let mut psql = world.psql(&["-qAt", "-U", ROLE, "-c", "SELECT 1"]);
+    psql.env("PGPASSWORD", PASSWORD);
+    assert_ne!(
+        job::run_within(&mut psql, LIMIT).unwrap().code,
+        Some(0),
+        "the server was reached past a start that failed"
+    );
+    run(world.server.psql(ROLE, PASSWORD, "shop").args(["-c", "SELECT 1"])).unwrap();
+    std::fs::write(world.agent.config(), config).unwrap();
+    world.agent.resume().unwrap();
+    assert_eq!(world.sql("SELECT 1").unwrap().success().unwrap(), "1\n");
+}

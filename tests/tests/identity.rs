@@ -12,7 +12,7 @@ use tollgate_tests::postgres::{Options, Postgres};
 use tollgate_tests::world::{PASSWORD, ROLE};
 
 struct Setting {
-    _agent: Agent,
+    agent: Agent,
     job: Cgroup,
     server: Postgres,
     provider: Provider,
@@ -48,11 +48,15 @@ fn start() -> Setting {
         .unwrap()
         .with("password", &format!("\"{}\"", secret.display()))
         .unwrap();
+    let exact = policy
+        .text()
+        .replace("[identity.oidc]\n", "[identity.oidc]\nleeway = \"0s\"\n");
+    let policy = Policy::from_text(&exact);
     agent.policy("ci-report", &policy).unwrap();
     agent.resume().unwrap();
     let job = Cgroup::create(&format!("{slice}/job-1")).unwrap();
     Setting {
-        _agent: agent,
+        agent,
         job,
         server,
         provider,
@@ -131,4 +135,66 @@ fn a_job_that_is_not_managed_needs_no_token_and_gets_no_login() {
         ])
         .env("PGPASSWORD", PASSWORD);
     assert_eq!(tollgate_tests::process::run(&mut direct).unwrap(), "1\n");
+}
+
+#[test]
+fn a_token_that_expires_ends_the_right_to_run_commands_in_open_sessions_and_in_held_ones() {
+    let setting = start();
+    setting
+        .server
+        .admin(
+            "postgres",
+            &format!("CREATE TABLE notes AS SELECT 1 AS n; GRANT ALL ON notes TO {ROLE}"),
+        )
+        .unwrap();
+    let token = setting
+        .provider
+        .token_for("tollgate", Duration::from_secs(5))
+        .unwrap();
+    let script = r#"
+import os, time
+from wire import *
+
+def ask(client, sql):
+    client.send(query(sql))
+    got = client.until(b"Z")
+    return [fields(body)["M"] for tag, body in got if tag == b"E"], got[-1]
+
+open_, held = Client(), Client()
+open_.until(b"Z"), held.until(b"Z")
+assert ask(open_, "SELECT 1") == ([], (b"Z", b"I"))
+# Nobody decides. What ends it is not the time-out of ten minutes.
+words, last = ask(held, "UPDATE notes SET n = 2 WHERE n = 1")
+assert "expired" in words[0] and last == (b"Z", b"I"), (words, last)
+# The sessions stay, and refuse.
+for client in (open_, held):
+    words, last = ask(client, "SELECT 1")
+    assert "expired" in words[0] and last == (b"Z", b"I"), (words, last)
+again = Client()
+assert "expired" in told(again.until(b"Z"))[2]
+"#;
+    let mut job = job::command(
+        &setting.job,
+        "root",
+        &tollgate_tests::driver::python().display().to_string(),
+    );
+    job.args(["-c", script])
+        .env("TOLLGATE_ID_TOKEN", &token)
+        .env("HOST", "127.0.0.1")
+        .env("PORT", setting.server.port().to_string())
+        .env("DB", "postgres")
+        .env(
+            "PYTHONPATH",
+            tollgate_tests::agent::workspace().join("tests/client"),
+        );
+    job::run_within(&mut job, Duration::from_secs(30))
+        .unwrap()
+        .success()
+        .unwrap();
+    assert_eq!(
+        setting.server.admin("postgres", "SELECT n FROM notes").unwrap(),
+        "1\n"
+    );
+    let log = setting.agent.log();
+    assert!(!log.contains(&token), "the token is in the log");
 }

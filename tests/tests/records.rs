@@ -1,7 +1,7 @@
 //! What happened is on record, and nobody can change it unnoticed.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -210,8 +210,7 @@ fn the_injected_login_is_seen_by_nobody() {
     let mut seen = String::new();
     for sql in ["\\conninfo", "SELECT 1"] {
         let ended = job::run(&mut world.psql(&["-c", sql])).unwrap();
-        seen += &ended.stdout;
-        seen += &ended.stderr;
+        seen += &format!("{}{}", ended.stdout, ended.stderr);
     }
     // A wrong password: the server names the role in its refusal.
     world
@@ -268,9 +267,8 @@ fn a_password_in_a_statement_is_not_on_record() {
     }
 }
 
-#[test]
-fn a_full_disk_ends_the_session_and_says_so() {
-    let mut world = World::start(ALLOW_ALL).unwrap();
+/// Runs `work` with the agent's state on a disk of 24 MiB. `work` is given the mount point.
+fn on_a_small_disk<T>(world: &mut World, work: impl FnOnce(&mut World, &Path) -> T) -> T {
     world.agent.stop().unwrap();
     let state = world.agent.dir().join("state");
     let saved = world.agent.dir().join("state-saved");
@@ -287,21 +285,123 @@ fn a_full_disk_ends_the_session_and_says_so() {
             .arg(&state))
         .unwrap();
         world.agent.resume().unwrap();
-        let ended = job::run_within(
-            &mut world.psql(&[
-                "-qAt",
-                "-c",
-                "SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 4000000)",
-            ]),
-            Duration::from_mins(1),
-        )
-        .unwrap();
-        (ended, world.agent.log())
+        work(world, &state)
     }));
     world.agent.stop().ok();
     run(Command::new("umount").arg(&state)).unwrap();
-    let (ended, log) = outcome.unwrap();
-    assert_ne!(ended.code, Some(0), "130 MB passed that could not be recorded");
-    assert!(ended.stderr.contains("record"), "{}", ended.stderr);
+    outcome.unwrap()
+}
+
+const SIXTY: Duration = Duration::from_mins(1);
+
+#[test]
+fn a_full_disk_ends_the_session_and_says_so() {
+    let mut world = World::start(ALLOW_ALL).unwrap();
+    let sql = "SELECT md5(random()::text) FROM generate_series(1, 4000000)";
+    let (ended, log) = on_a_small_disk(&mut world, |world, _| {
+        let ended = job::run_within(&mut world.psql(&["-qAt", "-c", sql]), SIXTY).unwrap();
+        (ended, world.agent.log())
+    });
+    assert_ne!(ended.code, Some(0), "170 MB passed that could not be recorded");
+    assert!(
+        ended
+            .stderr
+            .contains("FATAL:  tollgate: this session cannot be recorded"),
+        "{}",
+        ended.stderr
+    );
     assert!(log.contains("No space left") || log.contains("full"), "{log}");
+}
+
+#[test]
+fn a_full_disk_in_the_middle_of_one_huge_value_ends_the_session_and_the_next_is_told() {
+    let mut world = World::start(ALLOW_ALL).unwrap();
+    let sql = "SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 4000000)";
+    on_a_small_disk(&mut world, |world, state| {
+        let spare = state.join("spare");
+        fs::write(&spare, vec![1; 8 << 20]).unwrap();
+        let ended = job::run_within(&mut world.psql(&["-qAt", "-c", sql]), SIXTY).unwrap();
+        // In the middle of a value there is no place for words, and nothing is made up to fill it.
+        assert_ne!(ended.code, Some(0), "130 MB passed that could not be recorded");
+        assert!(
+            ended.stdout.len() < 1000,
+            "a part of a value was taken for the whole"
+        );
+        // With no room at all, no session begins, and the client is told so.
+        let filler = state.join("filler");
+        run(Command::new("sh")
+            .arg("-c")
+            .arg(format!("cat /dev/zero > {} || true", filler.display())))
+        .unwrap();
+        let ended = world.sql("SELECT 1").unwrap();
+        assert!(
+            ended
+                .stderr
+                .contains("FATAL:  tollgate: this session cannot be recorded"),
+            "{}",
+            ended.stderr
+        );
+        let status = world.agent.cli("status", &[]).unwrap();
+        assert!(status.contains("0 live"), "{status}");
+        // And as soon as there is room again, all is well without anybody's help.
+        fs::remove_file(&filler).unwrap();
+        fs::remove_file(&spare).unwrap();
+        eventually("sessions to begin again", LIMIT, || {
+            (world.sql("SELECT 1").ok()?.stdout == "1\n").then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", world.agent.log()));
+        world.last_session().unwrap();
+        world.agent.cli("verify", &[]).unwrap();
+    });
+}
+
+#[test]
+fn a_workload_that_is_only_observed_goes_on_and_its_record_says_what_it_lacks() {
+    let mut world = World::start(ALLOW_ALL).unwrap();
+    world
+        .change_policy(|text| text.replace("egress = \"allow\"", "egress = \"allow\"\nmode = \"observe\""))
+        .unwrap();
+    on_a_small_disk(&mut world, |world, state| {
+        let script = r#"
+import os
+from wire import *
+c = Client(timeout=50)
+c.until(b"Z")
+c.send(query("SELECT md5(random()::text) FROM generate_series(1, 1200000)"))
+rows = 0
+while True:
+    tag, body = c.read()
+    if tag == b"D": rows += 1
+    if tag in (b"Z", b"", b"!"): break
+print("rows", rows, tag)
+import time
+os.remove(FILLER)
+until = time.time() + 20
+while time.time() < until:
+    time.sleep(0.2)
+    c.send(query("SELECT 'after the gap'"))
+    assert c.until(b"Z")[-1][0] == b"Z"
+    if time.time() > until - 16: break
+c.send(TERMINATE)
+"#;
+        let filler = state.join("filler");
+        fs::write(&filler, vec![1; 12 << 20]).unwrap();
+        let script = script.replace("FILLER", &format!("{:?}", filler.display().to_string()));
+        let ended = job::run_within(&mut world.script(&script), SIXTY).unwrap();
+        assert!(
+            ended.stdout.contains("rows 1200000"),
+            "{ended:?}\n{}",
+            world.agent.log()
+        );
+        let log = world.agent.log();
+        assert!(log.contains("goes on unrecorded"), "{log}");
+        let last = world.last_session().unwrap();
+        let replay = world
+            .agent
+            .cli("replay", &[last["session"].as_str().unwrap(), "--json"])
+            .unwrap();
+        assert!(replay.contains("gap"), "{last}");
+        assert!(replay.contains("after the gap"), "{last}");
+        world.agent.cli("verify", &[]).unwrap();
+    });
 }
