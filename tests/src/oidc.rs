@@ -58,7 +58,11 @@ impl Provider {
         let mut curl = Command::new("curl");
         curl.args(["--silent", "--fail-with-body"]);
         let ttl = format!("ttl={}", life.as_secs());
-        for field in ["grant_type=urn:tollgate:test:job", "client_secret=job-secret", &ttl] {
+        for field in [
+            "grant_type=urn:tollgate:test:job",
+            "client_secret=job-secret",
+            &ttl,
+        ] {
             curl.args(["--data-urlencode", field]);
         }
         let answer = run(curl.args([

@@ -250,8 +250,17 @@ fn harmless(agent: &Agent) -> String {
 
 fn fails_to_start(agent: &Agent) -> String {
     let mut command = Command::new(binary());
-    command.arg("agent").arg("--config").arg(agent.config()).env("NO_COLOR", "1").env("RUST_LOG", "warn");
-    let mut child = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    command
+        .arg("agent")
+        .arg("--config")
+        .arg(agent.config())
+        .env("NO_COLOR", "1")
+        .env("RUST_LOG", "warn");
+    let mut child = command
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let ended = tollgate_tests::process::eventually("the start to fail", LIMIT, || child.try_wait().ok()?);
     if ended.is_err() {
         // It has started: it is stopped as it would be, so that it leaves nothing.
@@ -262,6 +271,9 @@ fn fails_to_start(agent: &Agent) -> String {
     assert_eq!(output.status.code(), Some(2), "{words}");
     words
 }
+
+/// What is spoilt, how, and what has to be said.
+type Case<'a> = (&'a str, &'a dyn Fn(), &'a [&'a str]);
 
 #[test]
 fn a_start_that_cannot_succeed_says_why_in_one_sentence_and_leaves_nothing() {
@@ -276,22 +288,55 @@ fn a_start_that_cannot_succeed_says_why_in_one_sentence_and_leaves_nothing() {
     let port = taken.local_addr().unwrap().port();
     let add = |lines: &str| fs::write(agent.config(), format!("{config}\n{lines}\n")).unwrap();
     let ship = |to: &str| fs::write(agent.config(), config.replace("file://", to)).unwrap();
-    let verify = |ca: &str| fs::write(&policy_file, policy.replace("\"disable\"", &format!("\"verify-full\", ca = \"{ca}\""))).unwrap();
+    let verify = |ca: &str| {
+        fs::write(
+            &policy_file,
+            policy.replace("\"disable\"", &format!("\"verify-full\", ca = \"{ca}\"")),
+        )
+        .unwrap();
+    };
     let socket = dir.join("run/control.sock");
-    type Case<'a> = (&'a str, &'a dyn Fn(), &'a [&'a str]);
     let cases: &[Case<'_>] = &[
-        ("no policy", &|| fs::remove_file(&policy_file).unwrap(), &["no policy", "policies.d"]),
-        ("no directory of policies", &|| fs::remove_dir_all(&policies).unwrap(), &["policies.d", "cannot be read"]),
-        ("no secret", &|| fs::remove_file(&secret).unwrap(), &["shop", "harmless", "create it"]),
+        (
+            "no policy",
+            &|| fs::remove_file(&policy_file).unwrap(),
+            &["no policy", "policies.d"],
+        ),
+        (
+            "no directory of policies",
+            &|| fs::remove_dir_all(&policies).unwrap(),
+            &["policies.d", "cannot be read"],
+        ),
+        (
+            "no secret",
+            &|| fs::remove_file(&secret).unwrap(),
+            &["shop", "harmless", "create it"],
+        ),
         (
             "a secret for all to read",
             &|| fs::set_permissions(&secret, fs::Permissions::from_mode(0o644)).unwrap(),
             &["read by others", "chmod"],
         ),
-        ("no CA", &|| verify("/nonexistent/ca.pem"), &["shop", "/nonexistent/ca.pem"]),
-        ("a CA that is none", &|| verify("/etc/hostname"), &["shop", "certificate"]),
-        ("a port in use", &|| add(&format!("[listen]\nport = {port}")), &["Address already in use", "[listen]"]),
-        ("the control socket's place taken", &|| fs::write(&socket, "x").unwrap(), &["control.sock", "not a socket"]),
+        (
+            "no CA",
+            &|| verify("/nonexistent/ca.pem"),
+            &["shop", "/nonexistent/ca.pem"],
+        ),
+        (
+            "a CA that is none",
+            &|| verify("/etc/hostname"),
+            &["shop", "certificate"],
+        ),
+        (
+            "a port in use",
+            &|| add(&format!("[listen]\nport = {port}")),
+            &["Address already in use", "[listen]"],
+        ),
+        (
+            "the control socket's place taken",
+            &|| fs::write(&socket, "x").unwrap(),
+            &["control.sock", "not a socket"],
+        ),
         (
             "state that is no directory",
             &|| {
@@ -300,8 +345,16 @@ fn a_start_that_cannot_succeed_says_why_in_one_sentence_and_leaves_nothing() {
             },
             &["state_dir", "File exists"],
         ),
-        ("a target that there is not", &|| ship("ftp://"), &["tollgate.toml:", "s3://"]),
-        ("a target that cannot be written", &|| ship("file:///proc"), &["[ship]", "/proc"]),
+        (
+            "a target that there is not",
+            &|| ship("ftp://"),
+            &["tollgate.toml:", "s3://"],
+        ),
+        (
+            "a target that cannot be written",
+            &|| ship("file:///proc"),
+            &["[ship]", "/proc"],
+        ),
         (
             "the agent's own cgroup",
             &|| fs::write(&policy_file, policy.replace("/tollgate-test-none/x", "/**")).unwrap(),
@@ -318,7 +371,9 @@ fn a_start_that_cannot_succeed_says_why_in_one_sentence_and_leaves_nothing() {
     ];
     for (what, spoil, expected) in cases {
         for name in ["pins", "state"] {
-            fs::remove_dir_all(dir.join(name)).or_else(|_| fs::remove_file(dir.join(name))).ok();
+            fs::remove_dir_all(dir.join(name))
+                .or_else(|_| fs::remove_file(dir.join(name)))
+                .ok();
         }
         fs::create_dir_all(dir.join("state")).unwrap();
         fs::create_dir_all(&policies).unwrap();
@@ -333,8 +388,16 @@ fn a_start_that_cannot_succeed_says_why_in_one_sentence_and_leaves_nothing() {
             assert!(words.contains(part), "{what}: no {part:?} in:\n{words}");
         }
         assert!(!words.contains("not used"), "{what}: the secret is in:\n{words}");
-        let left: Vec<_> = fs::read_dir(dir.join("pins")).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect();
-        assert!(left.iter().all(|name| name == "mine"), "{what}: left behind {left:?}");
+        let left: Vec<_> = fs::read_dir(dir.join("pins"))
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|entry| entry.file_name())
+            .collect();
+        assert!(
+            left.iter().all(|name| name == "mine"),
+            "{what}: left behind {left:?}"
+        );
     }
     fs::remove_dir_all(dir.join("pins")).ok();
 }
@@ -352,10 +415,18 @@ fn pins_belong_to_one_agent_and_a_running_ones_are_not_taken_away() {
     assert!(words.contains("another tollgate agent"), "{words}");
     // By its own configuration, and by the other's, which has another lock file.
     for config in [world.agent.config(), other.config()] {
-        let output = Command::new(binary()).arg("uninstall").arg("--config").arg(config).output().unwrap();
+        let output = Command::new(binary())
+            .arg("uninstall")
+            .arg("--config")
+            .arg(config)
+            .output()
+            .unwrap();
         let words = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{words}");
-        assert!(words.contains("another tollgate agent") && words.contains("stop it first"), "{words}");
+        assert!(
+            words.contains("another tollgate agent") && words.contains("stop it first"),
+            "{words}"
+        );
     }
     std::fs::write(other.config(), config).unwrap();
     other.resume().unwrap();
@@ -370,12 +441,22 @@ fn a_start_that_fails_after_a_crash_leaves_managed_cgroups_closed_and_others_alo
     world.agent.kill().unwrap();
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let config = std::fs::read_to_string(world.agent.config()).unwrap();
-    world.agent.configure(&format!("[listen]\nport = {}", taken.local_addr().unwrap().port())).unwrap();
+    world
+        .agent
+        .configure(&format!(
+            "[listen]\nport = {}",
+            taken.local_addr().unwrap().port()
+        ))
+        .unwrap();
     let words = fails_to_start(&world.agent);
     assert!(words.contains("Address already in use"), "{words}");
     let mut psql = world.psql(&["-qAt", "-U", ROLE, "-c", "SELECT 1"]);
     psql.env("PGPASSWORD", PASSWORD);
-    assert_ne!(job::run_within(&mut psql, LIMIT).unwrap().code, Some(0), "the server was reached past a start that failed");
+    assert_ne!(
+        job::run_within(&mut psql, LIMIT).unwrap().code,
+        Some(0),
+        "the server was reached past a start that failed"
+    );
     run(world.server.psql(ROLE, PASSWORD, "shop").args(["-c", "SELECT 1"])).unwrap();
     std::fs::write(world.agent.config(), config).unwrap();
     world.agent.resume().unwrap();

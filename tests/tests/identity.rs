@@ -48,7 +48,9 @@ fn start() -> Setting {
         .unwrap()
         .with("password", &format!("\"{}\"", secret.display()))
         .unwrap();
-    let exact = policy.text().replace("[identity.oidc]\n", "[identity.oidc]\nleeway = \"0s\"\n");
+    let exact = policy
+        .text()
+        .replace("[identity.oidc]\n", "[identity.oidc]\nleeway = \"0s\"\n");
     let policy = Policy::from_text(&exact);
     agent.policy("ci-report", &policy).unwrap();
     agent.resume().unwrap();
@@ -140,9 +142,15 @@ fn a_token_that_expires_ends_the_right_to_run_commands_in_open_sessions_and_in_h
     let setting = start();
     setting
         .server
-        .admin("postgres", &format!("CREATE TABLE notes AS SELECT 1 AS n; GRANT ALL ON notes TO {ROLE}"))
+        .admin(
+            "postgres",
+            &format!("CREATE TABLE notes AS SELECT 1 AS n; GRANT ALL ON notes TO {ROLE}"),
+        )
         .unwrap();
-    let token = setting.provider.token_for("tollgate", Duration::from_secs(5)).unwrap();
+    let token = setting
+        .provider
+        .token_for("tollgate", Duration::from_secs(5))
+        .unwrap();
     let script = r#"
 import os, time
 from wire import *
@@ -165,15 +173,28 @@ for client in (open_, held):
 again = Client()
 assert "expired" in told(again.until(b"Z"))[2]
 "#;
-    let mut job = job::command(&setting.job, "root", &tollgate_tests::driver::python().display().to_string());
+    let mut job = job::command(
+        &setting.job,
+        "root",
+        &tollgate_tests::driver::python().display().to_string(),
+    );
     job.args(["-c", script])
         .env("TOLLGATE_ID_TOKEN", &token)
         .env("HOST", "127.0.0.1")
         .env("PORT", setting.server.port().to_string())
         .env("DB", "postgres")
-        .env("PYTHONPATH", tollgate_tests::agent::workspace().join("tests/client"));
-    job::run_within(&mut job, Duration::from_secs(30)).unwrap().success().unwrap();
-    assert_eq!(setting.server.admin("postgres", "SELECT n FROM notes").unwrap(), "1\n");
+        .env(
+            "PYTHONPATH",
+            tollgate_tests::agent::workspace().join("tests/client"),
+        );
+    job::run_within(&mut job, Duration::from_secs(30))
+        .unwrap()
+        .success()
+        .unwrap();
+    assert_eq!(
+        setting.server.admin("postgres", "SELECT n FROM notes").unwrap(),
+        "1\n"
+    );
     let log = setting.agent.log();
     assert!(!log.contains(&token), "the token is in the log");
 }

@@ -303,7 +303,13 @@ fn a_full_disk_ends_the_session_and_says_so() {
         (ended, world.agent.log())
     });
     assert_ne!(ended.code, Some(0), "170 MB passed that could not be recorded");
-    assert!(ended.stderr.contains("FATAL:  tollgate: this session cannot be recorded"), "{}", ended.stderr);
+    assert!(
+        ended
+            .stderr
+            .contains("FATAL:  tollgate: this session cannot be recorded"),
+        "{}",
+        ended.stderr
+    );
     assert!(log.contains("No space left") || log.contains("full"), "{log}");
 }
 
@@ -317,12 +323,24 @@ fn a_full_disk_in_the_middle_of_one_huge_value_ends_the_session_and_the_next_is_
         let ended = job::run_within(&mut world.psql(&["-qAt", "-c", sql]), SIXTY).unwrap();
         // In the middle of a value there is no place for words, and nothing is made up to fill it.
         assert_ne!(ended.code, Some(0), "130 MB passed that could not be recorded");
-        assert!(ended.stdout.len() < 1000, "a part of a value was taken for the whole");
+        assert!(
+            ended.stdout.len() < 1000,
+            "a part of a value was taken for the whole"
+        );
         // With no room at all, no session begins, and the client is told so.
         let filler = state.join("filler");
-        run(Command::new("sh").arg("-c").arg(format!("cat /dev/zero > {} || true", filler.display()))).unwrap();
+        run(Command::new("sh")
+            .arg("-c")
+            .arg(format!("cat /dev/zero > {} || true", filler.display())))
+        .unwrap();
         let ended = world.sql("SELECT 1").unwrap();
-        assert!(ended.stderr.contains("FATAL:  tollgate: this session cannot be recorded"), "{}", ended.stderr);
+        assert!(
+            ended
+                .stderr
+                .contains("FATAL:  tollgate: this session cannot be recorded"),
+            "{}",
+            ended.stderr
+        );
         let status = world.agent.cli("status", &[]).unwrap();
         assert!(status.contains("0 live"), "{status}");
         // And as soon as there is room again, all is well without anybody's help.
@@ -340,7 +358,9 @@ fn a_full_disk_in_the_middle_of_one_huge_value_ends_the_session_and_the_next_is_
 #[test]
 fn a_workload_that_is_only_observed_goes_on_and_its_record_says_what_it_lacks() {
     let mut world = World::start(ALLOW_ALL).unwrap();
-    world.change_policy(|text| text.replace("egress = \"allow\"", "egress = \"allow\"\nmode = \"observe\"")).unwrap();
+    world
+        .change_policy(|text| text.replace("egress = \"allow\"", "egress = \"allow\"\nmode = \"observe\""))
+        .unwrap();
     on_a_small_disk(&mut world, |world, state| {
         let script = r#"
 import os
@@ -368,11 +388,18 @@ c.send(TERMINATE)
         fs::write(&filler, vec![1; 12 << 20]).unwrap();
         let script = script.replace("FILLER", &format!("{:?}", filler.display().to_string()));
         let ended = job::run_within(&mut world.script(&script), SIXTY).unwrap();
-        assert!(ended.stdout.contains("rows 1200000"), "{ended:?}\n{}", world.agent.log());
+        assert!(
+            ended.stdout.contains("rows 1200000"),
+            "{ended:?}\n{}",
+            world.agent.log()
+        );
         let log = world.agent.log();
         assert!(log.contains("goes on unrecorded"), "{log}");
         let last = world.last_session().unwrap();
-        let replay = world.agent.cli("replay", &[last["session"].as_str().unwrap(), "--json"]).unwrap();
+        let replay = world
+            .agent
+            .cli("replay", &[last["session"].as_str().unwrap(), "--json"])
+            .unwrap();
         assert!(replay.contains("gap"), "{last}");
         assert!(replay.contains("after the gap"), "{last}");
         world.agent.cli("verify", &[]).unwrap();

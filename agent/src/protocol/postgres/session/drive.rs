@@ -33,6 +33,10 @@ use super::{LAST_WORDS, LINGER};
 type Slices<'a> = SmallVec<[&'a [u8]; 16]>;
 
 /// What a session consists of besides its two streams.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a session, not states of one machine"
+)]
 pub(super) struct Conversation<'a, S> {
     stages: &'a mut S,
     relay: Relay<'a, Masks, Statements>,
@@ -233,7 +237,7 @@ impl<'a, S: Stages> Conversation<'a, S> {
         while self.at_first_message {
             match self.from_client.discard_password() {
                 Unasked::Discarded => {
-                    tracing::warn!("the client sent a password that nobody asked for; it was discarded")
+                    tracing::warn!("the client sent a password that nobody asked for; it was discarded");
                 }
                 Unasked::Part => return false,
                 Unasked::No => self.at_first_message = false,
