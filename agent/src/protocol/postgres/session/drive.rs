@@ -33,6 +33,10 @@ use super::{LAST_WORDS, LINGER};
 type Slices<'a> = SmallVec<[&'a [u8]; 16]>;
 
 /// What a session consists of besides its two streams.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts of a session, not states of one machine"
+)]
 pub(super) struct Conversation<'a, S> {
     stages: &'a mut S,
     relay: Relay<'a, Masks, Statements>,
