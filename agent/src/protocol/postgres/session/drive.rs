@@ -24,6 +24,7 @@ use super::super::cancel::{CancellableHold, Registration};
 use super::super::catalog::Catalog;
 use super::super::relay::{Ask, Event, JudgedAt, Output, ProtocolError, Relay, Turn};
 use super::super::startup::Fatal;
+use super::super::wire::TransactionStatus;
 use super::boxes::{Inbox, Outbox, Unasked};
 use super::statements::Statements;
 use super::whole::Whole;
@@ -349,14 +350,16 @@ impl<'a, S: Stages> Conversation<'a, S> {
                         .into_iter()
                         .any(|effect| effects.contains(effect));
                 }
-                Event::Ready(_) => {
+                Event::Ready(status) => {
                     self.said = false;
                     if self.relay.has_written() {
                         self.writing_since.get_or_insert_with(SystemTime::now);
                     } else {
                         self.writing_since = None;
                     }
-                    if std::mem::take(&mut self.schema_changed) {
+                    // What a transaction has changed, the catalog's own session sees when it has ended.
+                    if self.schema_changed {
+                        self.schema_changed = status != TransactionStatus::Idle;
                         self.catalog.forget();
                     }
                 }
@@ -371,8 +374,11 @@ impl<'a, S: Stages> Conversation<'a, S> {
 
     async fn answer(&mut self, ask: Ask) -> Result<(), SessionEnd> {
         match ask {
-            Ask::Relations { oids, names } => {
-                if !names.is_empty() {
+            Ask::Relations { oids, names, anew } => {
+                if anew {
+                    let found = self.catalog.relations_anew(self.stages, &names).await?;
+                    self.relay.resolved(found);
+                } else if !names.is_empty() {
                     let found = self.catalog.relations_named(self.stages, &names).await?;
                     self.relay.resolved(found);
                 } else if oids.is_empty() {

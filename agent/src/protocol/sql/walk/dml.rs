@@ -110,8 +110,8 @@ impl Walker {
                 }) => {
                     self.facts.on(Effect::Modify, &target);
                     match shape {
-                        Some(columns) => self.push_excluded(&columns),
-                        None => self.push_excluded(&[super::Output {
+                        Some(columns) => self.push_excluded(&target, &columns),
+                        None => self.push_excluded(&target, &[super::Output {
                             name: None,
                             lineage: Lineage::Unknown,
                         }]),
