@@ -422,7 +422,10 @@ fn no_trick_of_the_protocol_yields_a_masked_value() {
     let output = output.success().unwrap();
     assert!(!output.contains("LEAK"), "{output}");
     // Each of them got to rows, or it would prove nothing.
-    let done: Vec<_> = output.lines().filter_map(|line| line.strip_prefix("done ")).collect();
+    let done: Vec<_> = output
+        .lines()
+        .filter_map(|line| line.strip_prefix("done "))
+        .collect();
     assert_eq!(done.len(), 10, "{output}");
     let silent = ["errors", "what other sessions say"];
     for way in done {

@@ -338,10 +338,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
     }
 
     fn unit(&self, draft: Draft, relations: &[Arc<super::Relation>]) -> Unit {
-        draft.unit(
-            &self.scope(relations),
-            self.epoch,
-        )
+        draft.unit(&self.scope(relations), self.epoch)
     }
 
     /// A unit is on its way to the server, where it will run as answer number `serial`.
@@ -356,7 +353,11 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
             self.lexing_in = Some(self.epoch);
         }
         for action in &unit.command.actions {
-            if let Some(object) = action.object.as_ref().filter(|object| alters(action, &object.name)) {
+            if let Some(object) = action
+                .object
+                .as_ref()
+                .filter(|object| alters(action, &object.name))
+            {
                 self.altered.insert(Arc::clone(&object.name));
             }
         }

@@ -64,10 +64,13 @@ pub(super) fn rewrite<M: Masking>(
 fn comes_from_elsewhere<M: Masking>(masks: &M, error: &ErrorFields<'_>, said: &str) -> bool {
     let text = |kind| error.get(kind).and_then(|name| std::str::from_utf8(name).ok());
     let table = error.get(b't').is_some_and(|_| {
-        text(b't').is_none_or(|table| !mentions(said, table) || masks.concerns_table(text(b's'), table).is_some())
+        text(b't')
+            .is_none_or(|table| !mentions(said, table) || masks.concerns_table(text(b's'), table).is_some())
     });
     // The context of COPY is the client's own line.
-    let inside = error.get(b'W').is_some_and(|context| !context.starts_with(b"COPY "));
+    let inside = error
+        .get(b'W')
+        .is_some_and(|context| !context.starts_with(b"COPY "));
     table || inside || error.get(b'q').is_some() || is_raised(error)
 }
 
@@ -106,13 +109,13 @@ fn shown<'a>(message: &'a [u8], error: &ErrorFields<'_>, said: &str) -> Cow<'a, 
 /// say the same; `None`: nothing had to be cut.
 fn without_values(message: &str, said: &str, keeps_list: bool) -> Option<String> {
     let quotes: Vec<usize> = memchr::memchr_iter(b'"', message.as_bytes()).collect();
-    let pieces = quotes
-        .chunks(2)
-        .map(|pair| match pair {
-            [from, to] => message.get(from + 1..*to),
-            _ => None,
-        });
-    let own = pieces.into_iter().all(|piece| piece.is_some_and(|piece| mentions(said, piece)));
+    let pieces = quotes.chunks(2).map(|pair| match pair {
+        [from, to] => message.get(from + 1..*to),
+        _ => None,
+    });
+    let own = pieces
+        .into_iter()
+        .all(|piece| piece.is_some_and(|piece| mentions(said, piece)));
     let (before, quoted, after) = match (quotes.first(), quotes.last()) {
         (Some(from), Some(to)) if from < to => (
             message.get(..*from).unwrap_or_default(),
@@ -183,18 +186,30 @@ mod tests {
     fn values_are_cut_and_the_statements_own_words_stay() {
         let said = "SELECT email::regclass, Foo FROM customers WHERE id = 42";
         for (message, expected) in [
-            ("relation \"ada@acme\" does not exist", "relation \"***\" does not exist"),
+            (
+                "relation \"ada@acme\" does not exist",
+                "relation \"***\" does not exist",
+            ),
             ("column \"foo\" does not exist", "column \"foo\" does not exist"),
             ("a \"foo\" and b \"x\" too", "a \"***\" too"),
             ("value \"a\"b\" is bad", "value \"***\" is bad"),
             ("odd \"value", "odd \"***\""),
             ("unrecognized specifier \"a\"", "unrecognized specifier \"***\""),
-            ("index 123 out of valid range, 0..7", "index *** out of valid range, ***"),
+            (
+                "index 123 out of valid range, 0..7",
+                "index *** out of valid range, ***",
+            ),
             ("row 42 is gone", "row 42 is gone"),
-            ("operator does not exist: ada@acme", "operator does not exist: ***"),
+            (
+                "operator does not exist: ada@acme",
+                "operator does not exist: ***",
+            ),
             ("date out of range: 1234-01-01", "date out of range: ***"),
             ("byte sequence 0xc3 0xa9", "byte sequence *** ***"),
-            ("syntax error in tsquery: \"& ada\"", "syntax error in tsquery: \"***\""),
+            (
+                "syntax error in tsquery: \"& ada\"",
+                "syntax error in tsquery: \"***\"",
+            ),
         ] {
             let shown = without_values(message, said, false);
             assert_eq!(shown.as_deref().unwrap_or(message), expected);

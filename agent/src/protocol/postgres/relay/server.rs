@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::model::Command;
 
 use super::super::wire::{
-    ErrorFields, Header, MAX_WHOLE, Notification, ParameterStatus, ReadyForQuery, Target, TransactionStatus, is_backend_tag,
+    ErrorFields, Header, MAX_WHOLE, Notification, ParameterStatus, ReadyForQuery, Target, TransactionStatus,
+    is_backend_tag,
 };
 use super::client::Front;
 use super::masking::{Classify, Masking};
@@ -194,8 +195,13 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         } else {
             return Ok(Answer::Pass);
         };
-        turn.out
-            .make(|out| Notification { payload, ..notification }.encode(out));
+        turn.out.make(|out| {
+            Notification {
+                payload,
+                ..notification
+            }
+            .encode(out)
+        });
         Ok(Answer::Done)
     }
 

@@ -344,11 +344,18 @@ fn declassifying() -> Command {
 fn call_by_field<M>(batch: &Batch, scope: &Scope<'_, M>) -> Option<Command> {
     for statement in &batch.statements {
         let Some(fields) = &statement.fields else {
-            return Some(Command::unknown("", "it names too many columns to look all of them up"));
+            return Some(Command::unknown(
+                "",
+                "it names too many columns to look all of them up",
+            ));
         };
         for field in fields {
             let name = field.relation.as_ref()?;
-            let altered = batch.command.actions.iter().any(|action| alters(action, &name.name));
+            let altered = batch
+                .command
+                .actions
+                .iter()
+                .any(|action| alters(action, &name.name));
             if !altered && scope.lacks(name, &field.column) {
                 let mut command =
                     Command::unknown("", &format!("what function {} does is not known", field.column));

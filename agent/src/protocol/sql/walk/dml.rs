@@ -111,10 +111,13 @@ impl Walker {
                     self.facts.on(Effect::Modify, &target);
                     match shape {
                         Some(columns) => self.push_excluded(&target, &columns),
-                        None => self.push_excluded(&target, &[super::Output {
-                            name: None,
-                            lineage: Lineage::Unknown,
-                        }]),
+                        None => self.push_excluded(
+                            &target,
+                            &[super::Output {
+                                name: None,
+                                lineage: Lineage::Unknown,
+                            }],
+                        ),
                     }
                     self.assignments(assignments);
                     if let Some(selection) = selection {
