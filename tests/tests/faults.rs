@@ -290,7 +290,7 @@ fn a_start_that_cannot_succeed_says_why_in_one_sentence_and_leaves_nothing() {
             &policy_file,
             policy.replace("\"disable\"", &format!("\"verify-full\", ca = \"{ca}\"")),
         )
-        .unwrap()
+        .unwrap();
     };
     let socket = dir.join("run/control.sock");
     type Case<'a> = (&'a str, &'a dyn Fn(), &'a [&'a str]);
