@@ -22,14 +22,9 @@ use crate::protocol::{
 
 use super::super::cancel::{CancellableHold, Registration};
 use super::super::catalog::Catalog;
-<<<<<<< HEAD
-use super::super::relay::{Ask, Event, JudgedAt, Output, ProtocolError, Relay, Turn};
-use super::super::startup::Fatal;
-use super::super::wire::TransactionStatus;
-=======
 use super::super::relay::{Ask, Event, JudgedAt, Output, Relay, Turn};
+use super::super::wire::TransactionStatus;
 use super::LAST_WORDS;
->>>>>>> house
 use super::boxes::{Inbox, Outbox, Unasked};
 use super::ends::{broken, client_failed, fatal, is_last_word, linger, server_failed};
 use super::statements::Statements;
