@@ -8,6 +8,9 @@ use super::masking::Masking;
 /// Stands for what cannot be shown.
 pub(super) const WITHHELD: &[u8] = b"(withheld: it may quote masked values)";
 const CUT: &str = "***";
+/// SQLSTATEs, or their first characters, of errors that name objects and no values: constraints, transactions, privileges,
+/// resources, states, cancellation.
+const OF_OBJECTS: &[&[u8]] = &[b"23", b"25", b"40", b"42501", b"53", b"55", b"57"];
 
 /// Whether the texts of an error have to be looked at at all.
 pub(super) fn reads<M: Masking>(masks: &M) -> bool {
@@ -87,8 +90,6 @@ fn shown<'a>(message: &'a [u8], error: &ErrorFields<'_>, said: &str) -> Cow<'a, 
     if is_raised(error) {
         return Cow::Borrowed(WITHHELD);
     }
-    // Of constraints, transactions, privileges, resources, states, cancellation: they name objects.
-    const OF_OBJECTS: &[&[u8]] = &[b"23", b"25", b"40", b"42501", b"53", b"55", b"57"];
     let code = error.sqlstate();
     if OF_OBJECTS.iter().any(|class| code.starts_with(class)) {
         return Cow::Borrowed(message);

@@ -200,7 +200,11 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                 payload,
                 ..notification
             }
+<<<<<<< HEAD
             .encode(out)
+=======
+            .encode(out);
+>>>>>>> adversary
         });
         Ok(Answer::Done)
     }

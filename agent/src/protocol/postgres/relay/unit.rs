@@ -358,7 +358,7 @@ fn call_by_field<M>(batch: &Batch, scope: &Scope<'_, M>) -> Option<Command> {
                 .any(|action| alters(action, &name.name));
             if !altered && scope.lacks(name, &field.column) {
                 let mut command =
-                    Command::unknown("", &format!("what function {} does is not known", field.column));
+                    Command::unknown("", format!("what function {} does is not known", field.column));
                 for action in &mut command.actions {
                     action.object = Some(Object {
                         kind: ObjectKind::Function,
