@@ -200,11 +200,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                 payload,
                 ..notification
             }
-<<<<<<< HEAD
-            .encode(out)
-=======
             .encode(out);
->>>>>>> adversary
         });
         Ok(Answer::Done)
     }
