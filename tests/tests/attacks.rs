@@ -8,7 +8,7 @@ use tollgate_tests::world::{ALLOW_ALL, ROLE, World};
 /// Three operators, since two of them show something of a value.
 const MASKS: &str = r#"
 [[service.mask]]
-columns = ["customers.email", "people.email", "parted.email"]
+columns = ["customers.email", "parted.email"]
 with    = "partial"
 
 [[service.mask]]
@@ -16,7 +16,7 @@ columns = ["*.card_number"]
 with    = "hash"
 
 [[service.mask]]
-columns = ["customers.ssn"]
+columns = ["customers.ssn", "closed.contact.email"]
 with    = "redact"
 "#;
 
@@ -49,6 +49,8 @@ fn world() -> World {
                  CREATE TABLE open.contact (email text); INSERT INTO open.contact VALUES ('public@acme.test');
                  CREATE TABLE closed.contact (email text); INSERT INTO closed.contact VALUES ('ada@acme.test');
                  ALTER TABLE open.contact OWNER TO {ROLE}; ALTER TABLE closed.contact OWNER TO {ROLE};
+                 CREATE FUNCTION said(orders) RETURNS text LANGUAGE sql AS 'SELECT email FROM customers LIMIT 1';
+                 ALTER FUNCTION said(orders) OWNER TO {ROLE};
                  ANALYZE"
             ),
         )
@@ -93,8 +95,13 @@ const WAYS: &[&str] = &[
     "SELECT customers.* FROM customers",
     "SELECT (customers.*)::text FROM customers",
     "SELECT c.email::\"char\" || substr(c.email, 2) FROM customers c",
-    "SELECT xmltable.* FROM customers, XMLTABLE('/a' PASSING ('<a>'||email||'</a>')::xml COLUMNS v text PATH '.')",
-    "SELECT v FROM customers, XMLTABLE('/a' PASSING ('<a>'||email||'</a>')::xml COLUMNS v text PATH '.')",
+    "SELECT xmltable.* FROM customers, XMLTABLE('/a' PASSING (('<a>'||email||'</a>')::xml) COLUMNS v text PATH '.')",
+    "SELECT xmltable.v || '' FROM customers, XMLTABLE('/a' PASSING (('<a>'||email||'</a>')::xml) COLUMNS v text PATH '.')",
+    "SELECT o.said FROM orders o",
+    "SELECT public.orders.said FROM orders",
+    "SELECT o.said FROM orders AS o(a, b)",
+    "INSERT INTO orders VALUES (1, 1, 1) ON CONFLICT (id) DO UPDATE SET total = length(excluded.said) RETURNING orders.said",
+    "SELECT v FROM customers, XMLTABLE('/a' PASSING (('<a>'||email||'</a>')::xml) COLUMNS v text PATH '.')",
     "SELECT email, count(*) FROM customers GROUP BY GROUPING SETS ((email), ())",
     "SELECT lag(email) OVER (ORDER BY id), nth_value(card_number, 1) OVER () FROM customers",
     "SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY email) FROM customers",
@@ -197,6 +204,10 @@ const WAYS: &[&str] = &[
     "LISTEN ch;; DO $$ BEGIN PERFORM pg_notify('ch', (SELECT email FROM customers LIMIT 1)); END $$;; SELECT 1",
     "CREATE FUNCTION upper(int) RETURNS text LANGUAGE sql AS 'SELECT email FROM customers LIMIT 1';; SELECT upper(1)",
     "CREATE FUNCTION plus(int, point) RETURNS text LANGUAGE sql AS 'SELECT email FROM customers LIMIT 1';; CREATE OPERATOR + (leftarg = int, rightarg = point, function = plus);; SELECT 1 + point(1, 2)",
+    "ALTER FUNCTION said(orders) RENAME TO lower;; SELECT lower(o) FROM orders o",
+    "CREATE OPERATOR + (rightarg = orders, function = said);; SELECT + o FROM orders o",
+    "CREATE CAST (orders AS text) WITH FUNCTION said(orders);; SELECT o::text FROM orders o",
+    "CREATE AGGREGATE max(orders) (sfunc = said, stype = text);; SELECT max(o) FROM orders o",
     "CREATE TYPE pair AS (a int);; CREATE FUNCTION said(pair) RETURNS text LANGUAGE sql AS 'SELECT email FROM customers LIMIT 1';; CREATE CAST (pair AS text) WITH FUNCTION said(pair);; SELECT ROW(1)::pair::text",
     "CREATE FUNCTION name(orders) RETURNS text LANGUAGE sql AS 'SELECT email FROM customers LIMIT 1';; SELECT o.name FROM orders o",
     "CREATE FUNCTION evil() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN NEW.note := NEW.email; RETURN NEW; END';; CREATE TRIGGER evil BEFORE UPDATE ON customers FOR EACH ROW EXECUTE FUNCTION evil();; UPDATE customers SET name = name;; SELECT note FROM customers",
@@ -214,8 +225,8 @@ const WAYS: &[&str] = &[
     "ALTER TABLE customers ADD y text GENERATED ALWAYS AS (lower(email)) STORED;; SELECT y FROM customers",
     "ALTER TABLE parted DETACH PARTITION parted_one;; SELECT email FROM parted_one",
     "CREATE TABLE standalone PARTITION OF parted FOR VALUES IN (2);; UPDATE parted SET part = 2;; SELECT email || '' FROM standalone",
-    "BEGIN;; CREATE TABLE standalone PARTITION OF parted FOR VALUES IN (2);; UPDATE parted SET part = 2;; SELECT email || '' FROM standalone;; SELECT email FROM standalone",
-    "BEGIN;; CREATE TABLE standalone (id int, email text, part int);; ALTER TABLE parted ATTACH PARTITION standalone FOR VALUES IN (2);; UPDATE parted SET part = 2;; SELECT email FROM standalone",
+    "BEGIN;; CREATE TABLE second PARTITION OF parted FOR VALUES IN (3);; UPDATE parted SET part = 3;; SELECT email || '' FROM second;; SELECT email FROM second",
+    "BEGIN;; CREATE TABLE third (id int, email text, part int);; ALTER TABLE parted ATTACH PARTITION third FOR VALUES IN (4);; UPDATE parted SET part = 4;; SELECT email FROM third",
     "CREATE STATISTICS st (mcv) ON email, id FROM customers;; ANALYZE customers;; SELECT most_common_vals FROM pg_stats_ext",
     "CREATE STATISTICS st ON (lower(email)) FROM customers;; ANALYZE customers;; SELECT most_common_vals::text, histogram_bounds::text FROM pg_stats_ext_exprs",
     "CREATE INDEX lowered ON customers ((lower(email)));; ANALYZE customers;; SELECT histogram_bounds::text FROM pg_stats WHERE tablename = 'lowered'",
@@ -252,6 +263,176 @@ const WAYS: &[&str] = &[
     "SET search_path = pg_temp;; SELECT email FROM public.customers",
     "CREATE TEMP TABLE customers AS SELECT 1 AS id, 'x' AS email;; SELECT public.customers.email || '' FROM public.customers",
 ];
+
+/// A client that speaks the protocol byte by byte, and looks for the values in everything that it gets.
+const CLIENT: &str = r#"
+import os, socket, struct
+SECRETS = [b"ada@", b"grace@", b"da@acme", b"4111111111111111", b"123456789", bytes.fromhex("075bcd15"),
+           b"ada@".hex().encode(), b"123456789".hex().encode()]
+def msg(t, b): return t + struct.pack("!i", 4 + len(b)) + b
+def cstr(t): return (t.encode() if isinstance(t, str) else t) + b"\0"
+def Q(t): return msg(b"Q", cstr(t))
+def P(n, t): return msg(b"P", cstr(n) + cstr(t) + b"\0\0")
+def B(p, s, formats=(), params=()):
+    b = cstr(p) + cstr(s) + b"\0\0" + struct.pack("!h", len(params))
+    for v in params: b += struct.pack("!i", len(v)) + v
+    return msg(b"B", b + struct.pack("!h", len(formats)) + b"".join(struct.pack("!h", f) for f in formats))
+def D(k, n): return msg(b"D", k + cstr(n))
+def E(p="", rows=0): return msg(b"E", cstr(p) + struct.pack("!i", rows))
+def C(k, n): return msg(b"C", k + cstr(n))
+S, H = msg(b"S", b""), msg(b"H", b"")
+way, rows = "", 0
+class Session:
+    def __init__(self):
+        self.s = socket.create_connection(("127.0.0.1", int(os.environ["PORT"]))); self.s.settimeout(30)
+        p = b"user\0x\0database\0" + os.environ["DB"].encode() + b"\0\0"
+        self.s.sendall(struct.pack("!ii", 8 + len(p), 196608) + p)
+        self.f = self.s.makefile("rb"); self.read(1)
+    def read(self, ready):
+        global rows
+        got = []
+        while ready:
+            t = self.f.read(1)
+            if not t: got.append((b"", b"")); return got
+            n = struct.unpack("!i", self.f.read(4))[0] - 4; b = self.f.read(n)
+            ready -= t == b"Z"; rows += t in b"Dd"
+            if os.environ.get("TELL"): print(way, t, b[:120], flush=True)
+            for secret in SECRETS:
+                if secret in b.lower(): print("LEAK", way, secret, t, b[:200], flush=True)
+            got.append((t, b))
+        return got
+    def send(self, *parts, ready=None):
+        data = b"".join(parts); self.s.sendall(data)
+        return self.read(sum(p[:1] in b"QS" for p in parts) if ready is None else ready)
+    def close(self): self.s.close()
+"#;
+
+const PROTOCOL: &str = r#"
+def fresh(name):
+    global way, rows
+    if way: print("done", way, rows, flush=True)
+    way, rows = name, 0
+    return Session()
+
+a = fresh("a prepared statement whose name means another table by now")
+for describe in ([], [D(b"P", "")]):
+    a.send(Q("DISCARD ALL")); a.send(Q("SET search_path = open"))
+    a.send(P("s", "SELECT email FROM contact"), D(b"S", "s"), B("", "s"), D(b"P", ""), E(), S)
+    a.send(B("", "s"), E(), S)
+    a.send(Q("SET search_path = closed"))
+    a.send(B("", "s"), *describe, E(), S)
+    a.send(Q("SELECT set_config('search_path', 'open', false)"))
+    a.send(B("", "s"), *describe, E(), S)
+    a.send(Q("BEGIN; SET LOCAL search_path = closed"))
+    a.send(B("", "s"), *describe, E(), S)
+    a.send(Q("ROLLBACK"))
+    a.send(B("", "s"), *describe, E(), S)
+
+a = fresh("a table of another session comes to be in the way"); b = Session()
+for describe in ([], [D(b"P", "")]):
+    a.send(Q("DISCARD ALL")); a.send(Q("SET search_path = open, closed"))
+    b.send(Q("DROP TABLE IF EXISTS open.contact")); b.send(Q("CREATE TABLE open.contact (email text)"))
+    b.send(Q("INSERT INTO open.contact VALUES ('public')"))
+    a.send(P("s", "SELECT email FROM contact"), D(b"S", "s"), B("", "s"), D(b"P", ""), E(), S)
+    a.send(B("", "s"), E(), S)
+    b.send(Q("DROP TABLE open.contact"))
+    a.send(B("", "s"), *describe, E(), S)
+b.close()
+
+a = fresh("portals in pieces")
+a.send(P("s", "SELECT email || '', ssn FROM customers"), B("p", "s", [0, 1]), E("p", 1), D(b"P", "p"), E("p", 1), D(b"S", "s"), E("p"), S)
+a.send(Q("BEGIN"))
+a.send(B("p", "s", [1]), E("p", 1), S)
+a.send(E("p", 1), S)
+a.send(B("q", "s"), D(b"P", "q"), S); a.send(E("q"), C(b"P", "q"), B("q", "s", [1]), E("q"), S)
+a.send(Q("FETCH ALL FROM p")); a.send(Q("MOVE BACKWARD ALL FROM q")); a.send(Q("FETCH BACKWARD 1 FROM q")); a.send(Q("ROLLBACK"))
+
+a = fresh("names that stand for something else by now")
+a.send(P("s", "SELECT name || '' FROM customers"), S)
+a.send(P("s", "SELECT email || '' FROM customers"), S); a.send(B("", "s"), E(), S)
+a.send(C(b"S", "s"), P("s", "SELECT email || '' FROM customers"), B("", "s"), E(), S); a.send(B("", "s"), E(), S)
+a.send(P("bad", "SELECT nonsense"), P("t", "SELECT email || '' FROM customers"), S); a.send(B("", "t"), E(), S)
+a.send(P("t", "SELECT name || '' FROM customers"), S); a.send(P("bad", "SELECT nonsense"), C(b"S", "t"), P("t", "SELECT email || '' FROM customers"), S)
+a.send(B("", "t"), E(), S)
+a.send(Q("DEALLOCATE t")); a.send(Q("PREPARE t AS SELECT email || '' FROM customers")); a.send(B("", "t"), E(), S)
+a.send(P("e", "EXECUTE t"), B("", "e"), E(), S); a.send(Q("DEALLOCATE t; PREPARE t AS SELECT ssn + 0 FROM customers")); a.send(B("", "e"), E(), S)
+a.send(Q("DISCARD ALL")); a.send(B("", "e"), E(), S); a.send(B("", "t"), E(), S)
+a.send(P("", "SELECT name || '' FROM customers"), S); a.send(P("", "SELECT email || '' FROM customers"), B("", ""), E(), S); a.send(B("", ""), E(), S)
+a.send(Q("SELECT 1")); a.send(B("", ""), E(), S)
+
+a = fresh("cursors that stand for something else by now")
+a.send(Q("BEGIN")); a.send(Q("DECLARE c CURSOR FOR SELECT name || '' FROM customers"))
+a.send(P("f", "FETCH 1 FROM c"), B("", "f"), E(), S)
+a.send(Q("CLOSE c; DECLARE c CURSOR FOR SELECT email || '' FROM customers")); a.send(B("", "f"), E(), S)
+a.send(Q("CLOSE c")); a.send(Q("DECLARE c BINARY CURSOR FOR SELECT email || '', ssn FROM customers")); a.send(B("", "f", [1]), E(), S); a.send(B("", "f"), E(), S)
+a.send(P("", "CLOSE c"), B("", ""), E(), P("", "DECLARE c CURSOR FOR SELECT card_number || '' FROM customers"), B("", ""), E(), B("", "f"), E(), S)
+a.send(Q("ROLLBACK"))
+a.send(Q("BEGIN; DECLARE h CURSOR WITH HOLD FOR SELECT ssn + 0, email || '' FROM customers; COMMIT"))
+a.send(P("", "FETCH ALL FROM h"), B("", "", [1]), E(), S); a.send(Q("FETCH FIRST FROM h"))
+
+a = fresh("types and formats")
+TYPES = ["email", "email::varchar", "email::char(30)", "email::name", "email::bytea", "to_json(email)", "to_jsonb(email)", "ARRAY[email]",
+    "ROW(email, ssn)", "ssn", "ssn::bigint", "ssn::numeric", "ssn::oid", "ssn::float8", "ssn::money", "ssn::bit(32)", "ssn::text", "c", "row_to_json(c)",
+    "to_tsvector(email)", "md5(email)::uuid", "sha256(email::bytea)", "(email || '')::xml", "ARRAY[ssn]", "ARRAY[c]", "int4range(ssn, ssn + 1)", "point(ssn, ssn)",
+    "hashtext(email)", "left(email, 4)", "ascii(email)", "card_number", "card_number::bigint", "to_timestamp(ssn)", "make_interval(secs => ssn)", "jsonb_build_object('e', email)"]
+for n, t in enumerate(TYPES):
+    for f in ((), (0,), (1,)):
+        a.send(P("", "SELECT %s FROM customers c" % t), B("", "", f), E(), S)
+a.send(P("m", "SELECT %s FROM customers c" % ", ".join(TYPES)), S)
+a.send(B("", "m", [n % 2 for n in range(len(TYPES))]), E(), S); a.send(B("", "m", [1 - n % 2 for n in range(len(TYPES))]), E(), S)
+
+a = fresh("values of more than a megabyte")
+for t in ("repeat(email, 120000)", "repeat('-', 2000000), email", "email, repeat('-', 2000000)", "repeat('-', 1048576 - 3) || email", "name, repeat('ü', 600000), email || '', ssn",
+          "to_json(repeat(email, 120000))", "to_jsonb(repeat(email, 120000))"):
+    for f in ((), (1,)):
+        a.send(P("", "SELECT %s FROM customers WHERE id = 1" % t), B("", "", f), E(), S)
+    for o in ("", " (FORMAT csv)", " (DELIMITER ',')"):
+        a.send(Q("COPY (SELECT %s FROM customers WHERE id = 1) TO STDOUT%s" % (t, o)))
+
+a = fresh("errors")
+for t in ("email::int", "email::regclass", "chr(ssn)", "make_date(ssn, 1, 1)", "email::tsquery", "current_setting(email)", "email::regtype", "email::json", "('(' || email)::point"):
+    a.send(P("", "SELECT %s FROM customers" % t), B("", ""), D(b"P", ""), E(), S)
+    a.send(P("", "COPY (SELECT %s FROM customers) TO STDOUT" % t), B("", ""), E(), S)
+    a.send(Q("PREPARE x AS SELECT %s FROM customers" % t)); a.send(P("", "EXECUTE x"), B("", ""), E(), S); a.send(Q("DEALLOCATE x"))
+    a.send(Q("BEGIN; DECLARE c CURSOR FOR SELECT %s FROM customers" % t)); a.send(Q("FETCH ALL FROM c")); a.send(Q("ROLLBACK"))
+
+a = fresh("encodings")
+SHIFT = "COPY (SELECT 'x' || chr(12477) AS a, email, 'y' || chr(12509) || 'z' AS b FROM customers) TO STDOUT (DELIMITER '|')"
+for e in ("SJIS", "GBK", "BIG5", "UHC", "GB18030", "LATIN1", "EUC_JP", "UTF8"):
+    a.send(Q("SET client_encoding = '%s'" % e))
+    a.send(Q(SHIFT)); a.send(Q("SELECT email, email || '' FROM customers")); a.send(P("", "SELECT email, email || '' FROM customers"), B("", ""), E(), S)
+    a.send(Q("RESET client_encoding"))
+    a.send(Q("SET client_encoding = '%s'; %s" % (e, SHIFT)))
+    a.send(Q("RESET ALL")); a.send(P("", "SET client_encoding = '%s'" % e), B("", ""), E(), P("", SHIFT), B("", ""), E(), S)
+    a.send(Q("DISCARD ALL")); a.send(Q("BEGIN; SET LOCAL client_encoding = '%s'" % e)); a.send(Q(SHIFT)); a.send(Q("ROLLBACK"))
+    a.close(); a = Session()
+
+a = fresh("what other sessions say"); b = Session()
+a.send(Q("LISTEN ch")); b.send(Q("NOTIFY ch, 'new customer ' 'x'")); b.s.sendall(Q("SELECT pg_notify('ch', 'ada' || '@acme.test')")); b.read(1); a.send(Q("SELECT 1")); b.close()
+a = fresh("")
+"#;
+
+#[test]
+fn no_trick_of_the_protocol_yields_a_masked_value() {
+    let world = world();
+    let output = world.python(&format!("{CLIENT}{PROTOCOL}")).unwrap();
+    if std::env::var_os("SHOW").is_some() {
+        eprintln!("{}\n{}", output.stdout, output.stderr);
+    }
+    let output = output.success().unwrap();
+    assert!(!output.contains("LEAK"), "{output}");
+    // Each of them got to rows, or it would prove nothing.
+    let done: Vec<_> = output
+        .lines()
+        .filter_map(|line| line.strip_prefix("done "))
+        .collect();
+    assert_eq!(done.len(), 10, "{output}");
+    let silent = ["errors", "what other sessions say"];
+    for way in done {
+        let (name, rows) = way.rsplit_once(' ').unwrap();
+        assert!(silent.contains(&name) || rows != "0", "{name}");
+    }
+}
 
 #[test]
 fn no_trick_of_sql_yields_a_masked_value() {

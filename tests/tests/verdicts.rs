@@ -202,6 +202,76 @@ print(runs)
     assert_eq!(runs, 3 * 2 * (1 + 2 + 3 + 5 + 10));
 }
 
+/// How a text is read depends on two settings, and those on transactions that may fail while the text is on its way.
+#[test]
+fn no_text_is_read_otherwise_by_the_server_than_by_the_one_who_judged_it() {
+    let world = World::start(RULES).unwrap();
+    let script = r#"
+import os, socket, struct
+def msg(t, b): return t + struct.pack("!i", 4 + len(b)) + b
+def Q(sql): return msg(b"Q", sql + b"\0")
+def connect():
+    s = socket.create_connection(("127.0.0.1", int(os.environ["PORT"]))); s.settimeout(20)
+    p = b"user\0x\0database\0" + os.environ["DB"].encode() + b"\0\0"
+    s.sendall(struct.pack("!ii", 8 + len(p), 196608) + p)
+    f = s.makefile("rb"); read(f, 1); return s, f
+def read(f, ready):
+    tags = b""
+    while ready:
+        t = f.read(1)
+        if not t: return tags + b"."
+        f.read(struct.unpack("!i", f.read(4))[0] - 4)
+        ready -= t == b"Z"; tags += t
+    return tags
+STRING = rb"SELECT 'a\', ';DELETE FROM orders; --'"
+LETTER = b"SELECT E'\xc3\x83\\'; DELETE FROM orders; --'"
+SLOW = b"SELECT pg_sleep(0.4); SELECT 1/0"
+EXTENDED = lambda sql: msg(b"P", b"\0" + sql + b"\0\0\0") + msg(b"B", b"\0\0\0\0\0\0\0\0") + msg(b"E", b"\0\0\0\0\0")
+scs, enc = b"standard_conforming_strings", b"client_encoding"
+ways = []
+for setting, usual, odd, text in ((scs, b"on", b"off", STRING), (enc, b"'UTF8'", b"'SJIS'", LETTER)):
+    off, back = b"SET %s = %s" % (setting, odd), b"SET LOCAL %s = %s" % (setting, usual)
+    ways += [
+        [[off, text]],
+        [[off], [text]],
+        [[b"SELECT set_config('%s', %s, false)" % (setting, odd if odd[:1] == b"'" else b"'off'"), text]],
+        [[off + b"; " + text]],
+        # A transaction that has set it to the usual value fails, and the text is under way by then.
+        [[off], [b"BEGIN", back], [SLOW, b"ROLLBACK; " + text]],
+        [[off], [b"BEGIN", back], [b"SELECT pg_sleep(0.4); ROLLBACK", text]],
+        [[off], [b"BEGIN", back], [b"SAVEPOINT s", b"ROLLBACK", text]],
+        [[off, b"BEGIN; " + back], [b"SELECT pg_sleep(0.4); COMMIT", text]],
+        [[off], [b"BEGIN", b"SAVEPOINT s", back], [b"SELECT pg_sleep(0.4); ROLLBACK TO s", text]],
+        [[b"BEGIN", off], [b"RESET " + setting, b"SELECT 1"], [b"ROLLBACK", text]],
+        [[off], [b"RESET ALL"], [b"BEGIN", off], [b"DISCARD ALL", text]],
+    ]
+for way in ways:
+    s, f = connect()
+    for sent in way:
+        s.sendall(b"".join(map(Q, sent))); read(f, len(sent))
+    s.close()
+    s, f = connect()
+    for sent in way:
+        s.sendall(b"".join(EXTENDED(sql) for step in sent for sql in step.split(b"; ", 1)) + msg(b"S", b"")); read(f, 1)
+    s.close()
+for raw in (msg(b"Q", b"SELECT 1\0; DELETE FROM orders\0"), msg(b"Q", b"DELETE FROM orders"), Q(b"SELECT '\xff'; DELETE FROM orders"), Q(b"SELECT 1 --" + b"x" * (2 << 20) + b"\nDELETE FROM orders"),
+            msg(b"P", b"\0SELECT 1; DELETE FROM orders\0\0\0") + msg(b"S", b""), msg(b"P", b"\0DELETE FROM orders -- " + b"x" * (1 << 20) + b"\0\0\0") + msg(b"B", b"\0\0\0\0\0\0\0\0") + msg(b"E", b"\0\0\0\0\0") + msg(b"S", b""),
+            msg(b"F", struct.pack("!ihhh", 1574, 0, 0, 0)) + msg(b"S", b""), msg(b"d", Q(b"DELETE FROM orders")) + msg(b"c", b"") + Q(b"DELETE FROM orders"),
+            Q(b"COPY orders FROM STDIN") + msg(b"d", b"9\t1\t1\n") + msg(b"c", b"") + Q(b"SELECT 1"), msg(b"P", b"\0DELETE FROM orders\0\0\x7f") + msg(b"S", b"")):
+    s, f = connect(); s.sendall(raw); s.shutdown(socket.SHUT_WR); read(f, 9); s.close()
+print(len(ways))
+"#;
+    assert_eq!(world.python(script).unwrap().success().unwrap().trim(), "22");
+    assert_eq!(
+        world
+            .server
+            .admin("shop", "SELECT count(*), sum(total) FROM orders")
+            .unwrap()
+            .trim(),
+        "3|118.75"
+    );
+}
+
 #[test]
 fn a_refused_statement_in_a_transaction_aborts_it_and_rollback_mends_it() {
     let world = World::start(RULES).unwrap();

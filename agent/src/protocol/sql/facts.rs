@@ -20,6 +20,7 @@ pub(super) struct Facts {
     relations: Vec<RelationName>,
     seen_relations: HashSet<RelationName>,
     columns: Option<HashSet<ColumnRef>>,
+    fields: Option<HashSet<ColumnRef>>,
     pub(super) outputs: Outputs,
     pub(super) sink: bool,
     pub(super) opaque: bool,
@@ -37,6 +38,7 @@ impl Facts {
             relations: Vec::new(),
             seen_relations: HashSet::new(),
             columns: Some(HashSet::new()),
+            fields: Some(HashSet::new()),
             outputs: Outputs::None,
             sink: false,
             opaque: false,
@@ -111,6 +113,16 @@ impl Facts {
         self.columns = None;
     }
 
+    /// `relation.name` is written: a column, or a call.
+    pub(super) fn names_field(&mut self, column: &ColumnRef) {
+        if let Some(fields) = &mut self.fields {
+            fields.insert(column.clone());
+            if fields.len() > COLUMNS_MAX {
+                self.fields = None;
+            }
+        }
+    }
+
     /// Takes over what another statement inside this one does.
     pub(super) fn absorb(&mut self, inner: &Facts) {
         for action in &inner.actions {
@@ -128,6 +140,10 @@ impl Facts {
                 }
             }
             None => self.columns = None,
+        }
+        match &inner.fields {
+            Some(fields) => fields.iter().for_each(|field| self.names_field(field)),
+            None => self.fields = None,
         }
         self.sink |= inner.sink;
         self.opaque |= inner.opaque;
@@ -161,6 +177,7 @@ impl Facts {
             sink: self.sink,
             opaque: self.opaque,
             columns_used: self.columns.map(|columns| columns.into_iter().collect()),
+            fields: self.fields.map(|fields| fields.into_iter().collect()),
             session: self.session,
             copy_out: self.copy_out,
         }

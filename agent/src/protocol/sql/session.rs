@@ -298,7 +298,9 @@ pub(super) fn anonymous_block(cursor: &mut Cursor<'_>) -> Option<Facts> {
     }
     let mut facts = Facts::new();
     facts.act(Effect::Procedural, None);
+    // It can read anything and put it anywhere.
     facts.opaque = true;
+    facts.sink = true;
     facts.uses_any();
     code.then_some(facts)
 }

@@ -37,6 +37,9 @@ pub struct Statement {
     /// Every column that it names anywhere, for the question whether a masked one is used at all; `None`: not known
     /// (a wildcard, a whole-row reference).
     pub columns_used: Option<Vec<ColumnRef>>,
+    /// What it writes as `table.name`: a column, or, where the table has none of that name, a call of a function with the
+    /// row. Only the catalog can tell. `None`: too many to list.
+    pub fields: Option<Vec<ColumnRef>>,
     /// What it changes in the session.
     pub session: SessionChange,
     /// Its COPY TO STDOUT shape.

@@ -154,6 +154,15 @@ impl Catalog {
         if let Some(known) = self.cache.by_name(names) {
             return Ok(known);
         }
+        self.relations_anew(stages, names).await
+    }
+
+    /// [`Self::relations_named`] as they are now, whatever is remembered of them.
+    pub async fn relations_anew(
+        &mut self,
+        stages: &mut impl Stages,
+        names: &[RelationName],
+    ) -> Result<Vec<Arc<Relation>>, CatalogError> {
         let since = self.cache.generation();
         let found = self.ask(stages, &query::by_name(names)).await?;
         self.cache.keep_names(since, names, &found);

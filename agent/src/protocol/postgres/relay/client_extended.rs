@@ -41,7 +41,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                     }
                     Lookup::Wait => return Ok(self.stall(turn)),
                 };
-                let mut portal = Portal::of(unit, self.epoch, self.age);
+                let mut portal = Portal::of(unit, self.epoch);
                 if !large {
                     let decoded = Bind::decode(body).map_err(ProtocolError::ClientFormat)?;
                     portal.parameters = shown(self.masks, &decoded, &portal.unit.types);
@@ -105,14 +105,14 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                     let portal = if same {
                         portal
                     } else {
-                        Arc::new(Portal::of(self.changed(), self.epoch, self.age))
+                        Arc::new(Portal::of(self.changed(), self.epoch))
                     };
                     return Ok(self.judge(front, Work::Portal(portal), turn));
                 }
                 Lookup::Unknown => {
                     let why = "Execute of a portal that this session has not bound";
                     let unit = Unit::unknown(self.masks, "", why, bind(&[1; 32], execute.portal));
-                    let portal = Arc::new(Portal::of(Arc::new(unit), self.epoch, self.age));
+                    let portal = Arc::new(Portal::of(Arc::new(unit), self.epoch));
                     return Ok(self.judge(front, Work::Portal(portal), turn));
                 }
                 Lookup::Wait => return Ok(self.stall(turn)),
@@ -125,7 +125,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         };
         portal.executed.store(true, Ordering::Relaxed);
         if self.needs_description(&portal) {
-            portal.unit.describe_in(self.epoch, portal.age);
+            portal.describe_in(self.epoch);
             let described = Described {
                 target: Target::Portal,
                 name: execute.portal,
@@ -182,14 +182,8 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         if self.masks.is_empty() {
             return false;
         }
-        let unit = &portal.unit;
-        if portal.formats.get().is_none() {
-            return true;
-        }
-        if let Some(plan) = unit.plan.at(portal.age) {
-            let _ = portal.plan.set(plan);
-        }
-        !unit.is_rowless() && portal.plan.get().is_none() && !unit.is_described_in(self.epoch, portal.age)
+        let known = portal.plan.get().is_some() && portal.formats.get().is_some();
+        !known && !portal.unit.is_rowless() && !portal.is_described_in(self.epoch)
     }
 
     pub(super) fn describe(&mut self, front: Front<'_>, turn: &mut Turn) -> Result<Step, ProtocolError> {
@@ -199,23 +193,13 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         let described = Described::decode(body).map_err(ProtocolError::ClientFormat)?;
         let expect = match described.target {
             Target::Statement => match self.statements.look(described.name, self.epoch) {
-                Lookup::Known(unit) => {
-                    unit.describe_in(self.epoch, self.age);
-                    Expect::DescribeStatement {
-                        unit: Some(unit),
-                        age: self.age,
-                    }
-                }
-                Lookup::Unknown => Expect::DescribeStatement {
-                    unit: None,
-                    age: self.age,
-                },
+                Lookup::Known(_) | Lookup::Unknown => Expect::DescribeStatement,
                 Lookup::Wait => return Ok(self.stall(turn)),
             },
             Target::Portal => {
                 let portal = match self.portals.look(described.name, self.epoch) {
                     Lookup::Known(portal) => {
-                        portal.unit.describe_in(self.epoch, portal.age);
+                        portal.describe_in(self.epoch);
                         Some(portal)
                     }
                     Lookup::Unknown => None,

@@ -16,7 +16,7 @@ use super::names::{Lookup, identifier};
 use super::queue::Expect;
 use super::refusal::Refusal;
 use super::turn::{Ask, Turn};
-use super::unit::{Defined, Draft, Refers, Unit, bind};
+use super::unit::{Defined, Draft, Refers, Unit, alters, bind};
 use super::{ProtocolError, Relay, Stage, Work};
 
 /// What the bytes of a text are.
@@ -79,6 +79,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                         turn.ask = Some(Ask::Relations {
                             oids: Vec::new(),
                             names,
+                            anew: false,
                         });
                         self.stage = Stage::Resolving(draft);
                         return Ok(Step::Stop);
@@ -88,6 +89,15 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                 Err(Some(unit)) => *unit,
                 Err(None) => return Ok(self.stall(turn)),
             },
+            Stage::Resolved(draft, relations) if draft.doubts(&self.scope(&relations)) => {
+                turn.ask = Some(Ask::Relations {
+                    oids: Vec::new(),
+                    names: draft.names(self.masks),
+                    anew: true,
+                });
+                self.stage = Stage::Resolving(Draft { anew: true, ..draft });
+                return Ok(Step::Stop);
+            }
             Stage::Resolved(draft, relations) => self.unit(draft, &relations),
             stage => return Ok(self.decided(front, message, &words, stage, turn)),
         };
@@ -172,7 +182,15 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
             }
         };
         let unit = work.unit();
-        let decision = match (ruling, unit.obstacle) {
+        let doubtful = !self.bytes_are_plain
+            || unit.traits.lexing
+            || self.lexing_in.is_some_and(|epoch| epoch >= self.settled);
+        let obstacle = if doubtful && unit.masks_copy(self.masks) {
+            Some("set client_encoding to UTF8, and wait for its answer")
+        } else {
+            unit.obstacle
+        };
+        let decision = match (ruling, obstacle) {
             (Ruling::Deny(denied), _) => Decision::Refuse(Refusal::policy(&denied)),
             (_, Some(hint)) => Decision::Refuse(Refusal::unsupported(
                 "the data of this COPY cannot be masked as the policy asks",
@@ -211,6 +229,10 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
     fn lex<'a>(&self, text: &'a [u8]) -> Lexed<'a> {
         let ascii = text.is_ascii();
         let plain = ascii && memchr::memchr(b'\\', text).is_none();
+        // What is in flight may fail, and with it would fall the settings that its transaction has made.
+        if self.lexing_touched && !plain && self.settled < self.epoch {
+            return Lexed::Wait;
+        }
         match self.lexing_in {
             Some(epoch) if !plain && epoch >= self.settled => {
                 return if epoch < self.epoch {
@@ -260,6 +282,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
             hash,
             types: words.types.into(),
             refers,
+            anew: false,
         })
     }
 
@@ -305,15 +328,17 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         Some(all)
     }
 
+    fn scope<'a>(&'a self, relations: &'a [Arc<super::Relation>]) -> Scope<'a, M> {
+        Scope {
+            masks: self.masks,
+            relations,
+            fresh: &self.fresh,
+            altered: &self.altered,
+        }
+    }
+
     fn unit(&self, draft: Draft, relations: &[Arc<super::Relation>]) -> Unit {
-        draft.unit(
-            &Scope {
-                masks: self.masks,
-                relations,
-                fresh: &self.fresh,
-            },
-            self.epoch,
-        )
+        draft.unit(&self.scope(relations), self.epoch)
     }
 
     /// A unit is on its way to the server, where it will run as answer number `serial`.
@@ -327,10 +352,14 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         if unit.traits.lexing || (unit.traits.transaction && self.lexing_touched) {
             self.lexing_in = Some(self.epoch);
         }
-        if unit.traits.relations || (unit.traits.transaction && self.aged) {
-            // A transaction that ends badly takes back what it changed.
-            self.aged = true;
-            self.age += 1;
+        for action in &unit.command.actions {
+            if let Some(object) = action
+                .object
+                .as_ref()
+                .filter(|object| alters(action, &object.name))
+            {
+                self.altered.insert(Arc::clone(&object.name));
+            }
         }
         for define in &unit.defines {
             let name = identifier(&define.name);

@@ -37,6 +37,15 @@ impl Treat {
     fn mask(id: Option<MaskId>) -> Self {
         id.map_or(Self::Pass, Self::Mask)
     }
+
+    /// Treatment of what is computed from a value that is treated so: nothing of it may be seen, since the workload
+    /// chooses the computation.
+    fn computed<M: Masking>(self, masks: &M) -> Self {
+        match self {
+            Self::Mask(id) => Self::Mask(masks.derived(id)),
+            Self::Pass | Self::Null => self,
+        }
+    }
 }
 
 /// What is known of one statement's result before it runs.
@@ -72,9 +81,11 @@ pub(super) struct Scope<'a, M> {
     pub relations: &'a [Arc<Relation>],
     /// Tables made in the open transaction, of which the catalog cannot know yet.
     pub fresh: &'a HashSet<Arc<str>>,
+    /// Names of relations that the open transaction changes, in a way that the catalog cannot know yet.
+    pub altered: &'a HashSet<Arc<str>>,
 }
 
-impl<M: Masking> Scope<'_, M> {
+impl<M> Scope<'_, M> {
     fn found(&self, name: &RelationName) -> impl Iterator<Item = &Relation> {
         self.relations.iter().map(AsRef::as_ref).filter(move |relation| {
             relation.name == name.name
@@ -85,6 +96,23 @@ impl<M: Masking> Scope<'_, M> {
         })
     }
 
+    /// Whether the catalog knows relations of that name, and none of them has such a column.
+    pub(super) fn lacks(&self, name: &RelationName, column: &str) -> bool {
+        if self.altered.contains(&name.name) {
+            return false;
+        }
+        let mut known = false;
+        for relation in self.found(name) {
+            known = true;
+            if SYSTEM.contains(&column) || relation.columns.values().any(|name| &**name == column) {
+                return false;
+            }
+        }
+        known
+    }
+}
+
+impl<M: Masking> Scope<'_, M> {
     /// Treatment of anything made of a relation in a way that cannot be followed.
     fn relation(&self, name: &RelationName) -> Treat {
         let mut known = false;
@@ -105,7 +133,13 @@ impl<M: Masking> Scope<'_, M> {
         }
     }
 
+    /// Treatment of what is computed from a column.
     fn column(&self, name: &RelationName, column: &str) -> Treat {
+        self.stored(name, column).computed(self.masks)
+    }
+
+    /// Treatment of a column as it is stored.
+    fn stored(&self, name: &RelationName, column: &str) -> Treat {
         let mut known = false;
         let mut treat = Treat::Pass;
         for relation in self.found(name) {
@@ -237,7 +271,7 @@ impl<M: Masking> Scope<'_, M> {
         let columns = match &copy.table {
             Some((table, Some(names))) => names
                 .iter()
-                .map(|column| self.column(table, column))
+                .map(|column| self.stored(table, column))
                 .collect::<Vec<_>>(),
             Some((table, None)) => {
                 let mut found = self.found(table);
@@ -288,12 +322,18 @@ pub(super) fn origin<M: Masking>(masks: &M, relation: &Relation, attribute: i16)
     if relation.opaque {
         return Treat::Null;
     }
-    if !relation.columns.contains_key(&attribute) {
+    let Some(own) = relation.columns.get(&attribute) else {
         return Treat::Null;
-    }
+    };
     relation
         .origins(attribute)
-        .map(|column| Treat::mask(masks.column(&column)))
+        .enumerate()
+        .map(|(index, column)| {
+            let treat = Treat::mask(masks.column(&column));
+            // The column itself, or the same one of a table whose rows this table shows too; else computed from it.
+            let stored = index == 0 || (!relation.rewritten && column.column == *own);
+            if stored { treat } else { treat.computed(masks) }
+        })
         .fold(Treat::Pass, Treat::and)
 }
 
@@ -307,7 +347,10 @@ fn every<M: Masking>(masks: &M, relation: &Relation) -> Vec<Treat> {
 
 /// Treatment of anything computed from a known relation.
 pub(super) fn whole<M: Masking>(masks: &M, relation: &Relation) -> Treat {
-    every(masks, relation).into_iter().fold(Treat::Pass, Treat::and)
+    every(masks, relation)
+        .into_iter()
+        .fold(Treat::Pass, Treat::and)
+        .computed(masks)
 }
 
 const SYSTEM: &[&str] = &["ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"];

@@ -19,9 +19,11 @@ pub trait Masking {
     fn column(&self, origin: &ColumnName) -> Option<MaskId>;
     fn may_mask(&self, table: Option<&str>, column: &str) -> Option<MaskId>;
     fn concerns_table(&self, schema: Option<&str>, table: &str) -> Option<MaskId>;
+    fn derived(&self, id: MaskId) -> MaskId;
     fn mask(&self, id: MaskId, value: &[u8], ty: ValueType, format: ValueFormat, out: &mut Vec<u8>)
     -> Masked;
     fn detect(&self, value: &[u8], out: &mut Vec<u8>) -> u32;
+    fn detect_json(&self, value: &[u8], out: &mut Vec<u8>) -> u32;
     fn stream(&self) -> Self::Stream<'_>;
 }
 
@@ -72,6 +74,10 @@ impl Masking for Masks {
         Masks::concerns_table(self, schema, table)
     }
 
+    fn derived(&self, id: MaskId) -> MaskId {
+        Masks::derived(self, id)
+    }
+
     fn mask(
         &self,
         id: MaskId,
@@ -85,6 +91,10 @@ impl Masking for Masks {
 
     fn detect(&self, value: &[u8], out: &mut Vec<u8>) -> u32 {
         Masks::detect(self, value, out)
+    }
+
+    fn detect_json(&self, value: &[u8], out: &mut Vec<u8>) -> u32 {
+        Masks::detect_json(self, value, out)
     }
 
     fn stream(&self) -> DetectStream<'_> {

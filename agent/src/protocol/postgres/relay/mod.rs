@@ -73,6 +73,8 @@ pub struct Relay<'m, M: Masking + 'm, C> {
     portals: Names<Portal>,
     /// Tables made in the open transaction.
     fresh: HashSet<Arc<str>>,
+    /// Relations that it has changed.
+    altered: HashSet<Arc<str>>,
     status: TransactionStatus,
     wrote: bool,
     rows: u64,
@@ -80,16 +82,15 @@ pub struct Relay<'m, M: Masking + 'm, C> {
     // How texts are read.
     standard_conforming_strings: bool,
     utf8: bool,
-    /// The session has changed the two settings above at least once.
+    /// In the client's encoding, every byte below 0x80 is the ASCII character, wherever it stands.
+    bytes_are_plain: bool,
+    /// The settings above are not the usual ones, or the session has changed them at least once.
     lexing_touched: bool,
     /// Stretch of the last statement that may have changed them.
     lexing_in: Option<u64>,
 
     // The client's side. A stretch ("epoch") ends with a Sync or a simple query.
     epoch: u64,
-    /// Counts what may have changed what names of relations stand for.
-    age: u64,
-    aged: bool,
     /// Stretches before this one are answered.
     settled: u64,
     stage: Stage,
@@ -187,16 +188,16 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
             statements: Names::new(),
             portals: Names::new(),
             fresh: HashSet::new(),
+            altered: HashSet::new(),
             status: TransactionStatus::Idle,
             wrote: false,
             rows: 0,
             standard_conforming_strings: true,
             utf8: false,
+            bytes_are_plain: false,
             lexing_touched: false,
             lexing_in: None,
             epoch: 0,
-            age: 0,
-            aged: false,
             settled: 0,
             stage: Stage::Fresh,
             inflow: Inflow::default(),
@@ -219,8 +220,18 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
     /// without `client_encoding`, no text but ASCII is understood.
     pub fn reported(&mut self, name: &[u8], value: &[u8]) {
         match name {
-            b"standard_conforming_strings" => self.standard_conforming_strings = value == b"on",
-            b"client_encoding" => self.utf8 = matches!(value, b"UTF8" | b"SQL_ASCII"),
+            b"standard_conforming_strings" => {
+                self.standard_conforming_strings = value == b"on";
+                self.lexing_touched |= value != b"on";
+            }
+            b"client_encoding" => {
+                self.utf8 = matches!(value, b"UTF8" | b"SQL_ASCII");
+                self.lexing_touched |= !self.utf8;
+                self.bytes_are_plain = self.utf8
+                    || ["EUC_", "ISO_8859_", "KOI8", "LATIN", "WIN"]
+                        .iter()
+                        .any(|family| value.starts_with(family.as_bytes()));
+            }
             _ => {}
         }
     }

@@ -40,11 +40,7 @@ pub(super) enum Expect {
     /// `BindComplete`.
     Bind { name: Box<[u8]>, portal: Arc<Portal> },
     /// `ParameterDescription`, then the description of rows.
-    DescribeStatement {
-        unit: Option<Arc<Unit>>,
-        /// What names stood for when it was asked.
-        age: u64,
-    },
+    DescribeStatement,
     /// The description of rows.
     DescribePortal {
         portal: Option<Arc<Portal>>,

@@ -304,6 +304,10 @@ fn apply<M: Masking>(
                 Outcome::Value
             }
         }
+        None if column.ty == ValueType::Json => match masks.detect_json(value, out) {
+            0 => Outcome::Same,
+            _ => Outcome::Value,
+        },
         None if masks.detect(value, out) == 0 => Outcome::Same,
         None => Outcome::Value,
     }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use crate::model::Command;
+
 use super::super::wire::{
-    ErrorFields, Header, MAX_WHOLE, ParameterStatus, ReadyForQuery, Target, TransactionStatus, is_backend_tag,
+    ErrorFields, Header, MAX_WHOLE, Notification, ParameterStatus, ReadyForQuery, Target, TransactionStatus,
+    is_backend_tag,
 };
 use super::client::Front;
 use super::masking::{Classify, Masking};
@@ -97,7 +100,8 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
                 self.failed(None, turn);
                 return Ok(Answer::Pass);
             }
-            _ if front.header.size() > MAX_WHOLE && tag != b'A' => {
+            b'A' if !errors::reads(self.masks) => return Ok(Answer::Pass),
+            _ if front.header.size() > MAX_WHOLE => {
                 return Err(ProtocolError::server(format!(
                     "the server sent a message of type '{}' of more than 1 MiB",
                     char::from(tag)
@@ -109,7 +113,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
             return Ok(Answer::More);
         };
         match tag {
-            b'A' => Ok(Answer::Pass),
+            b'A' => self.notification(body, turn),
             b'N' => self.notice_of_server(tag, body, turn),
             b'S' => self.setting(body, turn),
             b'E' => self.failure(body, turn),
@@ -128,6 +132,21 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         match self.queue.front().map(|due| &due.what) {
             Some(Expect::Refused { .. } | Expect::RefusedQuery { .. }) => ProtocolError::SubstitutePassed,
             _ => ProtocolError::server(format!("the server sent {what} that was not due")),
+        }
+    }
+
+    /// The text of what the server does now.
+    fn said(&mut self) -> Arc<Command> {
+        match self.queue.front().map(|due| &due.what) {
+            Some(Expect::Query { unit, .. } | Expect::Parse { unit, .. }) => Arc::clone(&unit.command),
+            Some(
+                Expect::Bind { portal, .. }
+                | Expect::Execute { portal, .. }
+                | Expect::DescribePortal {
+                    portal: Some(portal), ..
+                },
+            ) => Arc::clone(&portal.unit.command),
+            _ => Arc::new(Command::unknown("", "")),
         }
     }
 
@@ -158,9 +177,31 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
             return Ok(Answer::Pass);
         }
         let fields = ErrorFields::decode(body).map_err(ProtocolError::ServerFormat)?;
-        let concerned = self.concerned();
+        let (concerned, said) = (self.concerned(), self.said());
         turn.out
-            .make(|out| errors::rewrite(self.masks, tag, &fields, concerned, out));
+            .make(|out| errors::rewrite(self.masks, tag, &fields, concerned, &said.text, out));
+        Ok(Answer::Done)
+    }
+
+    /// What another session says: nobody knows of what its payload is made.
+    fn notification(&mut self, body: &[u8], turn: &mut Turn) -> Result<Answer, ProtocolError> {
+        let notification = Notification::decode(body).map_err(ProtocolError::ServerFormat)?;
+        let mut found = Vec::new();
+        let payload = if self.masks.has_columns() && !notification.payload.is_empty() {
+            errors::WITHHELD
+        } else if self.masks.detect(notification.payload, &mut found) > 0 {
+            found.retain(|byte| *byte != 0);
+            &found
+        } else {
+            return Ok(Answer::Pass);
+        };
+        turn.out.make(|out| {
+            Notification {
+                payload,
+                ..notification
+            }
+            .encode(out);
+        });
         Ok(Answer::Done)
     }
 
@@ -184,7 +225,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
 
     fn failure(&mut self, body: &[u8], turn: &mut Turn) -> Result<Answer, ProtocolError> {
         let fields = ErrorFields::decode(body).map_err(ProtocolError::ServerFormat)?;
-        let concerned = self.concerned();
+        let (concerned, said) = (self.concerned(), self.said());
         let refused = self.failed(Some(&fields), turn);
         if let Some(refusal) = refused.filter(|_| refusal::is_expected(&fields)) {
             turn.out.make(|out| refusal.encode(out));
@@ -192,7 +233,7 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         }
         if errors::reads(self.masks) {
             turn.out
-                .make(|out| errors::rewrite(self.masks, b'E', &fields, concerned, out));
+                .make(|out| errors::rewrite(self.masks, b'E', &fields, concerned, &said.text, out));
             return Ok(Answer::Done);
         }
         Ok(Answer::Pass)
@@ -285,6 +326,9 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
         if status == TransactionStatus::Idle {
             self.wrote = false;
             self.fresh.clear();
+            if self.settled == self.epoch {
+                self.altered.clear();
+            }
             self.portals.keep_confirmed(|_, portal| portal.cursor);
         }
         turn.events.push(Event::Ready(status));
@@ -332,20 +376,12 @@ impl<M: Masking, C: Classify> Relay<'_, M, C> {
     fn bare(&mut self, message: &[u8], turn: &mut Turn) -> Result<Answer, ProtocolError> {
         let tag = message.first().copied().unwrap_or_default();
         let (ends, hidden) = match (tag, self.queue.front().map(|due| &due.what)) {
-            (b't', Some(Expect::DescribeStatement { .. })) | (b'I', Some(Expect::Query { .. })) => {
-                (false, false)
-            }
-            (b'n', Some(Expect::DescribeStatement { unit, age })) => {
-                if let Some(unit) = unit {
-                    unit.plan.set(*age, no_rows());
-                }
-                (true, false)
-            }
+            (b't', Some(Expect::DescribeStatement)) | (b'I', Some(Expect::Query { .. })) => (false, false),
+            (b'n', Some(Expect::DescribeStatement)) => (true, false),
             (b'n', Some(Expect::DescribePortal { portal, injected })) => {
                 let injected = *injected;
                 if let Some(portal) = portal {
                     let _ = portal.formats.set(super::rows::Formats::default());
-                    portal.unit.plan.set(portal.age, no_rows());
                     let _ = portal.plan.set(no_rows());
                 }
                 (true, injected)

@@ -59,19 +59,12 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
     fn begin_rows(&mut self) -> Result<(), ProtocolError> {
         let active = match self.queue.front().map(|due| &due.what) {
             Some(Expect::Execute { portal, .. }) => {
-                let (Some(plan), Some(formats)) = (
-                    portal
-                        .plan
-                        .get()
-                        .map(Arc::clone)
-                        .or_else(|| portal.unit.plan.at(portal.age)),
-                    portal.formats.get(),
-                ) else {
+                let (Some(plan), Some(formats)) = (portal.plan.get(), portal.formats.get()) else {
                     return Err(ProtocolError::server(
                         "the server sent rows of a statement that returns none",
                     ));
                 };
-                Active::new(plan, formats.clone())
+                Active::new(Arc::clone(plan), formats.clone())
             }
             // The rows of a query follow their description.
             _ => return Err(self.undue("a row")),
@@ -118,8 +111,10 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
         let reads = !self.masks.is_empty();
         let shadow = match self.queue.front().map(|due| &due.what) {
             Some(Expect::Query { unit, index, .. }) if self.active.is_none() => unit.shadows.get(*index),
-            Some(Expect::DescribeStatement { unit, .. }) => {
-                unit.as_ref().and_then(|unit| unit.shadows.first())
+            // Whoever executes it is told by the description of the portal.
+            Some(Expect::DescribeStatement) => {
+                self.queue.pop();
+                return Ok(Answer::Pass);
             }
             Some(Expect::DescribePortal { portal, .. }) => {
                 portal.as_ref().and_then(|portal| portal.unit.shadows.first())
@@ -141,6 +136,7 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
                     turn.ask = Some(Ask::Relations {
                         oids,
                         names: Vec::new(),
+                        anew: false,
                     });
                     return Ok(Answer::Stop);
                 }
@@ -167,18 +163,9 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
                 self.active = made.map(|plan| Active::new(plan, Formats::of_description(description)));
                 return Answer::Pass;
             }
-            Some(Expect::DescribeStatement {
-                unit: Some(unit),
-                age,
-            }) => {
-                if let Some(plan) = made {
-                    unit.plan.set(*age, plan);
-                }
-            }
             Some(Expect::DescribePortal { portal, injected }) => {
                 hidden = *injected;
                 if let (Some(portal), Some(plan)) = (portal, made) {
-                    portal.unit.plan.set(portal.age, Arc::clone(&plan));
                     let _ = portal.plan.set(plan);
                     let _ = portal.formats.set(Formats::of_description(description));
                 }
@@ -239,7 +226,10 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
     /// protects: filling it with that would be a declassification.
     fn created(&mut self, unit: &Unit, tag: &[u8]) {
         let plain = tag == b"CREATE TABLE" || tag.starts_with(b"SELECT ");
-        if !plain || unit.command.effects().contains(Effect::Declassify) || self.fresh.len() >= MOST_FRESH {
+        let effects = unit.command.effects();
+        // A partition or an heir of a table that is there already shows rows of it.
+        let heir = effects.contains(Effect::SchemaAlter);
+        if !plain || heir || effects.contains(Effect::Declassify) || self.fresh.len() >= MOST_FRESH {
             return;
         }
         for action in unit
@@ -295,6 +285,11 @@ impl<'m, M: Masking, C: Classify> Relay<'m, M, C> {
         };
         if treats.is_empty() && !self.masks.has_detectors() {
             return Ok(Answer::Pass);
+        }
+        if !self.bytes_are_plain {
+            return Err(ProtocolError::server(
+                "the server sends COPY data in an encoding in which they cannot be masked",
+            ));
         }
         if !treats.is_empty() && treats.len() != response.columns {
             return Err(ProtocolError::server(

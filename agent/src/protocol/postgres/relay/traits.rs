@@ -14,8 +14,6 @@ pub(super) struct Traits {
     pub cursors: bool,
     /// May change what any name of a prepared statement stands for.
     pub names: bool,
-    /// May change what names of relations stand for.
-    pub relations: bool,
     /// Makes tables.
     pub creates: bool,
     /// Ends or begins transactions.
@@ -28,7 +26,6 @@ impl Traits {
         lexing: true,
         cursors: true,
         names: true,
-        relations: true,
         creates: true,
         transaction: true,
     };
@@ -62,11 +59,6 @@ impl Traits {
                     .any(|action| may_change_lexing(action, named)),
             cursors: opaque,
             names: false,
-            relations: opaque
-                || command
-                    .actions
-                    .iter()
-                    .any(|action| may_change_relations(action, named)),
             creates: effects.contains(Effect::SchemaCreate),
             transaction: effects.contains(Effect::Transaction),
         }
@@ -78,37 +70,10 @@ impl Traits {
             lexing: self.lexing || other.lexing,
             cursors: self.cursors || other.cursors,
             names: self.names || other.names,
-            relations: self.relations || other.relations,
             creates: self.creates || other.creates,
             transaction: self.transaction || other.transaction,
         }
     }
-}
-
-/// Whether an action may change which relation a name stands for: by what there is, or by `search_path`, in which
-/// the role's own name may stand.
-fn may_change_relations(action: &Action, named: bool) -> bool {
-    let changing = matches!(
-        action.effect,
-        Effect::SchemaCreate | Effect::SchemaAlter | Effect::SchemaDestroy | Effect::Privilege
-    );
-    changing
-        || match &action.object {
-            Some(object) if object.kind == ObjectKind::Setting => [
-                "search_path",
-                "role",
-                "session_authorization",
-                "schema",
-                "all",
-                "",
-                "*",
-            ]
-            .iter()
-            .any(|name| object.name.eq_ignore_ascii_case(name)),
-            Some(object) if object.kind == ObjectKind::Function => &*object.name == "set_config",
-            Some(object) => action.effect == Effect::Session && object.kind == ObjectKind::Other && !named,
-            None => action.effect == Effect::Session && !named,
-        }
 }
 
 /// Whether an action may change `standard_conforming_strings` or `client_encoding`. `named`: the text works on names

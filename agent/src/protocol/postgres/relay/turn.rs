@@ -124,6 +124,8 @@ pub enum Ask {
         oids: Vec<u32>,
         /// By name.
         names: Vec<RelationName>,
+        /// What was found out a while ago does not do.
+        anew: bool,
     },
     /// The verdict on a command: answered with [`ruled`](super::Relay::ruled).
     Judge {

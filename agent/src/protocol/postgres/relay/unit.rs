@@ -3,10 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-
-use parking_lot::Mutex;
 
 use crate::model::{Action, Command, Effect, Object, ObjectKind, Parameter, Schema};
 use crate::protocol::sql::{Batch, RelationName, SessionChange};
@@ -35,29 +33,6 @@ pub(super) struct Unit {
     pub types: Box<[u8]>,
     /// Names that it looks up when it runs, and what they stood for when it was judged.
     pub refers: Vec<(Arc<str>, Refers)>,
-    /// How its rows are treated, once the server has described them.
-    pub plan: Plan,
-    /// Stretch, and age of the names, in which it was last asked to be described.
-    described: Mutex<Option<(u64, u64)>>,
-}
-
-/// How the rows of a prepared statement are treated. A change of what names stand for may change that.
-#[derive(Debug, Default)]
-pub(super) struct Plan(Mutex<Option<(u64, Arc<RowPlan>)>>);
-
-impl Plan {
-    /// The plan, if it was made when names stood for what they stood for at `age`.
-    pub(super) fn at(&self, age: u64) -> Option<Arc<RowPlan>> {
-        self.0
-            .lock()
-            .as_ref()
-            .filter(|plan| plan.0 == age)
-            .map(|plan| Arc::clone(&plan.1))
-    }
-
-    pub(super) fn set(&self, age: u64, plan: Arc<RowPlan>) {
-        *self.0.lock() = Some((age, plan));
-    }
 }
 
 /// A name that a statement makes.
@@ -78,8 +53,11 @@ pub(super) enum Defined {
 #[derive(Debug)]
 pub(super) struct Portal {
     pub unit: Arc<Unit>,
-    /// How its rows are treated, once that is known for certain.
+    /// How its rows are treated, once the server has described them. Never that of another portal of the same
+    /// statement: between the two, the server may have planned it anew, with names that stand for other tables.
     pub plan: OnceLock<Arc<RowPlan>>,
+    /// One more than the stretch in which it was last asked to be described.
+    described: AtomicU64,
     /// Result formats; not set for a `Bind` that was streamed and is not described yet.
     pub formats: OnceLock<Formats>,
     pub parameters: Vec<Parameter>,
@@ -87,20 +65,18 @@ pub(super) struct Portal {
     pub hash: [u8; 32],
     /// Stretch in which it was bound.
     pub epoch: u64,
-    /// What names stood for then.
-    pub age: u64,
     pub cursor: bool,
     pub approved: AtomicBool,
     pub executed: AtomicBool,
 }
 
 impl Portal {
-    pub(super) fn of(unit: Arc<Unit>, epoch: u64, age: u64) -> Self {
+    pub(super) fn of(unit: Arc<Unit>, epoch: u64) -> Self {
         Self {
             hash: unit.hash,
             unit,
             plan: OnceLock::new(),
-            age,
+            described: AtomicU64::new(0),
             formats: OnceLock::new(),
             parameters: Vec::new(),
             epoch,
@@ -108,6 +84,14 @@ impl Portal {
             approved: AtomicBool::new(false),
             executed: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn describe_in(&self, epoch: u64) {
+        self.described.store(epoch + 1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_described_in(&self, epoch: u64) -> bool {
+        self.described.load(Ordering::Relaxed) == epoch + 1
     }
 }
 
@@ -119,6 +103,8 @@ pub(super) struct Draft {
     pub types: Box<[u8]>,
     /// What `EXECUTE` and `FETCH` refer to, one a statement.
     pub refers: Vec<Refers>,
+    /// The catalog has been asked past what is remembered of it.
+    pub anew: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -136,9 +122,21 @@ impl Draft {
         names.into_iter().collect()
     }
 
+    /// Whether it seems to call a function by `t.f`, and the catalog has not been asked anew.
+    pub(super) fn doubts<M>(&self, scope: &Scope<'_, M>) -> bool {
+        !self.anew && call_by_field(&self.batch, scope).is_some()
+    }
+
+    fn sinks(&self, statement: usize) -> bool {
+        self.batch
+            .statements
+            .get(statement)
+            .is_some_and(|statement| statement.sink)
+    }
+
     pub(super) fn unit<M: Masking>(self, scope: &Scope<'_, M>, epoch: u64) -> Unit {
         let mut unit = of_batch(&self.batch, scope, self.hash, epoch);
-        unit.types = self.types;
+        unit.types.clone_from(&self.types);
         let mut command = None;
         for (index, refers) in self.refers.iter().enumerate() {
             match refers {
@@ -146,6 +144,10 @@ impl Draft {
                 Refers::Statement(Some(prepared)) => {
                     let command = command.get_or_insert_with(|| Command::clone(&unit.command));
                     join(command, &prepared.command);
+                    // CREATE TABLE … AS EXECUTE
+                    if self.sinks(index) && prepared.may_give_masked() {
+                        join(command, &declassifying());
+                    }
                     unit.traits = unit.traits.and(prepared.traits);
                     unit.hash = bind(&unit.hash, &prepared.hash);
                     unit.obstacle = unit.obstacle.or(prepared.obstacle);
@@ -173,6 +175,10 @@ impl Draft {
                     unit.shadows = vec![Arc::new(opaque(scope.masks))];
                 }
                 Refers::Cursor(None) => {
+                    if self.sinks(index) && scope.masks.has_columns() {
+                        let command = command.get_or_insert_with(|| Command::clone(&unit.command));
+                        join(command, &declassifying());
+                    }
                     if let Some(own) = unit.shadows.get_mut(index) {
                         *own = Arc::new(opaque(scope.masks));
                     }
@@ -216,6 +222,8 @@ fn gather(batch: &Batch, columns: bool, names: &mut BTreeSet<RelationName>) {
         if columns {
             names.extend(statement.relations.iter().cloned());
         }
+        let fields = statement.fields.iter().flatten();
+        names.extend(fields.filter_map(|field| field.relation.clone()));
         match &statement.session {
             SessionChange::Prepare { statement, .. } | SessionChange::Declare { statement, .. } => {
                 gather(statement, columns, names);
@@ -227,14 +235,11 @@ fn gather(batch: &Batch, columns: bool, names: &mut BTreeSet<RelationName>) {
 
 fn of_batch<M: Masking>(batch: &Batch, scope: &Scope<'_, M>, hash: [u8; 32], epoch: u64) -> Unit {
     let mut command = resolved(&batch.command, scope);
+    if let Some(function) = call_by_field(batch, scope) {
+        join(&mut command, &function);
+    }
     if scope.masks.has_columns() && declassifies(batch, scope) {
-        let action = Action {
-            effect: Effect::Declassify,
-            object: None,
-        };
-        if !command.actions.contains(&action) {
-            command.actions.push(action);
-        }
+        join(&mut command, &declassifying());
     }
     let shadows: Vec<_> = batch
         .statements
@@ -258,7 +263,7 @@ fn of_batch<M: Masking>(batch: &Batch, scope: &Scope<'_, M>, hash: [u8; 32], epo
                     name,
                     Defined::Cursor(Arc::new(Portal {
                         cursor: true,
-                        ..Portal::of(inner, epoch, 0)
+                        ..Portal::of(inner, epoch)
                     })),
                 )
             }
@@ -287,8 +292,6 @@ fn of_batch<M: Masking>(batch: &Batch, scope: &Scope<'_, M>, hash: [u8; 32], epo
         secrets: batch.secrets.clone(),
         types: Box::default(),
         refers: Vec::new(),
-        plan: Plan::default(),
-        described: Mutex::new(None),
     }
 }
 
@@ -314,6 +317,60 @@ fn resolved<M>(command: &Command, scope: &Scope<'_, M>) -> Command {
         }
     }
     command
+}
+
+/// Whether an action changes what columns the relations of that name have.
+pub(super) fn alters(action: &Action, name: &str) -> bool {
+    matches!(action.effect, Effect::SchemaCreate | Effect::SchemaAlter)
+        && action
+            .object
+            .as_ref()
+            .is_some_and(|object| object.kind == ObjectKind::Table && &*object.name == name)
+}
+
+fn declassifying() -> Command {
+    let action = Action {
+        effect: Effect::Declassify,
+        object: None,
+    };
+    Command {
+        actions: vec![action],
+        unknown: None,
+        ..Command::unknown("", "")
+    }
+}
+
+/// The call of a function that nobody knows, written as a column of a table that has none of that name: `t.f` is `f(t)`.
+fn call_by_field<M>(batch: &Batch, scope: &Scope<'_, M>) -> Option<Command> {
+    for statement in &batch.statements {
+        let Some(fields) = &statement.fields else {
+            return Some(Command::unknown(
+                "",
+                "it names too many columns to look all of them up",
+            ));
+        };
+        for field in fields {
+            let name = field.relation.as_ref()?;
+            let altered = batch
+                .command
+                .actions
+                .iter()
+                .any(|action| alters(action, &name.name));
+            if !altered && scope.lacks(name, &field.column) {
+                let mut command =
+                    Command::unknown("", format!("what function {} does is not known", field.column));
+                for action in &mut command.actions {
+                    action.object = Some(Object {
+                        kind: ObjectKind::Function,
+                        schema: Schema::Unresolved,
+                        name: Arc::clone(&field.column),
+                    });
+                }
+                return Some(command);
+            }
+        }
+    }
+    None
 }
 
 fn declassifies<M: Masking>(batch: &Batch, scope: &Scope<'_, M>) -> bool {
@@ -369,6 +426,15 @@ fn join(command: &mut Command, other: &Command) {
 }
 
 impl Unit {
+    /// Whether any column of its results is treated, or may have to be.
+    fn may_give_masked(&self) -> bool {
+        let treated = |treat: &Treat| *treat != Treat::Pass;
+        self.shadows.iter().any(|shadow| match &shadow.columns {
+            Some(columns) => columns.iter().any(treated),
+            None => treated(&shadow.other),
+        })
+    }
+
     /// Whether it surely returns no rows. Of statements that work on the session or call procedures, the classifier
     /// cannot say so.
     pub(super) fn is_rowless(&self) -> bool {
@@ -397,16 +463,15 @@ impl Unit {
             traits: Traits::UNKNOWN,
             types: Box::default(),
             refers: Vec::new(),
-            plan: Plan::default(),
-            described: Mutex::new(None),
         }
     }
 
-    pub(super) fn describe_in(&self, epoch: u64, age: u64) {
-        *self.described.lock() = Some((epoch, age));
-    }
-
-    pub(super) fn is_described_in(&self, epoch: u64, age: u64) -> bool {
-        *self.described.lock() == Some((epoch, age))
+    /// Whether COPY data come of it that have to be read to be masked.
+    pub(super) fn masks_copy<M: Masking>(&self, masks: &M) -> bool {
+        let reads = |copy: &CopyShadow| match copy {
+            CopyShadow::Columns(treats, _) => !treats.is_empty() || masks.has_detectors(),
+            CopyShadow::None | CopyShadow::Refused(_) => false,
+        };
+        self.shadows.iter().any(|shadow| reads(&shadow.copy))
     }
 }

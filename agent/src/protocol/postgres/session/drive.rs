@@ -16,16 +16,15 @@ use tokio::time::timeout;
 
 use crate::mask::Masks;
 use crate::model::{Direction, Effect, FrameKind};
-use crate::protocol::{
-    HoldDecision, HoldEnding, HoldOutcome, HoldRequest, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages,
-};
+use crate::protocol::{HoldDecision, HoldRequest, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages};
 
 use super::super::cancel::{CancellableHold, Registration};
 use super::super::catalog::Catalog;
 use super::super::relay::{Ask, Event, JudgedAt, Output, Relay, Turn};
+use super::super::wire::TransactionStatus;
 use super::LAST_WORDS;
 use super::boxes::{Inbox, Outbox, Unasked};
-use super::ends::{broken, client_failed, fatal, is_last_word, linger, server_failed};
+use super::ends::{broken, client_failed, fatal, is_last_word, linger, server_failed, taken_back};
 use super::statements::Statements;
 use super::whole::Whole;
 
@@ -345,14 +344,16 @@ impl<'a, S: Stages> Conversation<'a, S> {
                         .into_iter()
                         .any(|effect| effects.contains(effect));
                 }
-                Event::Ready(_) => {
+                Event::Ready(status) => {
                     self.said = false;
                     if self.relay.has_written() {
                         self.writing_since.get_or_insert_with(SystemTime::now);
                     } else {
                         self.writing_since = None;
                     }
-                    if std::mem::take(&mut self.schema_changed) {
+                    // What a transaction has changed, the catalog's own session sees when it has ended.
+                    if self.schema_changed {
+                        self.schema_changed = status != TransactionStatus::Idle;
                         self.catalog.forget();
                     }
                 }
@@ -367,8 +368,11 @@ impl<'a, S: Stages> Conversation<'a, S> {
 
     async fn answer(&mut self, ask: Ask) -> Result<(), SessionEnd> {
         match ask {
-            Ask::Relations { oids, names } => {
-                if !names.is_empty() {
+            Ask::Relations { oids, names, anew } => {
+                if anew {
+                    let found = self.catalog.relations_anew(self.stages, &names).await?;
+                    self.relay.resolved(found);
+                } else if !names.is_empty() {
                     let found = self.catalog.relations_named(self.stages, &names).await?;
                     self.relay.resolved(found);
                 } else if oids.is_empty() {
@@ -458,15 +462,6 @@ async fn decision(hold: &mut Option<Waiting>) -> HoldDecision {
             () = waiting.cancel.cancelled() => taken_back("the client cancelled it"),
         },
         None => std::future::pending().await,
-    }
-}
-
-fn taken_back(why: &str) -> HoldDecision {
-    HoldDecision {
-        outcome: HoldOutcome::Cancelled,
-        end: HoldEnding::Cancelled,
-        by: None,
-        reason: Some(why.to_owned()),
     }
 }
 

@@ -158,5 +158,7 @@ fn finish_alter(facts: &mut Facts, cursor: &mut Cursor<'_>) {
     }
     if words(&["rename", "to"]) || words(&["set", "schema"]) {
         moved(facts);
+        // Functions, operators, and schemas with all that is in them.
+        facts.opaque |= facts.relations().is_empty();
     }
 }

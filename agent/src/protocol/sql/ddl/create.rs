@@ -33,6 +33,9 @@ pub(in super::super) fn create(context: Context<'_>, cursor: &mut Cursor<'_>) ->
         facts.on_named(Effect::UnsafeIo, ObjectKind::Other, &name);
         return Some(facts);
     }
+    let of_data = ["type", "collation", "statistics", "publication"]
+        .iter()
+        .any(|word| cursor.at(&[word]));
     if PLAIN.iter().any(|words| cursor.eat(words)) {
         not_exists(cursor);
         // An operator's name is none; a cast has none.
@@ -43,13 +46,18 @@ pub(in super::super) fn create(context: Context<'_>, cursor: &mut Cursor<'_>) ->
         }
         // What operators, aggregates and types call is code.
         facts.act(Effect::Procedural, None);
-        cursor.take_rest();
+        let definition = cursor.take_rest();
+        let calls = |lexeme: &Lexeme| matches!(unquoted(&lexeme.token), Some("range" | "input"));
+        if !of_data || definition.iter().any(calls) {
+            plants(&mut facts);
+        }
         return Some(facts);
     }
     if cursor.eat(&["cast"]) || cursor.eat(&["transform"]) {
         cursor.take_rest();
         facts.act(Effect::SchemaCreate, None);
         facts.act(Effect::Procedural, None);
+        plants(&mut facts);
         return Some(facts);
     }
     if cursor.eat(&["database"]) || cursor.eat(&["schema"]) {
@@ -82,12 +90,18 @@ pub(in super::super) fn create(context: Context<'_>, cursor: &mut Cursor<'_>) ->
         cursor.take_rest();
         facts.on(Effect::SchemaCreate, &table);
         facts.act(Effect::Procedural, None);
-        facts.opaque = true;
-        facts.sink = true;
-        facts.uses_any();
+        plants(&mut facts);
         return Some(facts);
     }
     create_relation(context, cursor, facts)
+}
+
+/// From now on the session can have code run where nobody sees that it is called: as an operator, as a cast, by a
+/// trigger, or under a name that a built-in function has too.
+fn plants(facts: &mut Facts) {
+    facts.opaque = true;
+    facts.sink = true;
+    facts.uses_any();
 }
 
 fn create_container(cursor: &mut Cursor<'_>) -> Option<Facts> {
@@ -176,6 +190,7 @@ fn create_relation(context: Context<'_>, cursor: &mut Cursor<'_>, mut facts: Fac
         facts.on_object(Effect::SchemaCreate, ObjectKind::Function, &name);
         facts.on_object(Effect::Procedural, ObjectKind::Function, &name);
         settings_of_function(&mut facts, rest);
+        plants(&mut facts);
         return Some(facts);
     }
     if cursor.eat(&["trigger"]) {
@@ -187,6 +202,9 @@ fn create_relation(context: Context<'_>, cursor: &mut Cursor<'_>, mut facts: Fac
         cursor.take_rest();
         facts.on(Effect::SchemaCreate, &table);
         facts.act(Effect::Procedural, None);
+        // Its function gets the table's rows, and can put what it finds into other columns.
+        facts.sink = true;
+        facts.uses_any();
         return Some(facts);
     }
     if cursor.eat(&["language"]) {

@@ -41,6 +41,10 @@ fn outputs_are_followed_to_stored_columns() {
             "crm.customers.email",
         ),
         ("SELECT other.customers.email FROM crm.customers", "?"),
+        (
+            "SELECT (SELECT crm.t.a FROM (SELECT 'x' AS a) t) FROM crm.t",
+            "crm.t.a",
+        ),
         ("SELECT * FROM t", "unknown"),
         ("SELECT a, t.* FROM t", "unknown"),
         ("SELECT row_to_json(t) FROM t", "?"),
@@ -234,8 +238,52 @@ fn a_statement_that_stores_what_it_reads_is_a_sink() {
         ("EXPLAIN ANALYZE INSERT INTO x SELECT email FROM t", true),
         ("SELECT email FROM t", false),
         ("REFRESH MATERIALIZED VIEW v", true),
+        ("SELECT pg_advisory_lock(pin) FROM t", true),
+        ("SELECT pg_advisory_lock(7) FROM t", false),
+        ("SELECT setval('s', pin) FROM t", true),
+        ("SELECT nextval('s')", false),
+        ("SELECT setseed(pin) FROM t", true),
+        ("DO 'BEGIN END'", true),
+        ("CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", true),
+        ("ALTER FUNCTION f() RENAME TO lower", true),
+        ("CREATE OPERATOR + (rightarg = t, function = f)", true),
+        ("CREATE AGGREGATE max(t) (sfunc = f, stype = text)", true),
+        ("CREATE CAST (t AS text) WITH FUNCTION f(t)", true),
+        ("CREATE TYPE x AS (a int)", false),
+        ("CREATE TYPE x AS RANGE (subtype = int, subtype_diff = f)", true),
+        (
+            "CREATE TRIGGER x BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION f()",
+            true,
+        ),
     ] {
         assert_eq!(classified(text).statements[0].sink, sink, "{text}");
+    }
+}
+
+#[test]
+fn names_behind_a_table_are_listed_since_they_can_be_calls() {
+    let named = |text: &str| {
+        let mut fields: Vec<String> = classified(text).statements[0]
+            .fields
+            .iter()
+            .flatten()
+            .filter_map(|field| Some(format!("{}.{}", field.relation.as_ref()?.name, field.column)))
+            .collect();
+        fields.sort();
+        fields.join(" ")
+    };
+    for (text, expected) in [
+        ("SELECT a, o.f, o.g FROM t AS o WHERE o.h", "t.f t.g t.h"),
+        ("SELECT s.t.f FROM s.t", "t.f"),
+        ("SELECT o.a, o.f FROM t AS o(a)", "t.f"),
+        (
+            "INSERT INTO t VALUES (1) ON CONFLICT (a) DO UPDATE SET b = excluded.f",
+            "t.f",
+        ),
+        ("UPDATE t AS u SET a = u.f RETURNING u.g", "t.f t.g"),
+        ("SELECT x.a FROM (SELECT o.f AS a FROM t o) x", "t.f"),
+    ] {
+        assert_eq!(named(text), expected, "{text}");
     }
 }
 

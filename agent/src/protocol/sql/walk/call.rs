@@ -190,6 +190,8 @@ impl Walker {
         let effect = match class {
             Class::Pure | Class::Syntax => return lineage,
             Class::Sequence => {
+                // Its value can be asked for afterwards.
+                self.facts.sink |= !lineage.is_constant();
                 match first.and_then(names::relation_of_literal) {
                     Some(sequence) => self.facts.on(Effect::Write, &sequence),
                     None => self.facts.act(Effect::Write, None),
@@ -246,7 +248,11 @@ impl Walker {
         };
         self.facts.on_object(effect, ObjectKind::Function, &built_in);
         match class {
-            Class::Session | Class::Lock | Class::Maintenance => lineage,
+            // What a lock is on, and what a seed was, can be found out afterwards.
+            Class::Session | Class::Lock | Class::Maintenance => {
+                self.facts.sink |= !lineage.is_constant();
+                lineage
+            }
             _ => {
                 self.facts.sink |= !lineage.is_constant();
                 self.facts.opaque = true;

@@ -110,11 +110,14 @@ impl Walker {
                 }) => {
                     self.facts.on(Effect::Modify, &target);
                     match shape {
-                        Some(columns) => self.push_excluded(&columns),
-                        None => self.push_excluded(&[super::Output {
-                            name: None,
-                            lineage: Lineage::Unknown,
-                        }]),
+                        Some(columns) => self.push_excluded(&target, &columns),
+                        None => self.push_excluded(
+                            &target,
+                            &[super::Output {
+                                name: None,
+                                lineage: Lineage::Unknown,
+                            }],
+                        ),
                     }
                     self.assignments(assignments);
                     if let Some(selection) = selection {

@@ -226,7 +226,7 @@ impl Walker {
                     }
                 }
                 let alias = alias.as_ref().map_or("xmltable", |alias| &alias.name.value);
-                self.push(alias.into(), Source::Computed(lineage));
+                self.push(alias.into(), Source::Computed { lineage, row: None });
             }
             TableFactor::TableFunction { .. }
             | TableFactor::JsonTable { .. }
@@ -266,10 +266,15 @@ impl Walker {
             Some(alias) => {
                 self.check_alias(alias);
                 // Renamed columns: which is which, only the catalog knows.
-                let source = if alias.columns.is_empty() {
+                let columns: Vec<Arc<str>> = alias
+                    .columns
+                    .iter()
+                    .map(|column| column.name.value.as_str().into())
+                    .collect();
+                let source = if columns.is_empty() {
                     Source::Table(relation)
                 } else {
-                    Source::Unknown
+                    Source::Renamed { relation, columns }
                 };
                 self.push(alias.name.value.as_str().into(), source);
             }
@@ -387,11 +392,12 @@ impl Walker {
     }
 
     /// Puts `excluded`, the row that ON CONFLICT did not insert, into scope.
-    pub(super) fn push_excluded(&mut self, rows: &[Output]) {
+    pub(super) fn push_excluded(&mut self, target: &super::super::types::RelationName, rows: &[Output]) {
         let mut lineage = Lineage::constant();
         for column in rows {
             lineage.merge(column.lineage.clone());
         }
-        self.push("excluded".into(), Source::Computed(lineage));
+        let row = Some(target.clone());
+        self.push("excluded".into(), Source::Computed { lineage, row });
     }
 }

@@ -1,8 +1,8 @@
 //! What a column name means where it stands.
 //!
 //! Known limit: no catalog is asked. A name that could be a column of several tables is a [`ColumnRef`] without a table;
-//! and `t.f` is taken as column `f` of `t`, though it can be a call `f(t)` of a user's function: who uses a
-//! [`ColumnRef`] has to check that the column exists.
+//! and `t.f` is taken as column `f` of `t`, though it can be a call `f(t)` of a user's function: those are listed
+//! as fields, for whoever has a catalog to check that the column exists.
 
 use std::sync::Arc;
 
@@ -20,6 +20,11 @@ pub(super) struct Item {
 pub(super) enum Source {
     /// A stored relation.
     Table(RelationName),
+    /// A stored relation, some of whose columns have these other names here.
+    Renamed {
+        relation: RelationName,
+        columns: Vec<Arc<str>>,
+    },
     /// A sub-query whose columns are known.
     Rows(Vec<Output>),
     /// A function in FROM with the columns it is known to have; each is made of the function's arguments.
@@ -27,8 +32,11 @@ pub(super) enum Source {
         columns: Vec<Arc<str>>,
         lineage: Lineage,
     },
-    /// Something whose every column is made of this.
-    Computed(Lineage),
+    /// Something whose every column is made of this; its rows are of the type of `row`, where that is a table's.
+    Computed {
+        lineage: Lineage,
+        row: Option<RelationName>,
+    },
     /// Columns not known.
     Unknown,
 }
@@ -69,11 +77,14 @@ impl Walker {
                         found |= columns.iter().any(|column| **column == *name);
                         lineage.merge(made_of.clone());
                     }
-                    Source::Computed(made_of) => {
+                    Source::Computed {
+                        lineage: made_of,
+                        row: _,
+                    } => {
                         lineage.merge(made_of.clone());
                         found = true;
                     }
-                    Source::Unknown => lineage = Lineage::Unknown,
+                    Source::Renamed { .. } | Source::Unknown => lineage = Lineage::Unknown,
                 }
             }
             if exact {
@@ -109,12 +120,19 @@ impl Walker {
             return self.known_or_any(Lineage::Unknown);
         };
         match &item.source {
-            Source::Table(_) | Source::Unknown if catalog::takes_row(name) => {
+            Source::Table(_) | Source::Renamed { .. } | Source::Unknown if catalog::takes_row(name) => {
                 self.known_or_any(Lineage::Unknown)
             }
             Source::Table(relation) => {
                 let relation = relation.clone();
-                self.stored(Some(relation), name)
+                self.field(relation, name)
+            }
+            Source::Renamed { relation, columns } => {
+                if !columns.iter().any(|column| **column == *name) {
+                    let relation = relation.clone();
+                    self.field(relation, name);
+                }
+                self.known_or_any(Lineage::Unknown)
             }
             Source::Rows(columns) => match named(columns, name) {
                 Named::Is(lineage) => self.known_or_any(lineage),
@@ -132,26 +150,36 @@ impl Walker {
                 // `SELECT f.pg_read_file FROM concat('/etc/', 'passwd') f` is a call.
                 self.call_by_dot(name, lineage)
             }
-            Source::Computed(lineage) => {
+            Source::Computed { lineage, row } => {
                 let lineage = lineage.clone();
+                if let Some(row) = row.clone() {
+                    self.field(row, name);
+                }
                 self.known_or_any(lineage)
             }
             Source::Unknown => self.known_or_any(Lineage::Unknown),
         }
     }
 
-    /// Lineage of `schema.table.name`.
+    /// Lineage of `schema.table.name`: a table without an alias, whatever nearer thing has its name.
     pub(super) fn fully_qualified(&mut self, schema: &str, table: &str, name: &str) -> Lineage {
-        let found = self.scopes.iter().rev().flatten().any(|item| {
-            *item.alias == *table
-                && matches!(&item.source, Source::Table(relation)
-                    if *relation.name == *table && relation.schema.as_deref().is_none_or(|known| known == schema))
-        });
-        if found {
-            self.qualified(table, name)
-        } else {
-            self.known_or_any(Lineage::Unknown)
+        let is_meant = |item: &Item| match &item.source {
+            Source::Table(relation) if *item.alias == *table && *relation.name == *table => relation
+                .schema
+                .as_deref()
+                .is_none_or(|known| known == schema)
+                .then(|| relation.clone()),
+            _ => None,
+        };
+        let found: Vec<RelationName> = self.scopes.iter().flatten().filter_map(is_meant).collect();
+        if found.is_empty() || catalog::takes_row(name) {
+            return self.known_or_any(Lineage::Unknown);
         }
+        let mut lineage = Lineage::constant();
+        for relation in found {
+            lineage.merge(self.field(relation, name));
+        }
+        lineage
     }
 
     /// Lineage of a bare alias, which is the whole row of it. `None`: it is no alias.
@@ -164,8 +192,8 @@ impl Walker {
             .find(|item| *item.alias == *alias)?;
         let lineage = match &item.source {
             Source::Rows(columns) => whole(columns),
-            Source::Function { lineage, .. } | Source::Computed(lineage) => lineage.clone(),
-            Source::Table(_) | Source::Unknown => Lineage::Unknown,
+            Source::Function { lineage, .. } | Source::Computed { lineage, .. } => lineage.clone(),
+            Source::Table(_) | Source::Renamed { .. } | Source::Unknown => Lineage::Unknown,
         };
         Some(self.known_or_any(lineage))
     }
@@ -206,6 +234,16 @@ impl Walker {
         };
         self.facts.uses(&column);
         Lineage::From(vec![column])
+    }
+
+    /// `relation.name`: a column, or a call of `name` with the row.
+    fn field(&mut self, relation: RelationName, name: &str) -> Lineage {
+        let field = ColumnRef {
+            relation: Some(relation.clone()),
+            column: name.into(),
+        };
+        self.facts.names_field(&field);
+        self.stored(Some(relation), name)
     }
 
     fn known_or_any(&mut self, lineage: Lineage) -> Lineage {

@@ -60,6 +60,8 @@ fn conversation(long: usize) -> (Vec<u8>, Vec<u8>) {
         from_server(b't', &[0, 0]),
         description(),
         from_server(b'2', &[]),
+        // Of the portal, which the relay asks for where the client has only had that of the statement.
+        description(),
         row("b", "masked"),
         complete("SELECT 1"),
         ready(b'I'),

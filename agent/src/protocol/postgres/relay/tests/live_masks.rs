@@ -122,6 +122,7 @@ fn no_query_shows_a_masked_column() {
     };
     let all = Statement {
         columns_used: None,
+        fields: Some(Vec::new()),
         ..reading("customers", &[])
     };
     let all = Statement {

@@ -65,6 +65,12 @@ impl Masking for TestMasks {
         }
         Masked::Value
     }
+    fn derived(&self, id: MaskId) -> MaskId {
+        id
+    }
+    fn detect_json(&self, value: &[u8], out: &mut Vec<u8>) -> u32 {
+        self.detect(value, out)
+    }
     fn detect(&self, value: &[u8], out: &mut Vec<u8>) -> u32 {
         let start = out.len();
         let mut hits = 0;
@@ -160,6 +166,7 @@ pub(super) fn statement() -> Statement {
         sink: false,
         opaque: false,
         columns_used: Some(Vec::new()),
+        fields: Some(Vec::new()),
         session: SessionChange::None,
         copy_out: None,
     }
@@ -187,6 +194,7 @@ pub(super) fn reading(table: &str, outputs: &[&[&str]]) -> Statement {
                 .collect(),
         ),
         columns_used: Some(outputs.iter().copied().flatten().map(column).collect()),
+        fields: Some(Vec::new()),
         ..statement()
     }
 }
@@ -197,6 +205,7 @@ pub(super) fn copying(table: &str, columns: Option<&[&str]>, format: CopyFormat)
         relations: vec![relation(table)],
         outputs: Outputs::None,
         columns_used: None,
+        fields: Some(Vec::new()),
         copy_out: Some(CopyOut {
             table: Some((relation(table), columns)),
             format,

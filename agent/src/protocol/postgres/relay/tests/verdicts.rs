@@ -378,6 +378,7 @@ fn names_are_found_in_every_schema_and_copies_of_masked_columns_are_declassifica
             "INSERT INTO t SELECT * FROM customers",
             Statement {
                 columns_used: None,
+                fields: Some(Vec::new()),
                 ..sink(&[])
             },
             true,
