@@ -49,6 +49,7 @@ fn world() -> World {
                  CREATE TABLE open.contact (email text); INSERT INTO open.contact VALUES ('public@acme.test');
                  CREATE TABLE closed.contact (email text); INSERT INTO closed.contact VALUES ('ada@acme.test');
                  ALTER TABLE open.contact OWNER TO {ROLE}; ALTER TABLE closed.contact OWNER TO {ROLE};
+                 CREATE SEQUENCE counter; ALTER SEQUENCE counter OWNER TO {ROLE};
                  CREATE FUNCTION said(orders) RETURNS text LANGUAGE sql AS 'SELECT email FROM customers LIMIT 1';
                  ALTER FUNCTION said(orders) OWNER TO {ROLE};
                  ANALYZE"
@@ -263,6 +264,76 @@ const WAYS: &[&str] = &[
     "SET search_path = pg_temp;; SELECT email FROM public.customers",
     "CREATE TEMP TABLE customers AS SELECT 1 AS id, 'x' AS email;; SELECT public.customers.email || '' FROM public.customers",
 ];
+
+/// What honest statements get, in the same strict world.
+const HONEST: &[(&str, &str)] = &[
+    (
+        "SELECT id, upper(name) FROM customers WHERE id < 3",
+        "1|ADA\n2|GRACE\n",
+    ),
+    ("SELECT s FROM (SELECT 1 AS a, 2 AS b) s", "(1,2)\n"),
+    ("SELECT x FROM generate_series(1, 2) x", "1\n2\n"),
+    ("SELECT e.key FROM json_each('{\"a\":1}') e", "a\n"),
+    ("SELECT nosuch FROM customers", "column \"nosuch\" does not exist"),
+    (
+        "SELECT o.nosuch FROM orders o",
+        "what function nosuch does is not known",
+    ),
+    ("SELECT email FROM nosuch", "relation \"nosuch\" does not exist"),
+    ("SELECT length(email) / 0 FROM customers", "division by zero"),
+    (
+        "INSERT INTO customers (id, ssn) VALUES (7, 'abc')",
+        "invalid input syntax for type integer: \"abc\"",
+    ),
+    (
+        "SELECT no_such_function(email) FROM customers",
+        "no_such_function",
+    ),
+    (
+        "BEGIN;; CREATE TEMP TABLE mine (a text);; INSERT INTO mine VALUES ('v');; SELECT m.a, m.a || '!' FROM mine m;; COMMIT;; SELECT m.a FROM mine m",
+        "v|v!\nv\n",
+    ),
+    (
+        "BEGIN;; ALTER TABLE orders ADD x int;; SELECT o.id, o.x + 1 FROM orders o WHERE o.x IS NULL AND o.id = 1;; ROLLBACK",
+        "1|\n",
+    ),
+    (
+        "ALTER TABLE orders ADD y int DEFAULT 5; SELECT o.id FROM orders o WHERE o.y = 5 AND o.id = 1;; SELECT o.y FROM orders o WHERE o.id = 1",
+        "1\n5\n",
+    ),
+    (
+        "CREATE VIEW totals AS SELECT total AS t FROM orders;; SELECT v.t FROM totals v WHERE v.t > 90",
+        "99.00\n",
+    ),
+    (
+        "CREATE TYPE mood AS ENUM ('good');; SELECT 'good'::mood",
+        "good\n",
+    ),
+    ("SELECT pg_advisory_lock(7) IS NULL, nextval('counter')", "f|1\n"),
+    (
+        "COPY (SELECT name FROM customers WHERE id = 1) TO STDOUT (FORMAT csv, HEADER)",
+        "name\nAda\n",
+    ),
+];
+
+#[test]
+fn honest_statements_go_on_working() {
+    let world = world();
+    let wrong: Vec<String> = HONEST
+        .iter()
+        .filter_map(|(way, expected)| {
+            let output = run(&world, way);
+            (!output.contains(expected)).then(|| format!("{way}\n{output}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // A column that somebody else has just made is no call of a function.
+    world
+        .server
+        .admin("shop", "ALTER TABLE orders ADD z int DEFAULT 6")
+        .unwrap();
+    assert_eq!(run(&world, "SELECT o.z FROM orders o WHERE o.id = 1"), "6\n");
+}
 
 /// A client that speaks the protocol byte by byte, and looks for the values in everything that it gets.
 const CLIENT: &str = r#"

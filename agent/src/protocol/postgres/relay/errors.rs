@@ -8,6 +8,9 @@ use super::masking::Masking;
 /// Stands for what cannot be shown.
 pub(super) const WITHHELD: &[u8] = b"(withheld: it may quote masked values)";
 const CUT: &str = "***";
+/// SQLSTATEs, or their first characters, of errors that name objects and no values: constraints, transactions, privileges,
+/// resources, states, cancellation.
+const OF_OBJECTS: &[&[u8]] = &[b"23", b"25", b"40", b"42501", b"53", b"55", b"57"];
 
 /// Whether the texts of an error have to be looked at at all.
 pub(super) fn reads<M: Masking>(masks: &M) -> bool {
@@ -81,10 +84,6 @@ fn is_raised(error: &ErrorFields<'_>) -> bool {
         .get(b'F')
         .is_some_and(|file| LANGUAGES.iter().any(|language| file.starts_with(language)))
 }
-
-/// Classes of errors whose messages name objects, not values: constraints, transactions, privileges, resources, states,
-/// cancellation.
-const OF_OBJECTS: &[&[u8]] = &[b"23", b"25", b"40", b"42501", b"53", b"55", b"57"];
 
 /// What may be shown of the message of an error that may quote values.
 fn shown<'a>(message: &'a [u8], error: &ErrorFields<'_>, said: &str) -> Cow<'a, [u8]> {

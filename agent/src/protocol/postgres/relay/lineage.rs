@@ -150,6 +150,8 @@ impl<M: Masking> Scope<'_, M> {
             treat
         } else if let Some(id) = self.masks.may_mask(Some(&name.name), column) {
             Treat::Mask(id)
+        } else if self.fresh.contains(&name.name) {
+            Treat::Pass
         } else {
             self.unknown(name)
         }
