@@ -16,9 +16,7 @@ use tokio::time::timeout;
 
 use crate::mask::Masks;
 use crate::model::{Direction, Effect, FrameKind};
-use crate::protocol::{
-    HoldDecision, HoldEnding, HoldOutcome, HoldRequest, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages,
-};
+use crate::protocol::{HoldDecision, HoldRequest, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages};
 
 use super::super::cancel::{CancellableHold, Registration};
 use super::super::catalog::Catalog;
@@ -26,7 +24,7 @@ use super::super::relay::{Ask, Event, JudgedAt, Output, Relay, Turn};
 use super::super::wire::TransactionStatus;
 use super::LAST_WORDS;
 use super::boxes::{Inbox, Outbox, Unasked};
-use super::ends::{broken, client_failed, fatal, is_last_word, linger, server_failed};
+use super::ends::{broken, client_failed, fatal, is_last_word, linger, server_failed, taken_back};
 use super::statements::Statements;
 use super::whole::Whole;
 
@@ -34,10 +32,6 @@ use super::whole::Whole;
 type Slices<'a> = SmallVec<[&'a [u8]; 16]>;
 
 /// What a session consists of besides its two streams.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "independent facts of a session, not states of one machine"
-)]
 pub(super) struct Conversation<'a, S> {
     stages: &'a mut S,
     relay: Relay<'a, Masks, Statements>,
@@ -468,15 +462,6 @@ async fn decision(hold: &mut Option<Waiting>) -> HoldDecision {
             () = waiting.cancel.cancelled() => taken_back("the client cancelled it"),
         },
         None => std::future::pending().await,
-    }
-}
-
-fn taken_back(why: &str) -> HoldDecision {
-    HoldDecision {
-        outcome: HoldOutcome::Cancelled,
-        end: HoldEnding::Cancelled,
-        by: None,
-        reason: Some(why.to_owned()),
     }
 }
 

@@ -3,7 +3,7 @@
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
-use crate::protocol::SessionEnd;
+use crate::protocol::{HoldDecision, HoldEnding, HoldOutcome, SessionEnd};
 
 use super::super::relay::ProtocolError;
 use super::super::startup::Fatal;
@@ -74,4 +74,14 @@ pub(super) fn client_failed(error: std::io::Error) -> SessionEnd {
 
 pub(super) fn server_failed(error: std::io::Error) -> SessionEnd {
     SessionEnd::Target(format!("the connection failed: {error}"))
+}
+
+/// How a hold ends that neither a person nor time has ended.
+pub(super) fn taken_back(why: &str) -> HoldDecision {
+    HoldDecision {
+        outcome: HoldOutcome::Cancelled,
+        end: HoldEnding::Cancelled,
+        by: None,
+        reason: Some(why.to_owned()),
+    }
 }
