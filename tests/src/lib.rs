@@ -12,6 +12,7 @@ pub mod policy;
 pub mod postgres;
 pub mod process;
 pub mod scratch;
+pub mod script;
 pub mod world;
 
 /// Whether privileged tests can run here; `Err` says why not.

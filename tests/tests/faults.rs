@@ -272,6 +272,9 @@ fn fails_to_start(agent: &Agent) -> String {
     words
 }
 
+/// What is spoilt, how, and what has to be said.
+type Case<'a> = (&'a str, &'a dyn Fn(), &'a [&'a str]);
+
 #[test]
 fn a_start_that_cannot_succeed_says_why_in_one_sentence_and_leaves_nothing() {
     use std::fs;
@@ -290,10 +293,9 @@ fn a_start_that_cannot_succeed_says_why_in_one_sentence_and_leaves_nothing() {
             &policy_file,
             policy.replace("\"disable\"", &format!("\"verify-full\", ca = \"{ca}\"")),
         )
-        .unwrap()
+        .unwrap();
     };
     let socket = dir.join("run/control.sock");
-    type Case<'a> = (&'a str, &'a dyn Fn(), &'a [&'a str]);
     let cases: &[Case<'_>] = &[
         (
             "no policy",

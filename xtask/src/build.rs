@@ -13,11 +13,31 @@ use crate::setup;
 /// On a stable toolchain: `core` is built from its source for the bpf target, which stable allows only with
 /// `RUSTC_BOOTSTRAP`. The object contains nothing that depends on an unstable language feature.
 pub(crate) fn ebpf() -> Result<PathBuf> {
+    let built = for_bpf("build").status().context("start cargo")?;
+    ensure!(built.success(), "the eBPF object does not build");
     let root = workspace();
-    let source = root.join("agent-ebpf");
+    let object = root.join("target/bpf/tollgate-ebpf");
+    std::fs::create_dir_all(root.join("target/bpf"))?;
+    let built = std::fs::read(root.join("agent-ebpf/target/bpfel-unknown-none/release/tollgate-ebpf"))?;
+    // Left alone when nothing changed, so that the agent is not linked again for nothing.
+    if std::fs::read(&object).ok().as_ref() != Some(&built) {
+        std::fs::write(&object, built)?;
+    }
+    Ok(object)
+}
+
+/// The lints of the kernel programs, which are no member of the workspace. `None` where they are compiled with Debian's
+/// compiler: the toolchain's clippy cannot read what that one makes.
+pub(crate) fn ebpf_lints() -> Option<Command> {
+    let mut cargo = for_bpf("clippy");
+    cargo.args(["--", "--deny", "warnings"]);
+    cargo.get_envs().all(|(name, _)| name != "RUSTC").then_some(cargo)
+}
+
+fn for_bpf(verb: &str) -> Command {
     let mut cargo = setup::ebpf_cargo();
     cargo
-        .current_dir(&source)
+        .current_dir(workspace().join("agent-ebpf"))
         .env("RUSTC_BOOTSTRAP", "1")
         // What the outer cargo was told for the host would replace what the crate's own configuration says.
         .env_remove("RUSTFLAGS")
@@ -25,7 +45,7 @@ pub(crate) fn ebpf() -> Result<PathBuf> {
         .env_remove("CARGO_BUILD_TARGET")
         .env_remove("CARGO_TARGET_DIR")
         .args([
-            "build",
+            verb,
             "--release",
             "--locked",
             "--target",
@@ -33,18 +53,7 @@ pub(crate) fn ebpf() -> Result<PathBuf> {
             "-Z",
             "build-std=core",
         ]);
-    ensure!(
-        cargo.status().context("start cargo")?.success(),
-        "the eBPF object does not build"
-    );
-    let object = root.join("target/bpf/tollgate-ebpf");
-    std::fs::create_dir_all(root.join("target/bpf"))?;
-    let built = std::fs::read(source.join("target/bpfel-unknown-none/release/tollgate-ebpf"))?;
-    // Left alone when nothing changed, so that the agent is not linked again for nothing.
-    if std::fs::read(&object).ok().as_ref() != Some(&built) {
-        std::fs::write(&object, built)?;
-    }
-    Ok(object)
+    cargo
 }
 
 /// Builds the agent with the eBPF object inside, and gives the binary's path.

@@ -51,6 +51,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             ])
             .env("TOLLGATE_EBPF", &object),
         )?;
+        match build::ebpf_lints() {
+            Some(lints) => step("lints of the kernel programs", lints)?,
+            None => skipped("lints of the kernel programs", "the toolchain has no rust-src"),
+        }
     }
     if wanted(Part::Unit) {
         let mut tests = cargo([
@@ -113,4 +117,9 @@ fn step(name: &str, mut command: impl std::borrow::BorrowMut<Command>) -> Result
 #[expect(clippy::print_stdout, reason = "a task tells its result")]
 fn done(name: &str, started: Instant) {
     println!("{name}: passed in {:.1} s", started.elapsed().as_secs_f32());
+}
+
+#[expect(clippy::print_stdout, reason = "a task tells its result")]
+fn skipped(name: &str, why: &str) {
+    println!("{name}: SKIPPED, NOT PASSED: {why}");
 }

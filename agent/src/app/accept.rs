@@ -65,7 +65,7 @@ impl Reception {
             netns: flow.netns,
             endpoint,
         };
-        engine::run(&self.host, &service, flow, identity).await;
+        Box::pin(engine::run(&self.host, &service, flow, identity)).await;
     }
 
     /// Who asks. The inner error is an identity that the policy does not accept: that is told to the client.

@@ -80,7 +80,7 @@ pub(super) async fn follow(
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(%error, "the host's addresses cannot be read; those from before stay protected")
+                tracing::error!(%error, "the host's addresses cannot be read; those from before stay protected");
             }
         }
     }

@@ -155,7 +155,7 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
             Err(end)
         }
         None => {
-            contained(async {
+            contained(Box::pin(async {
                 match service.protocol {
                     Protocol::Postgres => {
                         host.postgres
@@ -164,7 +164,7 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
                     }
                     Protocol::Opaque => opaque::run(flow.stream, &mut stages).await,
                 }
-            })
+            }))
             .await
         }
     };

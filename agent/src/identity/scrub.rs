@@ -152,7 +152,7 @@ static PATTERNS: LazyLock<Option<Vec<Regex>>> = LazyLock::new(|| {
         // --password SECRET inside a shell command
         r#"(?i)--?(?:password|passwd|passphrase|secret|token|api-key|access-key)\s+('[^']*'|"[^"]*"|[^\s&;,"'-][^\s&;,"']*)"#,
         // SQL on a command line: PASSWORD 'SECRET', IDENTIFIED BY 'SECRET'
-        r#"(?i)\b(?:password|identified\s+by)\s+(?:e|u&)?('(?:[^'\\]|\\.|'')*'|\$(?:\w*)\$[^$]*\$\w*\$)"#,
+        r"(?i)\b(?:password|identified\s+by)\s+(?:e|u&)?('(?:[^'\\]|\\.|'')*'|\$(?:\w*)\$[^$]*\$\w*\$)",
         // Authorization: Bearer SECRET
         r#"(?i)authorization["']?\s*[:=]\s*["']?((?:basic|bearer|token|digest)?\s*[^\s"']+)"#,
         r"\b(eyJ[A-Za-z0-9_-]{5,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*)",

@@ -2,6 +2,7 @@
 
 mod invariants;
 mod lints;
+mod refusals;
 mod sets;
 mod verdicts;
 

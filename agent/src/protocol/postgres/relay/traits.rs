@@ -5,7 +5,6 @@ use crate::protocol::sql::{SessionChange, Statement};
 
 /// What a unit does to its session.
 #[derive(Clone, Copy, Debug, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "independent facts, not states")]
 pub(super) struct Traits {
     /// Changes stored data.
     pub writes: bool,

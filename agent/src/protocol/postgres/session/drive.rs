@@ -11,24 +11,22 @@ use std::io::IoSlice;
 use std::time::SystemTime;
 
 use smallvec::SmallVec;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
 use crate::mask::Masks;
 use crate::model::{Direction, Effect, FrameKind};
-use crate::protocol::{
-    HoldDecision, HoldEnding, HoldOutcome, HoldRequest, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages,
-};
+use crate::protocol::{HoldDecision, HoldRequest, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages};
 
 use super::super::cancel::{CancellableHold, Registration};
 use super::super::catalog::Catalog;
-use super::super::relay::{Ask, Event, JudgedAt, Output, ProtocolError, Relay, Turn};
-use super::super::startup::Fatal;
+use super::super::relay::{Ask, Event, JudgedAt, Output, Relay, Turn};
 use super::super::wire::TransactionStatus;
+use super::LAST_WORDS;
 use super::boxes::{Inbox, Outbox, Unasked};
+use super::ends::{broken, client_failed, fatal, is_last_word, linger, server_failed, taken_back};
 use super::statements::Statements;
 use super::whole::Whole;
-use super::{LAST_WORDS, LINGER};
 
 /// Parts of one turn that fit without a heap allocation.
 type Slices<'a> = SmallVec<[&'a [u8]; 16]>;
@@ -234,7 +232,7 @@ impl<'a, S: Stages> Conversation<'a, S> {
         while self.at_first_message {
             match self.from_client.discard_password() {
                 Unasked::Discarded => {
-                    tracing::warn!("the client sent a password that nobody asked for; it was discarded")
+                    tracing::warn!("the client sent a password that nobody asked for; it was discarded");
                 }
                 Unasked::Part => return false,
                 Unasked::No => self.at_first_message = false,
@@ -457,57 +455,6 @@ impl<'a, S: Stages> Conversation<'a, S> {
     }
 }
 
-/// Closes the connection so that the client can read what was sent last: closing a socket with unread bytes resets it,
-/// and the reset takes with it what the client has not read yet.
-async fn linger<C: AsyncRead + AsyncWrite>(read: &mut ReadHalf<C>, write: &mut WriteHalf<C>) {
-    let closing = async {
-        write.shutdown().await?;
-        let mut rest = [0; 4096];
-        while read.read(&mut rest).await? > 0 {}
-        Ok::<(), std::io::Error>(())
-    };
-    timeout(LINGER, closing).await.ok();
-}
-
-/// Whether an error of this SQLSTATE is the last that a server says in a session: it was shut down, or has ended this
-/// session for being idle or for taking too long.
-fn is_last_word(sqlstate: &str) -> bool {
-    matches!(
-        sqlstate,
-        "57P01" | "57P02" | "57P03" | "57P04" | "57P05" | "25P03" | "25P04"
-    )
-}
-
-/// How the session's end is told to the client; the target's and the agent's own details stay in the log.
-pub(super) fn fatal(end: &SessionEnd) -> Fatal {
-    match end {
-        SessionEnd::Client(why) => {
-            Fatal::new("08P01", format!("tollgate: the client broke the protocol: {why}"))
-                .with_hint("the client's driver does not speak this protocol correctly")
-        }
-        SessionEnd::Target(why) => Fatal::new("08006", format!("tollgate: the target failed: {why}"))
-            .with_hint(
-                "connect again when the server is well; its administrator finds the reason in its log",
-            ),
-        SessionEnd::Record(_) => Fatal::new(
-            "58030",
-            "tollgate: this session cannot be recorded, so it ends here",
-        )
-        .with_hint("the host's administrator finds the reason in the log of tollgate.service (disk full?)"),
-        SessionEnd::Agent(_) => Fatal::new("58000", "tollgate: the agent failed in this session")
-            .with_hint("the host's administrator finds the reason in the log of tollgate.service"),
-        SessionEnd::Policy(denied) => {
-            Fatal::new("42501", denied.message.clone()).with_hint(denied.hint.clone())
-        }
-        // The words of a server that is shut down, so that pools and drivers do what they do then.
-        SessionEnd::Stop => Fatal::new(
-            "57P01",
-            "tollgate: terminating connection because the agent of this host stops",
-        )
-        .with_hint("connect again when the agent runs again"),
-    }
-}
-
 async fn decision(hold: &mut Option<Waiting>) -> HoldDecision {
     match hold {
         Some(waiting) => tokio::select! {
@@ -515,15 +462,6 @@ async fn decision(hold: &mut Option<Waiting>) -> HoldDecision {
             () = waiting.cancel.cancelled() => taken_back("the client cancelled it"),
         },
         None => std::future::pending().await,
-    }
-}
-
-fn taken_back(why: &str) -> HoldDecision {
-    HoldDecision {
-        outcome: HoldOutcome::Cancelled,
-        end: HoldEnding::Cancelled,
-        by: None,
-        reason: Some(why.to_owned()),
     }
 }
 
@@ -549,20 +487,4 @@ fn send<W: AsyncWrite + Unpin>(
 ) -> std::io::Result<()> {
     let parts: SmallVec<[IoSlice<'_>; 16]> = output.parts(input).map(IoSlice::new).collect();
     outbox.send(writer, &parts)
-}
-
-fn broken(error: ProtocolError) -> SessionEnd {
-    if error.is_clients() {
-        SessionEnd::Client(error.to_string())
-    } else {
-        SessionEnd::Target(error.to_string())
-    }
-}
-
-fn client_failed(error: std::io::Error) -> SessionEnd {
-    SessionEnd::Client(format!("the connection failed: {error}"))
-}
-
-fn server_failed(error: std::io::Error) -> SessionEnd {
-    SessionEnd::Target(format!("the connection failed: {error}"))
 }

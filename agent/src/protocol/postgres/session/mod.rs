@@ -2,6 +2,7 @@
 
 mod boxes;
 mod drive;
+mod ends;
 mod statements;
 #[cfg(test)]
 mod tests;
@@ -99,7 +100,7 @@ impl Adapter {
         if let Ok(Opened::Session { client, .. }) =
             startup::accept(stream, self.client_tls(&names(target), target)).await
         {
-            let mut fatal = drive::fatal(why);
+            let mut fatal = ends::fatal(why);
             if matches!(why, SessionEnd::Policy(_)) {
                 // Who does not get in is told so as one whose login is refused.
                 "28000".clone_into(&mut fatal.code);
@@ -219,7 +220,7 @@ struct Refused {
 impl From<SessionEnd> for Refused {
     fn from(end: SessionEnd) -> Self {
         Self {
-            fatal: drive::fatal(&end),
+            fatal: ends::fatal(&end),
             end,
         }
     }
@@ -229,7 +230,7 @@ impl From<SessionEnd> for Refused {
 async fn turn_away<S: Stages>(client: ClientStream, refused: Refused, stages: &mut S) -> SessionEnd {
     let Refused { mut fatal, mut end } = refused;
     if let Err(unrecorded) = stages.record(FrameKind::ServerBytes, Direction::ToClient, &[&fatal.encode()]) {
-        fatal = drive::fatal(&unrecorded);
+        fatal = ends::fatal(&unrecorded);
         end = unrecorded;
     }
     startup::refuse(client, &fatal).await;
