@@ -462,3 +462,23 @@ fn a_start_that_fails_after_a_crash_leaves_managed_cgroups_closed_and_others_alo
     world.agent.resume().unwrap();
     assert_eq!(world.sql("SELECT 1").unwrap().success().unwrap(), "1\n");
 }
+
+#[test]
+fn an_agent_whose_pins_would_go_with_its_mount_namespace_does_not_start() {
+    let mut world = World::start(ALLOW_ALL).unwrap();
+    world.agent.uninstall().unwrap();
+    let output = Command::new("timeout")
+        .args(["20", "unshare", "--mount", "--"])
+        .arg(binary())
+        .arg("agent")
+        .arg("--config")
+        .arg(world.agent.config())
+        .output()
+        .unwrap();
+    let words = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(
+        words.contains("mount namespace") && words.contains("mount -t bpf"),
+        "{words}"
+    );
+}

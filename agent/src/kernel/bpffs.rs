@@ -47,12 +47,13 @@ pub(super) fn prepare(dir: &Path) -> Result<(), KernelError> {
 
 fn mount(dir: &Path) -> Result<(), KernelError> {
     // A mount in a namespace of the agent alone would go with the agent, and the pins with it: managed cgroups would
-    // be open when the agent is not there.
-    // Where pid 1 cannot be asked, this cannot be told.
-    let own = fs::read_link("/proc/self/ns/mnt").ok();
-    if own.is_some() && fs::read_link("/proc/1/ns/mnt").is_ok_and(|host| Some(host) != own) {
-        let reason = "no bpffs is mounted on the host, and the agent has a mount namespace of its own: mount one with \
-                      `mount -t bpf bpf /sys/fs/bpf` on the host";
+    // be open when the agent is not there. Where pid 1 does not let itself be asked, kthreadd tells: both are of the
+    // host. Where neither does, it cannot be told, and is refused.
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let host = namespace("1").or_else(|| namespace("2"));
+    if host.is_none() || host != namespace("self") {
+        let reason = "no bpffs is mounted on the host, and the agent is not known to share the host's mount namespace: mount \
+                      one with `mount -t bpf bpf /sys/fs/bpf` on the host";
         return Err(refused(dir, reason.to_owned()));
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
