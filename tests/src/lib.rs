@@ -14,30 +14,3 @@ pub mod process;
 pub mod scratch;
 pub mod script;
 pub mod world;
-
-/// Whether privileged tests can run here; `Err` says why not.
-///
-/// # Errors
-/// Not root, or no cgroup2: the sentence names which.
-pub fn privileged() -> Result<(), String> {
-    if !nix::unistd::Uid::effective().is_root() {
-        return Err("these tests attach eBPF programs and need root".to_owned());
-    }
-    cgroup::mount_point().map(drop).map_err(|error| error.to_string())
-}
-
-/// Declares a privileged test skipped, loudly; in CI it is a failure.
-///
-/// # Panics
-/// When `CI` is set: a test that cannot run there has failed.
-pub fn skip(why: &str) {
-    assert!(
-        std::env::var_os("CI").is_none(),
-        "a privileged test cannot run in CI: {why}"
-    );
-    anstream_note(why);
-}
-
-fn anstream_note(why: &str) {
-    eprintln!("SKIPPED, NOT PASSED: {why}");
-}

@@ -31,7 +31,8 @@ pub(crate) fn run() -> Result<()> {
     let binary = build::agent(false)?;
     interrupted()?;
     stage::line(&format!("built in {:.0} s", started.elapsed().as_secs_f32()));
-    let left = story::play(&binary)?;
+    // Ctrl-C reaches the story's commands as well; then their end is no fault of theirs.
+    let left = story::play(&binary).or_else(|error| interrupted().and(Err(error)))?;
     stage::title("Nothing is left behind");
     for path in &left {
         ensure!(!path.exists(), "the demo left {} behind", path.display());
