@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use super::link::PinnedLink;
-use super::programs::LINKS_IN_ORDER_OF_ATTACHMENT;
+use super::programs::{Hook, PROGRAMS};
 use super::{KernelError, bpffs};
 
 /// The directory of one generation, below the pin directory.
@@ -57,8 +57,9 @@ impl Generation {
     /// Detaches the programs in the order that leaves the second wall for last, then removes every pin. When this
     /// returns, none of the programs is run any more.
     pub(super) fn remove(&self) -> Result<(), KernelError> {
-        for name in LINKS_IN_ORDER_OF_ATTACHMENT.iter().rev() {
-            let path = self.link(name);
+        // Links on tracepoints and security hooks cannot be detached; theirs end with their pins, below.
+        for spec in PROGRAMS.iter().rev().filter(|spec| spec.hook == Hook::Cgroup) {
+            let path = self.link(spec.name);
             match PinnedLink::open(&path).and_then(|link| link.detach()) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(KernelError::system(format!("detaching {}", path.display()))(

@@ -1,25 +1,23 @@
 //! The loaded kernel side: one value that owns the programs and their maps.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_common::{
-    CgroupClass, EgressMode, EventKind, FlowRecord, Ip128, MAX_DEPTH, PENDING_POLICY, PolicyRules, Port,
-    ProxyPorts, Stat, Step, TupleKey,
+    CgroupClass, EgressMode, EventKind, Ip128, MAX_DEPTH, PENDING_POLICY, PolicyRules, Port, ProxyPorts,
+    Stat, Step, TupleKey,
 };
-use aya::Ebpf;
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage};
+use aya::maps::{Array, MapData, MapError};
 use parking_lot::Mutex;
 
 use super::cgroup2::Cgroup2;
-use super::error::with_sources;
 use super::generation::Generation;
 use super::link::PinnedLink;
-use super::protected::ProtectedMap;
+use super::maps::{Maps, Parts, ignore_missing};
+use super::programs::{Hook, Lacking, PROGRAMS};
 use super::{
     EventStream, FlowOrigin, KernelError, Protected, ProxyAddresses, Stats, bpffs, generation, programs,
     requirements,
@@ -81,19 +79,10 @@ pub struct Kernel {
     previous: Mutex<Vec<Generation>>,
     cgroup2: Cgroup2,
     own: CgroupPath,
-    maps: Mutex<Maps>,
+    pub(super) maps: Mutex<Maps>,
+    lacking: Vec<Lacking>,
     /// `BINDER` of this generation and of those before it, which still guard the ports that they know.
     binders: Mutex<Vec<Array<MapData, u64>>>,
-}
-
-struct Maps {
-    cgroups: HashMap<MapData, u64, CgroupClass>,
-    policies: HashMap<MapData, u32, PolicyRules>,
-    protected: ProtectedMap,
-    proxy: Array<MapData, ProxyPorts>,
-    tuples: HashMap<MapData, TupleKey, FlowRecord>,
-    listeners: SkStorage<MapData, u32>,
-    stats: PerCpuArray<MapData, u64>,
 }
 
 impl Kernel {
@@ -105,12 +94,12 @@ impl Kernel {
         requirements::check()?;
         let cgroup2 = Cgroup2::discover()?;
         let own = cgroup2.own()?;
-        let mut ebpf = programs::load()?;
+        let mut loaded = programs::load()?;
         bpffs::prepare(&options.pin_dir)?;
         let previous = Generation::all(&options.pin_dir);
         let generation = Generation::next(&options.pin_dir)?;
-        let parts = programs::attach(&mut ebpf, &cgroup2.open_root()?, &generation)
-            .and_then(|()| Parts::take(&mut ebpf, &previous));
+        let parts = programs::attach(&mut loaded, &cgroup2.open_root()?, &generation)
+            .and_then(|()| Parts::take(&mut loaded.ebpf, &previous));
         let parts = match parts {
             Ok(parts) => parts,
             Err(error) => {
@@ -134,6 +123,7 @@ impl Kernel {
             cgroup2,
             own,
             maps: Mutex::new(parts.maps),
+            lacking: loaded.lacking,
             binders: Mutex::new(parts.binders),
         };
         Ok((kernel, parts.events))
@@ -373,16 +363,26 @@ impl Kernel {
             .cgroup2
             .id_of(&CgroupPath("/".into()))
             .ok_or(KernelError::NoCgroup2)?;
-        for name in programs::LINKS_IN_ORDER_OF_ATTACHMENT {
-            let path = self.generation.link(name);
-            if !PinnedLink::open(&path)
-                .and_then(|link| link.is_attached_to(root.0))
-                .unwrap_or(false)
-            {
+        for spec in PROGRAMS {
+            if self.lacking.iter().any(|lack| lack.program == spec.name) {
+                continue;
+            }
+            let path = self.generation.link(spec.name);
+            let attached = PinnedLink::open(&path).and_then(|link| match spec.hook {
+                Hook::Cgroup => link.is_attached_to(root.0),
+                // These cannot be detached while their link lives.
+                Hook::Tracepoint(_) | Hook::Lsm(_) => Ok(true),
+            });
+            if !attached.unwrap_or(false) {
                 return Err(KernelError::Detached { path });
             }
         }
         Ok(())
+    }
+
+    /// Programs that this kernel refused, and without which some promises are weaker.
+    pub fn lacking(&self) -> &[Lacking] {
+        &self.lacking
     }
 
     /// How it was loaded.
@@ -400,50 +400,6 @@ impl std::fmt::Debug for Kernel {
     }
 }
 
-/// What is taken out of the loaded object.
-struct Parts {
-    maps: Maps,
-    binders: Vec<Array<MapData, u64>>,
-    events: EventStream,
-}
-
-impl Parts {
-    fn take(ebpf: &mut Ebpf, previous: &[Generation]) -> Result<Self, KernelError> {
-        let mut binders = vec![take(ebpf, "BINDER")?];
-        for generation in previous {
-            let path = generation.map("BINDER");
-            let opened = MapData::from_pin(&path)
-                .and_then(Map::from_map_data)
-                .and_then(Array::try_from);
-            match opened {
-                Ok(binder) => binders.push(binder),
-                // Pinned by an agent that died before it had pinned everything, so it guards nothing either.
-                Err(error) => {
-                    tracing::debug!(path = %path.display(), error = with_sources(&error), "no old binder");
-                }
-            }
-        }
-        Ok(Self {
-            binders,
-            events: EventStream::new(take::<RingBuf<MapData>>(ebpf, "EVENTS")?)?,
-            maps: Maps {
-                cgroups: take(ebpf, "CGROUPS")?,
-                policies: take(ebpf, "POLICIES")?,
-                protected: ProtectedMap::new(take(ebpf, "PROTECTED")?),
-                proxy: take(ebpf, "PROXY")?,
-                tuples: take(ebpf, "TUPLES")?,
-                listeners: take(ebpf, "LISTENERS")?,
-                stats: take(ebpf, "STATS")?,
-            },
-        })
-    }
-}
-
-fn take<M: TryFrom<Map, Error = MapError>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, KernelError> {
-    let map = ebpf.take_map(name).ok_or_else(|| programs::missing_map(name))?;
-    M::try_from(map).map_err(KernelError::map(name, "an opening"))
-}
-
 fn check_number(policy: PolicyId) -> Result<(), KernelError> {
     if policy.0 == PENDING_POLICY {
         Err(KernelError::PolicyZero)
@@ -457,14 +413,6 @@ fn set_binder(binders: &mut [Array<MapData, u64>], thread: u64) -> Result<(), Ke
         .iter_mut()
         .try_for_each(|binder| binder.set(0, thread, 0))
         .map_err(KernelError::map("BINDER", "an update"))
-}
-
-fn ignore_missing(result: Result<(), MapError>) -> Result<(), MapError> {
-    match result {
-        Err(MapError::KeyNotFound) => Ok(()),
-        Err(MapError::SyscallError(error)) if error.io_error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// Whether `inner` is `outer` or lies below it.

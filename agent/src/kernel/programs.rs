@@ -1,34 +1,80 @@
-//! Loading the object, and attaching its programs at the root of the hierarchy.
+//! The programs of the object: which there are, what each hangs on, and how they are loaded and attached.
+//!
+//! A new program is one line in [`PROGRAMS`], a new map one in [`MAPS`].
 
 use std::fs::File;
 
 use aya::programs::links::FdLink;
-use aya::programs::{
-    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, Program, ProgramError,
-    SockOps,
-};
-use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
+use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 
 use super::KernelError;
 use super::error::with_sources;
 use super::generation::Generation;
 
-/// The programs. The second wall comes first and goes last; the redirection comes when everything that it leans on
-/// is there.
-pub(super) const LINKS_IN_ORDER_OF_ATTACHMENT: [&str; 9] = [
-    "tollgate_egress",
-    "tollgate_socket",
-    "tollgate_bind4",
-    "tollgate_bind6",
-    "tollgate_peer4",
-    "tollgate_peer6",
-    "tollgate_sockops",
-    "tollgate_connect4",
-    "tollgate_connect6",
+/// One program of the object.
+#[derive(Debug)]
+pub(super) struct ProgramSpec {
+    /// Its function in the object, and of its link's pin.
+    pub(super) name: &'static str,
+    /// What it hangs on.
+    pub(super) hook: Hook,
+    /// Whether the agent can do without it.
+    pub(super) need: Need,
+}
+
+/// What a program hangs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    dead_code,
+    reason = "the programs on tracepoints and security hooks are in the table as soon as they are in the object"
+)]
+pub(super) enum Hook {
+    /// The root of the cgroup2 hierarchy, at the place that the program's section in the object names.
+    Cgroup,
+    /// A tracepoint, by its name in the kernel's BTF (`btf_trace_NAME`).
+    Tracepoint(&'static str),
+    /// A security hook, by its name in the kernel's BTF (`bpf_lsm_NAME`).
+    Lsm(&'static str),
+}
+
+/// Whether the agent can do without a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(
+    dead_code,
+    reason = "programs that a kernel may refuse are in the table as soon as they are in the object"
+)]
+pub(super) enum Need {
+    /// It does not start without it.
+    Always,
+    /// A kernel may refuse it; what is then weaker is said, and a policy can demand it.
+    WhereTheKernelCan,
+}
+
+const fn cgroup(name: &'static str) -> ProgramSpec {
+    ProgramSpec {
+        name,
+        hook: Hook::Cgroup,
+        need: Need::Always,
+    }
+}
+
+/// The programs in the order of their attachment. The second wall comes first and goes last; the redirection comes when
+/// everything that it leans on is there.
+pub(super) const PROGRAMS: &[ProgramSpec] = &[
+    cgroup("tollgate_egress"),
+    cgroup("tollgate_socket"),
+    cgroup("tollgate_bind4"),
+    cgroup("tollgate_bind6"),
+    cgroup("tollgate_peer4"),
+    cgroup("tollgate_peer6"),
+    cgroup("tollgate_sockops"),
+    cgroup("tollgate_connect4"),
+    cgroup("tollgate_connect6"),
 ];
 
 /// Maps of the object that are pinned.
-const MAPS: [&str; 10] = [
+pub(super) const MAPS: &[&str] = &[
     "CGROUPS",
     "POLICIES",
     "PROTECTED",
@@ -44,8 +90,24 @@ const MAPS: [&str; 10] = [
 /// The object, embedded by the build script; empty if it was not built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tollgate-ebpf"));
 
+/// A program that the kernel refused and that the agent can do without.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lacking {
+    /// The program.
+    pub program: &'static str,
+    /// What the kernel said.
+    pub reason: String,
+}
+
+/// The object with its programs loaded.
+pub(super) struct Loaded {
+    pub(super) ebpf: Ebpf,
+    /// Programs that are not loaded.
+    pub(super) lacking: Vec<Lacking>,
+}
+
 /// Loads every map and program of the embedded object; attaches nothing.
-pub(super) fn load() -> Result<Ebpf, KernelError> {
+pub(super) fn load() -> Result<Loaded, KernelError> {
     if OBJECT.is_empty() {
         return Err(KernelError::NoObject);
     }
@@ -55,36 +117,66 @@ pub(super) fn load() -> Result<Ebpf, KernelError> {
         .map_err(|error| KernelError::Object {
             reason: with_sources(&error),
         })?;
-    for name in LINKS_IN_ORDER_OF_ATTACHMENT {
-        let refused = |error: ProgramError| program_error(name, &error);
-        match program(&mut ebpf, name)? {
-            Program::CgroupSkb(program) => program.load().map_err(refused)?,
-            Program::CgroupSock(program) => program.load().map_err(refused)?,
-            Program::CgroupSockAddr(program) => program.load().map_err(refused)?,
-            Program::SockOps(program) => program.load().map_err(refused)?,
-            _ => return Err(unexpected(name)),
+    let btf = Btf::from_sys_fs().map_err(|error| KernelError::Object {
+        reason: with_sources(&error),
+    })?;
+    let mut lacking = Vec::new();
+    for spec in PROGRAMS {
+        match (load_one(&mut ebpf, &btf, spec), spec.need) {
+            (Ok(()), _) => {}
+            (Err(KernelError::Program { program, reason }), Need::WhereTheKernelCan) => {
+                lacking.push(Lacking { program, reason });
+            }
+            (Err(error), _) => return Err(error),
         }
     }
-    Ok(ebpf)
+    Ok(Loaded { ebpf, lacking })
 }
 
-/// Pins the maps, then attaches and pins one program after the other.
-pub(super) fn attach(ebpf: &mut Ebpf, root: &File, generation: &Generation) -> Result<(), KernelError> {
+fn load_one(ebpf: &mut Ebpf, btf: &Btf, spec: &ProgramSpec) -> Result<(), KernelError> {
+    let name = spec.name;
+    let loaded = match (program(ebpf, name)?, spec.hook) {
+        (Program::CgroupSkb(program), Hook::Cgroup) => program.load(),
+        (Program::CgroupSock(program), Hook::Cgroup) => program.load(),
+        (Program::CgroupSockAddr(program), Hook::Cgroup) => program.load(),
+        (Program::SockOps(program), Hook::Cgroup) => program.load(),
+        (Program::BtfTracePoint(program), Hook::Tracepoint(tracepoint)) => program.load(tracepoint, btf),
+        (Program::Lsm(program), Hook::Lsm(hook)) => program.load(hook, btf),
+        _ => return Err(unexpected(name)),
+    };
+    loaded.map_err(|error| program_error(name, &error))
+}
+
+/// Pins the maps, then attaches and pins one loaded program after the other.
+pub(super) fn attach(loaded: &mut Loaded, root: &File, generation: &Generation) -> Result<(), KernelError> {
     for name in MAPS {
-        let map = ebpf.map(name).ok_or_else(|| missing_map(name))?;
+        let map = loaded.ebpf.map(name).ok_or_else(|| missing_map(name))?;
         map.pin(generation.map(name)).map_err(|error| KernelError::Map {
             map: name,
             operation: "a pin",
             reason: with_sources(&error),
         })?;
     }
-    for name in LINKS_IN_ORDER_OF_ATTACHMENT {
-        let link = attach_one(ebpf, root, name)?;
-        link.pin(generation.link(name))
-            .map_err(|error| KernelError::Program {
-                program: name,
-                reason: with_sources(&error),
-            })?;
+    for spec in PROGRAMS {
+        let name = spec.name;
+        if loaded.lacking.iter().any(|lack| lack.program == name) {
+            continue;
+        }
+        let pinned = attach_one(&mut loaded.ebpf, root, name).and_then(|link| {
+            link.pin(generation.link(name))
+                .map_err(|error| KernelError::Program {
+                    program: name,
+                    reason: with_sources(&error),
+                })
+        });
+        match (pinned, spec.need) {
+            (Ok(_), _) => {}
+            // Where security hooks are compiled in but not active, only the attachment is refused.
+            (Err(KernelError::Program { program, reason }), Need::WhereTheKernelCan) => {
+                loaded.lacking.push(Lacking { program, reason });
+            }
+            (Err(error), _) => return Err(error),
+        }
     }
     Ok(())
 }
@@ -93,23 +185,23 @@ pub(super) fn attach(ebpf: &mut Ebpf, root: &File, generation: &Generation) -> R
 fn attach_one(ebpf: &mut Ebpf, root: &File, name: &'static str) -> Result<FdLink, KernelError> {
     const MODE: CgroupAttachMode = CgroupAttachMode::Single;
     macro_rules! attach {
-        ($program:expr, $($argument:expr),*) => {{
+        ($program:expr $(, $argument:expr)*) => {{
             let program = $program;
             let id = program.attach($($argument),*).map_err(|error| program_error(name, &error))?;
             let link = program.take_link(id).map_err(|error| program_error(name, &error))?;
-            link.try_into().map_err(|error: aya::programs::links::LinkError| KernelError::Program {
+            FdLink::try_from(link).map_err(|error| KernelError::Program {
                 program: name,
                 reason: with_sources(&error),
             })
         }};
     }
     match program(ebpf, name)? {
-        Program::CgroupSkb(program) => {
-            attach!(program as &mut CgroupSkb, root, CgroupSkbAttachType::Egress, MODE)
-        }
-        Program::CgroupSock(program) => attach!(program as &mut CgroupSock, root, MODE),
-        Program::CgroupSockAddr(program) => attach!(program as &mut CgroupSockAddr, root, MODE),
-        Program::SockOps(program) => attach!(program as &mut SockOps, root, MODE),
+        Program::CgroupSkb(program) => attach!(program, root, CgroupSkbAttachType::Egress, MODE),
+        Program::CgroupSock(program) => attach!(program, root, MODE),
+        Program::CgroupSockAddr(program) => attach!(program, root, MODE),
+        Program::SockOps(program) => attach!(program, root, MODE),
+        Program::BtfTracePoint(program) => attach!(program),
+        Program::Lsm(program) => attach!(program),
         _ => Err(unexpected(name)),
     }
 }
