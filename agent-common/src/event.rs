@@ -44,6 +44,36 @@ impl EventKind {
     pub fn from_number(number: u32) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u32 == number)
     }
+
+    /// Its name, for people and scripts: words with hyphens.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::EgressRefused => "egress-refused",
+            Self::EgressObserved => "egress-observed",
+            Self::ProtocolRefused => "protocol-refused",
+            Self::PendingRefused => "pending-refused",
+            Self::NoListener => "no-listener",
+            Self::PacketDropped => "packet-dropped",
+            Self::SocketRefused => "socket-refused",
+            Self::BindRefused => "bind-refused",
+            Self::StoreFailed => "store-failed",
+        }
+    }
+
+    /// The program, or pair of programs, that saw it.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::EgressRefused
+            | Self::EgressObserved
+            | Self::ProtocolRefused
+            | Self::PendingRefused
+            | Self::NoListener
+            | Self::StoreFailed => "connect4/6",
+            Self::PacketDropped => "cgroup_skb/egress",
+            Self::SocketRefused => "sock_create",
+            Self::BindRefused => "bind4/6",
+        }
+    }
 }
 
 /// One event in the ring buffer `EVENTS`.

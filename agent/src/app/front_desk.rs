@@ -7,8 +7,8 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use crate::config::Mode;
-use crate::control::{AgentStatus, ControlHandler, LiveSession, WorkloadStatus};
-use crate::kernel::{ManagedCgroups, ProcessStanding};
+use crate::control::{AgentStatus, ControlHandler, KernelCount, KernelStatus, LiveSession, WorkloadStatus};
+use crate::kernel::{KernelError, ManagedCgroups, ProcessStanding};
 use crate::ship::Backlog;
 
 use super::accept::Reception;
@@ -50,6 +50,11 @@ impl ControlHandler for FrontDesk {
                     .map(|service| service.doc.name.clone())
                     .collect(),
             });
+        let mut warnings = self.warnings();
+        let kernel = self.counts().unwrap_or_else(|error| {
+            warnings.push(format!("the kernel side's counters cannot be read: {error}"));
+            KernelStatus::default()
+        });
         AgentStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
@@ -58,7 +63,8 @@ impl ControlHandler for FrontDesk {
             live_sessions: host.live.lock().len() as u64,
             total_sessions: host.total.load(Ordering::Relaxed),
             held_commands: host.holds.list().len() as u64,
-            warnings: self.warnings(),
+            kernel,
+            warnings,
         }
     }
 
@@ -89,6 +95,19 @@ impl ControlHandler for FrontDesk {
 }
 
 impl FrontDesk {
+    fn counts(&self) -> Result<KernelStatus, KernelError> {
+        let stats = self.reception.kernel.stats()?;
+        let events = stats.events.into_iter().map(|(kind, count)| KernelCount {
+            kind: kind.name().to_owned(),
+            program: kind.program().to_owned(),
+            count,
+        });
+        Ok(KernelStatus {
+            redirected: stats.redirected,
+            events: events.collect(),
+        })
+    }
+
     fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Some(error) = self

@@ -102,7 +102,7 @@ mod tests {
     use super::{FAILED, Failed, NOT_RUNNING, finish};
     use crate::approval::{HoldEnd, HoldInfo, Holds, Requester};
     use crate::cli::{approvals, approve, deny, status};
-    use crate::control::{AgentStatus, ControlHandler, LiveSession, Server};
+    use crate::control::{AgentStatus, ControlHandler, KernelStatus, LiveSession, Server};
     use crate::model::{Command, SessionId};
     use crate::policy::HoldTerms;
 
@@ -142,6 +142,7 @@ mod tests {
                 live_sessions: 0,
                 total_sessions: 0,
                 held_commands: 0,
+                kernel: KernelStatus::default(),
                 warnings: Vec::new(),
             }
         }

@@ -1,5 +1,6 @@
 //! `tollgate status`: how the agent is.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,7 +9,8 @@ use chrono::{DateTime, Utc};
 
 use super::ask::{Failed, Socket, ask, finish, print, print_json, unexpected};
 use super::text::{ago, cut, one_line};
-use crate::control::{AgentStatus, Request, Response, WorkloadStatus};
+use crate::control::{AgentStatus, KernelStatus, Request, Response, WorkloadStatus};
+use crate::kernel::EventKind;
 
 /// Show how the running agent is
 ///
@@ -67,6 +69,7 @@ fn render(status: &AgentStatus, now: DateTime<Utc>) -> String {
             "  held        {more} commands wait: see `tollgate approvals`"
         ),
     };
+    let _infallible = writeln!(out, "  kernel      {}", render_kernel(&status.kernel));
     if status.workloads.is_empty() {
         out.push_str("  workloads   none: no policy is loaded, and nothing is protected\n");
     }
@@ -76,6 +79,21 @@ fn render(status: &AgentStatus, now: DateTime<Utc>) -> String {
     }
     for warning in &status.warnings {
         let _infallible = writeln!(out, "\nwarning: {}", one_line(warning));
+    }
+    out
+}
+
+/// What was only watched is not counted among what was stopped.
+fn render_kernel(kernel: &KernelStatus) -> String {
+    let mut stopped = BTreeMap::<&str, u64>::new();
+    for event in &kernel.events {
+        if event.count > 0 && event.kind != EventKind::EgressObserved.name() {
+            *stopped.entry(&event.program).or_default() += event.count;
+        }
+    }
+    let mut out = format!("{} redirected", kernel.redirected);
+    for (program, count) in stopped {
+        let _infallible = write!(out, ", {count} stopped by {}", one_line(program));
     }
     out
 }
@@ -118,7 +136,7 @@ fn render_workload(workload: &WorkloadStatus) -> String {
 mod tests {
     use super::super::approvals::tests::now;
     use super::render;
-    use crate::control::{AgentStatus, WorkloadStatus};
+    use crate::control::{AgentStatus, KernelCount, KernelStatus, WorkloadStatus};
     use crate::model::CgroupPath;
 
     #[test]
@@ -140,12 +158,29 @@ mod tests {
             live_sessions: 1,
             total_sessions: 7,
             held_commands: 2,
+            kernel: KernelStatus {
+                redirected: 9,
+                events: [
+                    ("packet-dropped", "cgroup_skb/egress", 4),
+                    ("egress-refused", "connect4/6", 1),
+                    ("protocol-refused", "connect4/6", 2),
+                    ("egress-observed", "connect4/6", 30),
+                    ("bind-refused", "bind4/6", 0),
+                ]
+                .map(|(kind, program, count)| KernelCount {
+                    kind: kind.into(),
+                    program: program.into(),
+                    count,
+                })
+                .into(),
+            },
             warnings: vec!["old.toml was not taken".into()],
         };
         let expected = "\
 tollgate 0.1.0 is running (pid 42, for 3 h)
   sessions    1 live, 7 since the start
   held        2 commands wait: see `tollgate approvals`
+  kernel      9 redirected, 4 stopped by cgroup_skb/egress, 3 stopped by connect4/6
 
 ci-report (enforce)
   policy      /etc/tollgate/policies.d/ci-report.toml (BLAKE3 abababababab…)

@@ -87,8 +87,30 @@ pub struct AgentStatus {
     pub total_sessions: u64,
     /// Commands that wait for a decision.
     pub held_commands: u64,
+    /// What the kernel side has counted.
+    pub kernel: KernelStatus,
     /// What the operator should know: a policy file that was not taken, a kernel feature that is missing. A sentence each.
     pub warnings: Vec<String>,
+}
+
+/// Exact counts of the kernel side since its programs were loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelStatus {
+    /// Connections that were redirected to the proxy.
+    pub redirected: u64,
+    /// What it refused, dropped and observed. Every kind stands here, those that never happened too.
+    pub events: Vec<KernelCount>,
+}
+
+/// How often one kind of thing happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KernelCount {
+    /// What: `"packet-dropped"`.
+    pub kind: String,
+    /// The program that saw it: `"cgroup_skb/egress"`.
+    pub program: String,
+    /// How often.
+    pub count: u64,
 }
 
 /// One workload under a policy.

@@ -23,7 +23,7 @@ mod tests;
 use std::path::PathBuf;
 
 pub use client::Client;
-pub use message::{AgentStatus, LiveSession, Request, Response, WorkloadStatus};
+pub use message::{AgentStatus, KernelCount, KernelStatus, LiveSession, Request, Response, WorkloadStatus};
 pub use server::{ControlHandler, Server};
 
 /// Where the agent listens unless it is told otherwise.

@@ -10,7 +10,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::{AgentStatus, Client, ControlError, ControlHandler, LiveSession, Request, Response, Server};
+use super::{
+    AgentStatus, Client, ControlError, ControlHandler, KernelStatus, LiveSession, Request, Response, Server,
+};
 use crate::approval::{HoldEnd, HoldInfo, Holds, Requester};
 use crate::model::{Command, HoldId, ServiceName, SessionId, WorkloadName};
 use crate::policy::HoldTerms;
@@ -30,6 +32,7 @@ impl ControlHandler for Agent {
             live_sessions: 1,
             total_sessions: 7,
             held_commands: 0,
+            kernel: KernelStatus::default(),
             warnings: vec!["orders.toml was not taken".into()],
         }
     }
