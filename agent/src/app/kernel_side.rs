@@ -9,7 +9,8 @@ use tokio::sync::watch;
 
 use crate::flow::Expander;
 use crate::kernel::{
-    CgroupPattern, EventKind, EventStream, Kernel, KernelError, PatternError, Patterns, Protected, local,
+    CgroupPattern, EventKind, EventStream, Kernel, KernelError, PatternError, Patterns, Protected,
+    local::{self, LocalAddresses},
 };
 use crate::policy::{PolicySet, Resolved};
 
@@ -30,7 +31,7 @@ pub(super) fn patterns(set: &PolicySet) -> Result<Patterns, PatternError> {
 pub(super) fn resolved(names: Addresses) -> io::Result<Resolved> {
     Ok(Resolved {
         names,
-        local: local::addresses()?.into_iter().collect(),
+        local: local::networks()?,
     })
 }
 
@@ -57,16 +58,16 @@ pub(super) async fn follow(
     set: PolicySet,
     mut names: watch::Receiver<Addresses>,
     current: watch::Sender<Resolved>,
-    interval: Duration,
+    addresses: LocalAddresses,
 ) {
-    let mut tick = tokio::time::interval(interval);
     loop {
         tokio::select! {
-            changed = names.changed() => if changed.is_err() {
-                // No names to follow; the host's own addresses still change.
-                tick.tick().await;
+            // Without names to follow the host's own addresses still change.
+            Ok(()) = names.changed() => {}
+            changed = addresses.changed() => if let Err(error) = changed {
+                tracing::error!(%error, "the host's addresses cannot be followed; they are read again in a moment");
+                tokio::time::sleep(AGAIN_IN).await;
             },
-            _ = tick.tick() => {}
         }
         let known = names.borrow().clone();
         match resolved(known) {
@@ -85,6 +86,9 @@ pub(super) async fn follow(
         }
     }
 }
+
+/// After how long the host's addresses are read again when the kernel does not say that they changed.
+const AGAIN_IN: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether the programs are still attached.
 const LOOK: Duration = Duration::from_secs(5);

@@ -16,6 +16,7 @@ use crate::control::{ControlError, Server};
 use crate::engine::Host;
 use crate::flow::{FlowError, Listener};
 use crate::identity::TokenVerifier;
+use crate::kernel::local::LocalAddresses;
 use crate::kernel::{
     CgroupKeeper, HostLock, Kernel, KernelError, KernelOptions, PatternError, PinLock, ProxyAddresses,
 };
@@ -120,6 +121,8 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
 
     let names = set.names().into_iter().map(str::to_owned).collect();
     let addresses = resolve::resolve(&names, &Addresses::new()).await;
+    // Followed before they are read, so that no change falls between the two.
+    let own_addresses = LocalAddresses::watch().map_err(host("the host's own addresses"))?;
     let resolved = kernel_side::resolved(addresses.clone()).map_err(host("the host's own addresses"))?;
 
     let control = Server::bind(&config.control_socket, Some(OPERATORS))?;
@@ -161,7 +164,7 @@ pub async fn run(config: AgentConfig) -> Result<(), StartError> {
         set,
         followed,
         current,
-        config.resolve_interval,
+        own_addresses,
     ));
 
     background.spawn(kernel_side::watch_links(Arc::clone(&kernel)));

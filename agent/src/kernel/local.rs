@@ -1,95 +1,245 @@
 //! Addresses of this host: whoever protects one of them means all of them.
+//!
+//! What counts is what the kernel delivers to itself, its routes of type `local`: the addresses of interfaces, the
+//! whole network of an address on loopback, and ranges that somebody routed to loopback by hand.
+//!
+//! Limit: those of the agent's own network namespace. A server in a container that is reached from inside it by the
+//! container's own address is no service on this host; a policy has to name that address.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
-use ipnet::{IpNet, Ipv4Net};
-use nix::ifaddrs::getifaddrs;
+use ipnet::IpNet;
+use nix::sys::socket::SockProtocol;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 
-use super::Protected;
+use super::netlink::{Netlink, attributes};
 
-/// The addresses of this host's interfaces, as they are now; loopback's are not among them.
-pub fn addresses() -> io::Result<BTreeSet<IpAddr>> {
-    let found = getifaddrs()?
-        .filter_map(|interface| {
-            let address = interface.address?;
-            let v4 = address.as_sockaddr_in().map(|ip| IpAddr::V4(ip.ip()));
-            v4.or_else(|| address.as_sockaddr_in6().map(|ip| IpAddr::V6(ip.ip())))
-        })
-        .filter(|ip| !ip.is_loopback())
-        .collect();
+/// The host's addresses, and the news that they changed.
+#[derive(Debug)]
+pub struct LocalAddresses {
+    news: AsyncFd<Netlink>,
+}
+
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
+
+/// `struct rtmsg`: family, lengths of destination and source, tos, table, protocol, scope, type, flags.
+const RTMSG: usize = 12;
+const RTM_TYPE: usize = 7;
+const RTN_LOCAL: u8 = 2;
+const RTA_DST: u16 = 1;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// Multicast groups (`enum rtnetlink_groups`) as a mask. Addresses as well as routes: a route that goes with its
+/// interface is not told of.
+const GROUPS: u32 =
+    1 << (IPV4_IFADDR - 1) | 1 << (IPV4_ROUTE - 1) | 1 << (IPV6_IFADDR - 1) | 1 << (IPV6_ROUTE - 1);
+const IPV4_IFADDR: u32 = 5;
+const IPV4_ROUTE: u32 = 7;
+const IPV6_IFADDR: u32 = 9;
+const IPV6_ROUTE: u32 = 11;
+
+impl LocalAddresses {
+    /// Listens for changes from now on. Needs a tokio runtime.
+    pub fn watch() -> io::Result<Self> {
+        let netlink = Netlink::open(SockProtocol::NetlinkRoute, GROUPS)?;
+        #[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
+        // SAFETY: the socket owns its descriptor, always gives the same one, and closes it only when it is dropped.
+        let news = unsafe { AsyncFd::register_with_interest(netlink, Interest::READABLE) }?;
+        Ok(Self { news })
+    }
+
+    /// Waits until the addresses may have changed. Safe to cancel: what it has not answered with yet, it answers with
+    /// the next time.
+    pub async fn changed(&self) -> io::Result<()> {
+        loop {
+            let mut ready = self.news.readable().await?;
+            let changed = ready.get_inner().drain(is_about_local)?;
+            ready.clear_ready();
+            if changed {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The networks that the kernel of this host delivers to itself, as they are now.
+pub fn networks() -> io::Result<BTreeSet<IpNet>> {
+    let mut netlink = Netlink::open(SockProtocol::NetlinkRoute, 0)?;
+    // Without the filter a router would hand over every route that it knows.
+    netlink.filter_dumps()?;
+    let mut found = BTreeSet::new();
+    for family in [AF_INET, AF_INET6] {
+        let request = [family, 0, 0, 0, 0, 0, 0, RTN_LOCAL, 0, 0, 0, 0];
+        match netlink.dump(RTM_GETROUTE, &request, local_route) {
+            Ok(routes) => found.extend(routes),
+            // A host without IPv6.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            Err(error) => return Err(error),
+        }
+    }
     Ok(found)
 }
 
-/// Adds to `wanted` what reaches the same server by another of the host's addresses.
-///
-/// A server on this host mostly listens on every address; a rule on one that left the others open would protect
-/// nothing. Networks that merely contain one of the host's addresses (`10.0.0.0/8`) are spread like the address.
-pub fn spread(wanted: &BTreeSet<Protected>, host: &BTreeSet<IpAddr>) -> BTreeSet<Protected> {
-    let mut all = wanted.clone();
-    for entry in wanted {
-        let local = is_loopback(&entry.network) || host.iter().any(|ip| entry.network.contains(ip));
-        if local {
-            let port = entry.port;
-            all.extend(loopback().into_iter().map(|network| Protected { network, port }));
-            all.extend(host.iter().map(|ip| Protected {
-                network: IpNet::from(*ip),
-                port,
-            }));
-        }
+fn is_about_local(kind: u16, payload: &[u8]) -> bool {
+    match kind {
+        RTM_NEWADDR | RTM_DELADDR => true,
+        RTM_NEWROUTE | RTM_DELROUTE => local_route(RTM_NEWROUTE, payload).is_some(),
+        _ => false,
     }
-    all
 }
 
-fn is_loopback(network: &IpNet) -> bool {
-    loopback()
-        .iter()
-        .any(|own| own.contains(network) || network.contains(own))
-}
-
-/// Everything that means this host itself. The unspecified addresses are judged as loopback by the kernel side.
-fn loopback() -> [IpNet; 3] {
-    [
-        IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
-        IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 8)),
-        IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST)),
-    ]
+/// The destination of a route of type `local`.
+fn local_route(kind: u16, payload: &[u8]) -> Option<IpNet> {
+    let (header, rest) = payload.split_at_checked(RTMSG)?;
+    if kind != RTM_NEWROUTE || header.get(RTM_TYPE) != Some(&RTN_LOCAL) {
+        return None;
+    }
+    let prefix = *header.get(1)?;
+    let destination = attributes(rest).find(|(kind, _)| *kind == RTA_DST)?.1;
+    let address = match header.first() {
+        Some(&AF_INET) => IpAddr::from(<[u8; 4]>::try_from(destination).ok()?),
+        Some(&AF_INET6) => IpAddr::from(<[u8; 16]>::try_from(destination).ok()?),
+        _ => return None,
+    };
+    IpNet::new(address, prefix).ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+    use std::process::Command;
+    use std::time::{Duration, Instant};
+
+    use super::super::testing::privileged;
     use super::*;
 
-    fn set(entries: &[&str]) -> BTreeSet<Protected> {
-        let entry = |text: &&str| Protected {
-            network: text.parse().unwrap(),
-            port: 5432,
+    #[test]
+    fn loopback_is_a_network_of_the_host_and_documentation_is_not() {
+        let found = networks().unwrap();
+        let has = |text: &str| {
+            found
+                .iter()
+                .any(|net| net.contains(&text.parse::<IpAddr>().unwrap()))
         };
-        entries.iter().map(entry).collect()
+        assert!(has("127.0.0.1") && has("127.1.2.3"), "{found:?}");
+        assert!(!has("192.0.2.1") && !has("2001:db8::1"), "{found:?}");
     }
 
     #[test]
-    fn one_address_of_the_host_stands_for_all_of_them() {
-        let host = BTreeSet::from(["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()]);
-        let everything = [
-            "127.0.0.0/8",
-            "0.0.0.0/8",
-            "::1/128",
-            "192.0.2.7/32",
-            "2001:db8::7/128",
-        ];
-        for named in [
-            "127.0.0.1/32",
-            "::1/128",
-            "192.0.2.7/32",
-            "2001:db8::7/128",
-            "192.0.2.0/24",
-        ] {
-            let spread = spread(&set(&[named]), &host);
-            assert!(spread.is_superset(&set(&everything)), "{named}: {spread:?}");
+    fn a_route_that_is_cut_off_or_of_another_type_is_none() {
+        let header = [AF_INET, 24, 0, 0, 255, 2, 254, RTN_LOCAL, 0, 0, 0, 0];
+        let route = [&header[..], &[8, 0, 1, 0, 198, 51, 100, 0]].concat();
+        assert_eq!(
+            local_route(RTM_NEWROUTE, &route),
+            Some("198.51.100.0/24".parse().unwrap())
+        );
+        for length in 0..route.len() {
+            assert_eq!(local_route(RTM_NEWROUTE, &route[..length]), None, "{length}");
         }
-        let elsewhere = set(&["198.51.100.0/24", "2001:db8:1::/64"]);
-        assert_eq!(spread(&elsewhere, &host), elsewhere);
+        let mut other = route;
+        other[RTM_TYPE] = 1;
+        assert_eq!(local_route(RTM_NEWROUTE, &other), None);
+    }
+
+    /// In a network namespace of the test's own, on a thread that ends with it.
+    #[test]
+    fn an_address_is_known_within_milliseconds_of_being_added() {
+        if !privileged() {
+            return;
+        }
+        let ip = |arguments: &str| {
+            let status = Command::new("ip").args(arguments.split(' ')).status().unwrap();
+            assert!(status.success(), "ip {arguments}");
+        };
+        std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            ip("link set lo up");
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let watch = LocalAddresses::watch().unwrap();
+                let has = |text: &str| networks().unwrap().contains(&text.parse::<IpNet>().unwrap());
+                for (add, remove, net) in [
+                    (
+                        "addr add 198.51.100.7/32 dev lo",
+                        "addr del 198.51.100.7/32 dev lo",
+                        "198.51.100.7/32",
+                    ),
+                    (
+                        "addr add 198.51.100.7/24 dev lo",
+                        "addr del 198.51.100.7/24 dev lo",
+                        "198.51.100.0/24",
+                    ),
+                    (
+                        "addr add 2001:db8::7/128 dev lo",
+                        "addr del 2001:db8::7/128 dev lo",
+                        "2001:db8::7/128",
+                    ),
+                    (
+                        "route add local 203.0.113.0/24 dev lo",
+                        "route del local 203.0.113.0/24 dev lo",
+                        "203.0.113.0/24",
+                    ),
+                ] {
+                    for (command, there) in [(add, true), (remove, false)] {
+                        ip(command);
+                        let since = Instant::now();
+                        loop {
+                            tokio::time::timeout(Duration::from_secs(20), watch.changed())
+                                .await
+                                .expect("no news of the address")
+                                .unwrap();
+                            if has(net) == there {
+                                break;
+                            }
+                        }
+                        assert!(
+                            since.elapsed() < Duration::from_secs(5),
+                            "{command}: {:?}",
+                            since.elapsed()
+                        );
+                    }
+                }
+            });
+        })
+        .join()
+        .unwrap();
+    }
+
+    #[test]
+    fn news_that_did_not_fit_count_as_news() {
+        if !privileged() {
+            return;
+        }
+        std::thread::spawn(|| {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            let netlink = Netlink::open(SockProtocol::NetlinkRoute, GROUPS).unwrap();
+            assert!(!netlink.drain(|_, _| false).unwrap());
+            nix::sys::socket::setsockopt(&netlink, nix::sys::socket::sockopt::RcvBuf, &1).unwrap();
+            let mut batch = String::new();
+            for number in 1..=200 {
+                writeln!(batch, "addr add 198.51.100.{number}/32 dev lo").unwrap();
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("batch");
+            std::fs::write(&file, batch).unwrap();
+            let status = Command::new("ip").arg("-batch").arg(&file).status().unwrap();
+            assert!(status.success());
+            // None of the messages is wanted: only the loss tells.
+            assert!(netlink.drain(|_, _| false).unwrap());
+        })
+        .join()
+        .unwrap();
     }
 }

@@ -23,6 +23,7 @@ pub mod local;
 mod lock;
 pub mod mapping;
 mod maps;
+mod netlink;
 pub mod netns;
 mod origin;
 mod pattern;

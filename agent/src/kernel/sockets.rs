@@ -50,7 +50,7 @@ pub fn set_keepalive(socket: impl AsFd, idle: Duration, interval: Duration, coun
     )
 }
 
-fn set_option(socket: &impl AsFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
+pub(super) fn set_option(socket: &impl AsFd, level: c_int, option: c_int, value: c_int) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of_val(&value)).map_err(io::Error::other)?;
     // SAFETY: the descriptor is open for the call; the kernel reads `length` bytes, which `value` has.
     let result = unsafe {

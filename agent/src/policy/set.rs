@@ -50,8 +50,9 @@ pub struct Service {
 pub struct Resolved {
     /// Addresses of each name of [`PolicySet::names`]; a name that is missing has none yet.
     pub names: BTreeMap<String, Vec<IpAddr>>,
-    /// Addresses of the host's interfaces. Loopback is known without them.
-    pub local: Vec<IpAddr>,
+    /// Networks that the host delivers to itself: the addresses of its interfaces above all. Loopback is known without
+    /// them.
+    pub local: BTreeSet<IpNet>,
 }
 
 /// A destination that a workload reaches through the proxy alone.
@@ -285,11 +286,7 @@ impl Resolved {
         let v6 = [Ipv6Addr::UNSPECIFIED, Ipv6Addr::LOCALHOST]
             .into_iter()
             .map(|address| IpNet::from(IpAddr::V6(address)));
-        v4.chain(v6).chain(
-            self.local
-                .iter()
-                .map(|address| IpNet::from(address.to_canonical())),
-        )
+        v4.chain(v6).chain(self.local.iter().copied())
     }
 }
 

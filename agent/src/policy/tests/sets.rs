@@ -3,6 +3,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::super::{PolicySet, Protected, Resolved};
 use crate::config::{PolicyDoc, PolicyErrors, parse_policy};
 use crate::model::{CgroupPath, OriginalDst, PolicyId, WorkloadName};
@@ -29,7 +31,7 @@ fn resolved(names: &[(&str, &[&str])], local: &[&str]) -> Resolved {
             .iter()
             .map(|(name, ips)| ((*name).to_owned(), parse(ips)))
             .collect(),
-        local: parse(local),
+        local: parse(local).into_iter().map(IpNet::from).collect(),
     }
 }
 
