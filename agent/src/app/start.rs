@@ -259,6 +259,8 @@ fn redirect(
     let port = config.listen_port.unwrap_or(0);
     let listener = Listener::bind(Arc::clone(kernel), ProxyAddresses { v4: port, v6: port })?;
     let keeper = CgroupKeeper::start(Arc::clone(kernel), kernel_side::patterns(set)?)?;
+    // What an earlier agent said of policies that are gone; no cgroup is under them any more.
+    kernel.retain_policies(&set.policies().iter().map(|policy| policy.id).collect())?;
     Ok((listener, keeper))
 }
 
@@ -298,7 +300,7 @@ fn load_policies(config: &AgentConfig) -> Result<PolicySet, StartError> {
     if docs.is_empty() {
         return Err(StartError::NoPolicy(config.policy_dir.clone()));
     }
-    Ok(PolicySet::compile(docs, None))
+    Ok(PolicySet::compile(docs))
 }
 
 fn host_name() -> String {

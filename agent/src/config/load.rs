@@ -11,6 +11,7 @@ use super::problem::{PolicyErrors, Problem, Problems};
 use super::reader::Table;
 use super::report::Report;
 use super::{decode, keys};
+use crate::model::PolicyId;
 
 /// Largest file that is read: far above any policy, and no harm to the agent.
 const LARGEST: u64 = 1 << 20;
@@ -156,6 +157,19 @@ fn clashes(earlier: &PolicyDoc, policy: &PolicyDoc, text: &str) -> Vec<Problem> 
                 ),
             )
             .with_help("give each policy file a workload of its own"),
+        );
+    }
+    let (name, other) = (&policy.workload.name, &earlier.workload.name);
+    if name != other && PolicyId::of(name) == PolicyId::of(other) {
+        clashes.push(
+            Problem::error(
+                locate(text, "/workload/name").unwrap_or_default(),
+                format!(
+                    "the workload \"{name}\" has the same number for the kernel as \"{other}\" in {}",
+                    earlier.path.display()
+                ),
+            )
+            .with_help("give one of them another name; the number follows from it"),
         );
     }
     for (i, mine) in policy.workload.cgroups.iter().enumerate() {

@@ -61,6 +61,20 @@ pub enum KernelError {
         /// Where it was pinned.
         path: PathBuf,
     },
+    /// Pins of a newer agent.
+    #[error(
+        "the pins in {} have layout {layout}, and this tollgate knows layouts up to {}: a newer one was here. Start that \
+         one again; or, to go back, stop it and run its `tollgate uninstall` first (managed cgroups are open from then \
+         until this one has started)",
+        path.display(),
+        agent_common::LAYOUT
+    )]
+    NewerLayout {
+        /// The directory of the pins.
+        path: PathBuf,
+        /// Their layout.
+        layout: u32,
+    },
     /// A managed cgroup lies too deep.
     #[error(
         "the cgroup {path} lies deeper than {} levels below the root, which Tollgate cannot manage",

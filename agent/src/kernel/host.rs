@@ -14,7 +14,7 @@ use aya::maps::{Array, MapData, MapError};
 use parking_lot::Mutex;
 
 use super::cgroup2::Cgroup2;
-use super::generation::Generation;
+use super::generation::{Found, Generation};
 use super::link::PinnedLink;
 use super::maps::{Maps, Parts, ignore_missing};
 use super::programs::{Hook, Lacking, PROGRAMS};
@@ -76,6 +76,7 @@ pub enum ProcessStanding {
 pub struct Kernel {
     options: KernelOptions,
     generation: Generation,
+    adopted: bool,
     previous: Mutex<Vec<Generation>>,
     cgroup2: Cgroup2,
     own: CgroupPath,
@@ -88,29 +89,27 @@ pub struct Kernel {
 impl Kernel {
     /// Checks the host, loads, attaches and pins. Must be called inside a tokio runtime.
     ///
-    /// Programs that an earlier agent left stay attached, so that nothing opens up before this agent has said what
-    /// is managed and protected; then call [`Kernel::take_over`]. If anything fails, what was pinned is removed.
+    /// Where an earlier agent left pins of the same layout, its maps go on being used, with everything in them, and its
+    /// links run this agent's programs from here on, without a moment in between. Programs of an older layout stay
+    /// attached beside this agent's, so that nothing opens up before it has said what is managed and protected; then
+    /// call [`Kernel::take_over`]. If anything fails, what was not there before is removed.
     pub fn load(options: &KernelOptions) -> Result<(Self, EventStream), KernelError> {
         requirements::check()?;
         let cgroup2 = Cgroup2::discover()?;
         let own = cgroup2.own()?;
-        let mut loaded = programs::load()?;
         bpffs::prepare(&options.pin_dir)?;
-        let previous = Generation::all(&options.pin_dir);
-        let generation = Generation::next(&options.pin_dir)?;
-        let parts = programs::attach(&mut loaded, &cgroup2.open_root()?, &generation)
-            .and_then(|()| Parts::take(&mut loaded.ebpf, &previous));
-        let parts = match parts {
-            Ok(parts) => parts,
+        let found = Found::look(&options.pin_dir)?;
+        let loaded = cgroup2.open_root().and_then(|root| {
+            let mut loaded = programs::load(&found.current)?;
+            programs::attach(&mut loaded, &root, &found.current)?;
+            found.current.remove_strangers()?;
+            let parts = Parts::take(&mut loaded.ebpf, &found.previous)?;
+            Ok((loaded.lacking, parts))
+        });
+        let (lacking, parts) = match loaded {
+            Ok(loaded) => loaded,
             Err(error) => {
-                let removed = generation.remove().and_then(|()| {
-                    if previous.is_empty() {
-                        bpffs::remove(&options.pin_dir)
-                    } else {
-                        Ok(())
-                    }
-                });
-                if let Err(left) = removed {
+                if let Err(left) = give_up(options, &found.current, found.adopted, &found.previous) {
                     tracing::error!(%left, "what was pinned of a failed start could not be removed");
                 }
                 return Err(error);
@@ -118,19 +117,36 @@ impl Kernel {
         };
         let kernel = Self {
             options: options.clone(),
-            generation,
-            previous: Mutex::new(previous),
+            generation: found.current,
+            adopted: found.adopted,
+            previous: Mutex::new(found.previous),
             cgroup2,
             own,
             maps: Mutex::new(parts.maps),
-            lacking: loaded.lacking,
+            lacking,
             binders: Mutex::new(parts.binders),
         };
+        // An agent that was killed while it bound would have left the ports to whoever gets its number.
+        set_binder(&mut kernel.binders.lock(), 0)?;
         Ok((kernel, parts.events))
     }
 
-    /// Removes the programs of earlier agents. To be called when cgroups, policies, protected destinations and
-    /// listeners are set; until then managed cgroups are refused what they protected.
+    /// Whether the kernel would take this agent's programs, and whether it could work with what is pinned. Changes
+    /// nothing.
+    pub fn check(options: &KernelOptions) -> Result<(), KernelError> {
+        requirements::check()?;
+        Cgroup2::discover()?.own()?;
+        generation::check_layout(&options.pin_dir)?;
+        programs::try_load()
+    }
+
+    /// Whether an earlier agent's maps are used, so that what it said still stands.
+    pub fn is_adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Removes the programs of earlier agents that could not be adopted. To be called when cgroups, policies, protected
+    /// destinations and listeners are set; until then managed cgroups are refused what they protected.
     pub fn take_over(&self) -> Result<(), KernelError> {
         let mut previous = self.previous.lock();
         while let Some(generation) = previous.pop() {
@@ -140,14 +156,15 @@ impl Kernel {
         Ok(())
     }
 
-    /// Removes the programs of this agent alone, because its start failed half-way. Those of earlier agents stay: what
-    /// they closed stays closed.
+    /// Removes the programs of this agent alone, because its start failed half-way. What was there before it stays, and
+    /// what that closed stays closed; so nothing is removed if it was adopted.
     pub fn abandon(&self) -> Result<(), KernelError> {
-        self.generation.remove()?;
-        if self.previous.lock().is_empty() {
-            bpffs::remove(&self.options.pin_dir)?;
-        }
-        Ok(())
+        give_up(
+            &self.options,
+            &self.generation,
+            self.adopted,
+            &self.previous.lock(),
+        )
     }
 
     /// Removes every program, map and pin below the pin directory, also an earlier agent's, and the bpffs if one was
@@ -186,6 +203,20 @@ impl Kernel {
         Ok(result)
     }
 
+    /// Where the agent listens, or an earlier one did.
+    pub fn proxy(&self) -> Result<ProxyAddresses, KernelError> {
+        let maps = self.maps.lock();
+        let ports = maps
+            .proxy
+            .get(&0, 0)
+            .map_err(KernelError::map("PROXY", "a look-up"))?;
+        let port = |port: u32| u16::try_from(port).unwrap_or(0);
+        Ok(ProxyAddresses {
+            v4: port(ports.v4),
+            v6: port(ports.v6),
+        })
+    }
+
     /// Marks a listening socket as the agent's. Connections are redirected to marked sockets alone.
     pub fn mark_listener(&self, socket: impl AsFd) -> Result<(), KernelError> {
         let socket = socket.as_fd().as_raw_fd();
@@ -219,6 +250,25 @@ impl Kernel {
         let mut maps = self.maps.lock();
         maps.protected.set(policy.0, &BTreeSet::new())?;
         ignore_missing(maps.policies.remove(&policy.0)).map_err(KernelError::map("POLICIES", "a removal"))
+    }
+
+    /// Forgets every policy but `kept`, also those that an earlier agent set, and gives the ones that it has forgotten.
+    /// To be called when no cgroup is under them any more.
+    pub fn retain_policies(&self, kept: &BTreeSet<PolicyId>) -> Result<Vec<PolicyId>, KernelError> {
+        let known: BTreeSet<PolicyId> = {
+            let maps = self.maps.lock();
+            let set: Result<Vec<u32>, _> = maps.policies.keys().collect();
+            let set = set.map_err(KernelError::map("POLICIES", "a listing"))?;
+            set.into_iter()
+                .chain(maps.protected.policies())
+                .map(PolicyId)
+                .collect()
+        };
+        let gone: Vec<PolicyId> = known.difference(kept).copied().collect();
+        for policy in &gone {
+            self.remove_policy(*policy)?;
+        }
+        Ok(gone)
     }
 
     /// Makes `wanted` the protected destinations of `policy`. Works by difference, so it can be called whenever a
@@ -259,6 +309,15 @@ impl Kernel {
     pub fn forget(&self, id: CgroupId) -> Result<(), KernelError> {
         ignore_missing(self.maps.lock().cgroups.remove(&id.0))
             .map_err(KernelError::map("CGROUPS", "a removal"))
+    }
+
+    /// Every cgroup that is classified, also by an earlier agent.
+    pub fn classified(&self) -> Result<BTreeSet<CgroupId>, KernelError> {
+        let maps = self.maps.lock();
+        maps.cgroups
+            .keys()
+            .map(|id| id.map(CgroupId).map_err(KernelError::map("CGROUPS", "a listing")))
+            .collect()
     }
 
     /// How a process in the cgroup at `path` stands, by the same walk that the kernel side does at its `connect()`.
@@ -398,6 +457,23 @@ impl std::fmt::Debug for Kernel {
             .field("own", &self.own)
             .finish_non_exhaustive()
     }
+}
+
+/// Removes a generation that did not become complete, unless it was one before.
+fn give_up(
+    options: &KernelOptions,
+    generation: &Generation,
+    adopted: bool,
+    previous: &[Generation],
+) -> Result<(), KernelError> {
+    if adopted {
+        return Ok(());
+    }
+    generation.remove()?;
+    if previous.is_empty() {
+        bpffs::remove(&options.pin_dir)?;
+    }
+    Ok(())
 }
 
 fn check_number(policy: PolicyId) -> Result<(), KernelError> {

@@ -194,17 +194,17 @@ impl Keeper {
         }
     }
 
-    /// Reads the whole hierarchy.
+    /// Reads the whole hierarchy. What was classified before, by this agent or an earlier one, and is not any more, is
+    /// forgotten when everything else is classified.
     fn rescan(&mut self) -> Result<(), KernelError> {
+        // Asked for before the look: what is classified during it must not be taken for a leftover.
+        let mut before = self.kernel.classified()?;
         let mut seen = BTreeMap::new();
         self.visit("", &mut seen)?;
-        let gone: Vec<_> = self
-            .tree
-            .extract_if(.., |path, _| !seen.contains_key(path))
-            .map(|(_, node)| node.id)
-            .collect();
-        let kept: Vec<_> = seen.values().map(|node: &Node| node.id).collect();
-        for id in gone.into_iter().filter(|id| !kept.contains(id)) {
+        for node in seen.values() {
+            before.remove(&node.id);
+        }
+        for id in before {
             self.kernel.forget(id)?;
         }
         self.tree = seen;

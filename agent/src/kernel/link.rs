@@ -1,14 +1,17 @@
-//! Pinned links, as far as aya does not go: detaching one at once, and asking whether it is still attached.
-#![expect(unsafe_code, reason = "bpf(2), for two commands that aya does not offer")]
+//! Pinned links, as far as aya does not go: putting another program into one, detaching one at once, and asking whether
+//! it is still attached.
+#![expect(unsafe_code, reason = "bpf(2), for commands that aya does not offer")]
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// `BPF_OBJ_GET` (linux/bpf.h).
 const OBJ_GET: libc::c_long = 7;
+/// `BPF_LINK_UPDATE` (linux/bpf.h), Linux 5.7.
+const LINK_UPDATE: libc::c_long = 29;
 /// `BPF_LINK_DETACH` (linux/bpf.h), Linux 5.9.
 const LINK_DETACH: libc::c_long = 34;
 
@@ -48,6 +51,40 @@ impl PinnedLink {
         }
         // SAFETY: the kernel has just made this descriptor, and nobody else has it.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Puts `program` in the place of the one that is attached, with no moment in which neither is. Links on tracepoints
+    /// and security hooks refuse it; so does a link that is not attached any more.
+    pub(super) fn update(&self, program: impl AsFd) -> io::Result<()> {
+        /// The part of `union bpf_attr` for `BPF_LINK_UPDATE`.
+        #[repr(C)]
+        struct Attributes {
+            link_fd: i32,
+            new_prog_fd: i32,
+            flags: u32,
+            old_prog_fd: u32,
+        }
+
+        let attributes = Attributes {
+            link_fd: self.0.as_raw_fd(),
+            new_prog_fd: program.as_fd().as_raw_fd(),
+            flags: 0,
+            old_prog_fd: 0,
+        };
+        // SAFETY: the attributes and both descriptors live until the call is over, which reads them alone.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                LINK_UPDATE,
+                &raw const attributes,
+                size_of::<Attributes>(),
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
     }
 
     /// Detaches the program. Removing the pin would do that too, but some time later: the kernel frees the file when

@@ -51,7 +51,7 @@ impl Parts {
             maps: Maps {
                 cgroups: take(ebpf, "CGROUPS")?,
                 policies: take(ebpf, "POLICIES")?,
-                protected: ProtectedMap::new(take(ebpf, "PROTECTED")?),
+                protected: ProtectedMap::new(take(ebpf, "PROTECTED")?)?,
                 proxy: take(ebpf, "PROXY")?,
                 tuples: take(ebpf, "TUPLES")?,
                 listeners: take(ebpf, "LISTENERS")?,

@@ -2,8 +2,10 @@
 //!
 //! A new program is one line in [`PROGRAMS`], a new map one in [`MAPS`].
 
-use std::fs::File;
+use std::fs::{self, File};
+use std::io;
 
+use aya::maps::MapInfo;
 use aya::programs::links::FdLink;
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, Program, ProgramError};
 use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
@@ -11,6 +13,7 @@ use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 use super::KernelError;
 use super::error::with_sources;
 use super::generation::Generation;
+use super::link::PinnedLink;
 
 /// One program of the object.
 #[derive(Debug)]
@@ -87,6 +90,9 @@ pub(super) const MAPS: &[&str] = &[
     "STATS",
 ];
 
+/// Maps without which what was closed would be open: links are not given programs that work with new ones of these.
+const CLOSING: &[&str] = &["CGROUPS", "PROTECTED"];
+
 /// The object, embedded by the build script; empty if it was not built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tollgate-ebpf"));
 
@@ -106,17 +112,60 @@ pub(super) struct Loaded {
     pub(super) lacking: Vec<Lacking>,
 }
 
-/// Loads every map and program of the embedded object; attaches nothing.
-pub(super) fn load() -> Result<Loaded, KernelError> {
+/// Whether the pinned maps of `generation` have the sizes that the object's maps have. A map that is not pinned yet fits,
+/// unless links are pinned that would open for it.
+///
+/// The layout's version is what says it; this finds out where somebody forgot to raise it.
+pub(super) fn maps_fit(generation: &Generation) -> bool {
+    let Ok(object) = aya_obj::Object::parse(OBJECT) else {
+        return false;
+    };
+    let linked = PROGRAMS.iter().any(|spec| generation.link(spec.name).exists());
+    MAPS.iter().all(|name| {
+        let path = generation.map(name);
+        if !path.exists() {
+            return !(linked && CLOSING.contains(name));
+        }
+        match (object.maps.get(*name), MapInfo::from_pin(&path)) {
+            (Some(ours), Ok(pinned)) => {
+                ours.key_size() == pinned.key_size()
+                    && ours.value_size() == pinned.value_size()
+                    && ours.max_entries() == pinned.max_entries()
+                    && ours.map_flags() == pinned.map_flags()
+            }
+            _ => false,
+        }
+    })
+}
+
+/// Loads every program of the embedded object; attaches nothing. Its maps are those that are pinned in `generation`;
+/// what is not there yet is made and pinned.
+pub(super) fn load(generation: &Generation) -> Result<Loaded, KernelError> {
+    let mut loader = loader()?;
+    for name in MAPS {
+        loader.map_pin_path(name, generation.map(name));
+    }
+    load_with(&mut loader)
+}
+
+/// Has the kernel look at every program of the embedded object, with maps that nobody else has, and forgets them again.
+pub(super) fn try_load() -> Result<(), KernelError> {
+    load_with(&mut loader()?).map(drop)
+}
+
+fn loader() -> Result<EbpfLoader<'static>, KernelError> {
     if OBJECT.is_empty() {
         return Err(KernelError::NoObject);
     }
-    let mut ebpf = EbpfLoader::new()
-        .verifier_log_level(VerifierLogLevel::STATS)
-        .load(OBJECT)
-        .map_err(|error| KernelError::Object {
-            reason: with_sources(&error),
-        })?;
+    let mut loader = EbpfLoader::new();
+    loader.verifier_log_level(VerifierLogLevel::STATS);
+    Ok(loader)
+}
+
+fn load_with(loader: &mut EbpfLoader<'_>) -> Result<Loaded, KernelError> {
+    let mut ebpf = loader.load(OBJECT).map_err(|error| KernelError::Object {
+        reason: with_sources(&error),
+    })?;
     let btf = Btf::from_sys_fs().map_err(|error| KernelError::Object {
         reason: with_sources(&error),
     })?;
@@ -147,30 +196,20 @@ fn load_one(ebpf: &mut Ebpf, btf: &Btf, spec: &ProgramSpec) -> Result<(), Kernel
     loaded.map_err(|error| program_error(name, &error))
 }
 
-/// Pins the maps, then attaches and pins one loaded program after the other.
+/// Puts one loaded program after the other into its pinned link; where there is none, or one that is not attached any
+/// more, attaches and pins it. At no moment is a program that was attached before without a successor.
 pub(super) fn attach(loaded: &mut Loaded, root: &File, generation: &Generation) -> Result<(), KernelError> {
-    for name in MAPS {
-        let map = loaded.ebpf.map(name).ok_or_else(|| missing_map(name))?;
-        map.pin(generation.map(name)).map_err(|error| KernelError::Map {
-            map: name,
-            operation: "a pin",
-            reason: with_sources(&error),
-        })?;
-    }
     for spec in PROGRAMS {
         let name = spec.name;
         if loaded.lacking.iter().any(|lack| lack.program == name) {
             continue;
         }
-        let pinned = attach_one(&mut loaded.ebpf, root, name).and_then(|link| {
-            link.pin(generation.link(name))
-                .map_err(|error| KernelError::Program {
-                    program: name,
-                    reason: with_sources(&error),
-                })
-        });
-        match (pinned, spec.need) {
-            (Ok(_), _) => {}
+        let attached = match spec.hook {
+            Hook::Cgroup if updated(&loaded.ebpf, generation, name) => Ok(()),
+            _ => attach_one(&mut loaded.ebpf, root, name).and_then(|link| replace(link, generation, name)),
+        };
+        match (attached, spec.need) {
+            (Ok(()), _) => {}
             // Where security hooks are compiled in but not active, only the attachment is refused.
             (Err(KernelError::Program { program, reason }), Need::WhereTheKernelCan) => {
                 loaded.lacking.push(Lacking { program, reason });
@@ -179,6 +218,39 @@ pub(super) fn attach(loaded: &mut Loaded, root: &File, generation: &Generation) 
         }
     }
     Ok(())
+}
+
+/// Whether the pinned link of `name` runs the loaded program from here on.
+fn updated(ebpf: &Ebpf, generation: &Generation, name: &str) -> bool {
+    let Some(program) = ebpf.program(name).and_then(|program| program.fd().ok()) else {
+        return false;
+    };
+    let path = generation.link(name);
+    match PinnedLink::open(&path).and_then(|link| link.update(program)) {
+        Ok(()) => true,
+        Err(error) => {
+            if error.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(link = %path.display(), %error, "a pinned link is not attached any more; it is made anew");
+            }
+            false
+        }
+    }
+}
+
+/// Pins `link` in the place of the one that is pinned there, if any, which ends by that.
+fn replace(link: FdLink, generation: &Generation, name: &'static str) -> Result<(), KernelError> {
+    let failed = |reason: String| KernelError::Program {
+        program: name,
+        reason,
+    };
+    let coming = generation.coming_link(name);
+    // Left by a start that was killed at this very place.
+    if coming.exists() {
+        fs::remove_file(&coming)
+            .map_err(|error| failed(format!("removing {}: {error}", coming.display())))?;
+    }
+    link.pin(&coming).map_err(|error| failed(with_sources(&error)))?;
+    fs::rename(&coming, generation.link(name)).map_err(|error| failed(format!("renaming its pin: {error}")))
 }
 
 /// `Single` with a link lets other programs be attached beside it: links are always multi.

@@ -1,11 +1,12 @@
 //! The map of protected destinations, changed by difference while connections are judged by it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv6Addr;
 
 use agent_common::{PENDING_POLICY, PROTECTED_FIXED_BITS, Port, ProtectedKey};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{MapData, MapError};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::KernelError;
 
@@ -43,12 +44,25 @@ pub(super) struct ProtectedMap {
 }
 
 impl ProtectedMap {
-    pub(super) fn new(map: LpmTrie<MapData, ProtectedKey, u32>) -> Self {
-        Self {
-            map,
-            policies: BTreeMap::new(),
-            pending: BTreeSet::new(),
+    /// Works on with what is in the map: an earlier agent may have filled it.
+    pub(super) fn new(map: LpmTrie<MapData, ProtectedKey, u32>) -> Result<Self, KernelError> {
+        let mut policies: BTreeMap<u32, BTreeSet<Protected>> = BTreeMap::new();
+        for key in map.keys() {
+            let key = key.map_err(KernelError::map("PROTECTED", "a listing"))?;
+            let (policy, entry) = parse(&key);
+            policies.entry(policy).or_default().insert(entry);
         }
+        let pending = policies.remove(&PENDING_POLICY).unwrap_or_default();
+        Ok(Self {
+            map,
+            policies,
+            pending,
+        })
+    }
+
+    /// Policies that protect something.
+    pub(super) fn policies(&self) -> impl Iterator<Item = u32> {
+        self.policies.keys().copied()
     }
 
     /// Makes `wanted` the protected destinations of `policy`. What stays is not touched; what is new is there before
@@ -58,12 +72,17 @@ impl ProtectedMap {
         let now = self.policies.get(&policy).cloned().unwrap_or_default();
         for entry in wanted.difference(&now) {
             self.insert(PENDING_POLICY, entry)?;
+            self.pending.insert(*entry);
             self.insert(policy, entry)?;
+            self.policies.entry(policy).or_default().insert(*entry);
         }
         for entry in now.difference(&wanted) {
-            self.remove(policy, entry)?;
+            remove(&mut self.map, policy, entry)?;
+            if let Some(entries) = self.policies.get_mut(&policy) {
+                entries.remove(entry);
+            }
         }
-        self.policies.insert(policy, wanted);
+        self.policies.retain(|_, entries| !entries.is_empty());
         let union: BTreeSet<Protected> = self.policies.values().flatten().copied().collect();
         for entry in self.pending.difference(&union) {
             // Borrowing `self.pending` and the map apart.
@@ -77,10 +96,6 @@ impl ProtectedMap {
         self.map
             .insert(&key(policy, entry), 1, 0)
             .map_err(KernelError::map("PROTECTED", "an insert"))
-    }
-
-    fn remove(&mut self, policy: u32, entry: &Protected) -> Result<(), KernelError> {
-        remove(&mut self.map, policy, entry)
     }
 }
 
@@ -113,6 +128,19 @@ fn key(policy: u32, entry: &Protected) -> Key<ProtectedKey> {
     )
 }
 
+/// The policy and the entry of a key of the map.
+fn parse(key: &Key<ProtectedKey>) -> (u32, Protected) {
+    let data = key.data();
+    let bits = key.prefix_len().saturating_sub(PROTECTED_FIXED_BITS);
+    let address = Ipv6Addr::from(data.ip.octets());
+    let network = Ipv6Net::new(address, u8::try_from(bits).unwrap_or(128)).unwrap_or_else(|_| address.into());
+    let entry = Protected {
+        network: IpNet::V6(network),
+        port: u16::try_from(data.port.0).unwrap_or(0),
+    };
+    (data.policy, entry.normal())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,5 +160,23 @@ mod tests {
         assert_eq!(normal("::ffff:10.0.4.7/120"), "10.0.4.0/24");
         assert_eq!(normal("2001:db8::1/64"), "2001:db8::/64");
         assert_eq!(normal("::/0"), "::/0");
+    }
+
+    #[test]
+    fn a_key_of_the_map_is_the_entry_that_it_was_made_of() {
+        for network in [
+            "10.0.4.0/24",
+            "192.0.2.7/32",
+            "0.0.0.0/0",
+            "2001:db8::/64",
+            "::/0",
+            "::1/128",
+        ] {
+            let entry = Protected {
+                network: network.parse().unwrap(),
+                port: 5432,
+            };
+            assert_eq!(parse(&key(7, &entry)), (7, entry));
+        }
     }
 }

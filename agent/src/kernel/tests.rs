@@ -4,6 +4,8 @@ use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
+mod restart;
+
 use agent_common::ip_protocol;
 
 use super::testing::{Bench, POLICY, TestCgroup, Workload, privileged};
@@ -318,7 +320,7 @@ async fn a_program_that_somebody_detached_is_noticed() {
     for sabotage in [&detach as &dyn Fn(&Path), &unpin] {
         let bench = Bench::new();
         bench.kernel.check_links().unwrap();
-        let link = bench.pins.dir().join("1/link_tollgate_connect4");
+        let link = bench.pins.dir().join("1-1/link_tollgate_connect4");
         sabotage(&link);
         let message = bench.kernel.check_links().unwrap_err().to_string();
         assert!(message.contains(link.to_str().unwrap()), "{message}");

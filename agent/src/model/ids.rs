@@ -14,7 +14,8 @@ pub struct CgroupId(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CgroupPath(pub Arc<str>);
 
-/// Number of a loaded policy in the kernel's maps. Stable for as long as the agent runs; never 0.
+/// Number of a policy in the kernel's maps; never 0. It follows from the workload's name alone, so that what is in the
+/// maps means the same to every agent that works with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PolicyId(pub u32);
 
@@ -33,6 +34,16 @@ pub struct OriginalDst(pub SocketAddr);
 /// Id of one recorded session: a UUID version 7, so that ids sort by time of start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SessionId(pub uuid::Uuid);
+
+impl PolicyId {
+    /// The number of the policy of `workload`: the first four bytes of the BLAKE3 hash of its name. Two names may have the
+    /// same number; `config` refuses the second.
+    pub fn of(workload: &WorkloadName) -> Self {
+        let hash = blake3::hash(workload.as_str().as_bytes());
+        let [a, b, c, d, ..] = *hash.as_bytes();
+        Self(u32::from_le_bytes([a, b, c, d]).max(1))
+    }
+}
 
 impl SessionId {
     /// A new id, from the wall clock and the system's random source.

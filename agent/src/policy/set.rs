@@ -20,8 +20,6 @@ use super::ServicePolicy;
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
     policies: Vec<Arc<WorkloadPolicy>>,
-    /// Also of workloads that are gone: a number is never given to another one while the agent runs.
-    ids: BTreeMap<WorkloadName, PolicyId>,
 }
 
 /// The policy of one workload, compiled.
@@ -69,16 +67,12 @@ pub struct Protected {
 }
 
 impl PolicySet {
-    /// Compiles `docs`. Workloads that `previous` knew keep their numbers. Of two with the same name, which `config`
-    /// refuses, the first is taken.
-    pub fn compile(docs: impl IntoIterator<Item = Arc<PolicyDoc>>, previous: Option<&PolicySet>) -> Self {
-        let mut set = Self {
-            policies: Vec::new(),
-            ids: previous.map_or_else(BTreeMap::new, |set| set.ids.clone()),
-        };
+    /// Compiles `docs`. Of two with the same name or number, which `config` refuses, the first is taken.
+    pub fn compile(docs: impl IntoIterator<Item = Arc<PolicyDoc>>) -> Self {
+        let mut set = Self::default();
         for doc in docs {
-            if set.by_name(&doc.workload.name).is_none() {
-                let id = set.id_of(&doc.workload.name);
+            let id = PolicyId::of(&doc.workload.name);
+            if set.get(id).is_none() {
                 set.policies.push(Arc::new(WorkloadPolicy::compile(id, doc)));
             }
         }
@@ -101,7 +95,7 @@ impl PolicySet {
             }
         }
         docs.append(&mut kept);
-        (Self::compile(docs, Some(self)), errors)
+        (Self::compile(docs), errors)
     }
 
     /// All policies, in the order of their files.
@@ -206,11 +200,6 @@ impl PolicySet {
                 service,
             })
             .collect()
-    }
-
-    fn id_of(&mut self, name: &WorkloadName) -> PolicyId {
-        let next = self.ids.values().map(|id| id.0).max().unwrap_or(0) + 1;
-        *self.ids.entry(name.clone()).or_insert(PolicyId(next))
     }
 
     fn docs_at(&self, path: &Path) -> Vec<Arc<PolicyDoc>> {

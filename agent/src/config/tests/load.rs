@@ -53,6 +53,29 @@ fn workloads_and_cgroups_belong_to_one_file() {
 }
 
 #[test]
+fn two_names_with_one_number_are_told_apart_by_their_author() {
+    // Numbers have 32 bits, so among some 80,000 names two have the same.
+    let mut names = std::collections::HashMap::new();
+    let (one, other) = (0..)
+        .find_map(|n| {
+            let name = format!("w{n}");
+            let number = crate::model::PolicyId::of(&name.as_str().into());
+            names.insert(number, name.clone()).map(|other| (name, other))
+        })
+        .unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.toml"), policy(&one, "/a.slice")).unwrap();
+    fs::write(dir.path().join("b.toml"), policy(&other, "/b.slice")).unwrap();
+    let loaded = load_policies(dir.path());
+    assert!(loaded[0].is_ok());
+    let told = loaded[1].as_ref().unwrap_err().to_string();
+    assert!(
+        told.contains("b.toml:2:9: ") && told.contains("same number"),
+        "{told}"
+    );
+}
+
+#[test]
 fn nested_cgroups_are_no_overlap() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("a.toml"), policy("a", "/a.slice")).unwrap();

@@ -37,7 +37,7 @@ fn resolved(names: &[(&str, &[&str])], local: &[&str]) -> Resolved {
 
 fn service(set: &PolicySet, dst: &str, resolved: &Resolved) -> Option<String> {
     let dst = OriginalDst(dst.parse::<SocketAddr>().unwrap());
-    set.service(PolicyId(1), dst, resolved)
+    set.service(PolicyId::of(&"a".into()), dst, resolved)
         .map(|service| service.doc.name.to_string())
 }
 
@@ -54,14 +54,11 @@ fn nets(set: &PolicySet, resolved: &Resolved) -> Vec<String> {
 
 #[test]
 fn the_deepest_cgroup_that_matches_decides() {
-    let set = PolicySet::compile(
-        [
-            doc("outer", "/ci.slice", &[]),
-            doc("inner", "/ci.slice/report-*", &[]),
-            doc("any", "/x/**", &[]),
-        ],
-        None,
-    );
+    let set = PolicySet::compile([
+        doc("outer", "/ci.slice", &[]),
+        doc("inner", "/ci.slice/report-*", &[]),
+        doc("any", "/x/**", &[]),
+    ]);
     for (cgroup, workload) in [
         ("/ci.slice", Some("outer")),
         ("/ci.slice/other", Some("outer")),
@@ -83,21 +80,19 @@ fn the_deepest_cgroup_that_matches_decides() {
 }
 
 #[test]
-fn numbers_stay_with_their_workloads() {
-    let first = PolicySet::compile([doc("a", "/a", &[]), doc("b", "/b", &[])], None);
-    let id = |set: &PolicySet, name: &str| set.by_name(&WorkloadName::from(name)).map(|policy| policy.id.0);
-    assert_eq!((id(&first, "a"), id(&first, "b")), (Some(1), Some(2)));
-    let second = PolicySet::compile([doc("c", "/c", &[]), doc("b", "/b", &[])], Some(&first));
-    assert_eq!((id(&second, "b"), id(&second, "c")), (Some(2), Some(3)));
-    assert!(second.get(PolicyId(1)).is_none());
-    // A number that the kernel's maps may still hold is not given to another workload.
-    let third = PolicySet::compile([doc("d", "/d", &[]), doc("a", "/a", &[])], Some(&second));
-    assert_eq!((id(&third, "a"), id(&third, "d")), (Some(1), Some(4)));
+fn a_number_follows_from_the_name_alone() {
+    let id = |set: &PolicySet, name: &str| set.by_name(&WorkloadName::from(name)).map(|policy| policy.id);
+    let first = PolicySet::compile([doc("a", "/a", &[]), doc("b", "/b", &[])]);
+    let second = PolicySet::compile([doc("c", "/c", &[]), doc("b", "/b", &[])]);
+    assert_eq!(id(&first, "b"), id(&second, "b"));
+    assert_eq!(id(&first, "b"), Some(PolicyId::of(&"b".into())));
+    // What pinned maps hold has to mean the same after an upgrade: these numbers never change.
+    assert_eq!(PolicyId::of(&"nightly-backup".into()), PolicyId(2_240_308_084));
 }
 
 #[test]
 fn a_bad_file_keeps_its_last_good_policy_and_says_so() {
-    let set = PolicySet::compile([doc("a", "/a", &[]), doc("b", "/b", &[])], None);
+    let set = PolicySet::compile([doc("a", "/a", &[]), doc("b", "/b", &[])]);
     let bad = parse_policy(Path::new("/etc/p.d/a.toml"), "nonsense");
     let (reloaded, errors) = set.reloaded(vec![bad, parse("c", "/c", &[])]);
     assert_eq!(errors.len(), 1);
@@ -115,25 +110,22 @@ fn a_bad_file_keeps_its_last_good_policy_and_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let mut doc_there = (*doc("a", "/a", &[])).clone();
     doc_there.path = dir.path().join("gone/a.toml");
-    let set = PolicySet::compile([Arc::new(doc_there)], None);
+    let set = PolicySet::compile([Arc::new(doc_there)]);
     let (kept, errors) = set.reloaded(crate::config::load_policies(&dir.path().join("gone")));
     assert_eq!((kept.policies().len(), errors.len()), (1, 1));
 }
 
 #[test]
 fn services_are_found_by_the_narrowest_address() {
-    let set = PolicySet::compile(
-        [doc(
-            "a",
-            "/a",
-            &[
-                ("net", "\"10.0.0.0/8:5432\", \"[2001:db8::/32]:5432\""),
-                ("named", "\"db.acme.test:5432\""),
-                ("other-port", "\"10.0.0.0/8:6432\""),
-            ],
-        )],
-        None,
-    );
+    let set = PolicySet::compile([doc(
+        "a",
+        "/a",
+        &[
+            ("net", "\"10.0.0.0/8:5432\", \"[2001:db8::/32]:5432\""),
+            ("named", "\"db.acme.test:5432\""),
+            ("other-port", "\"10.0.0.0/8:6432\""),
+        ],
+    )]);
     let now = resolved(&[("db.acme.test", &["10.0.4.7", "2001:db8::7"])], &[]);
     for (dst, name) in [
         ("10.0.4.7:5432", Some("named")),
@@ -173,14 +165,11 @@ fn services_are_found_by_the_narrowest_address() {
 /// A service on the host itself must not be reached past the proxy under another of the host's addresses.
 #[test]
 fn an_address_of_the_host_stands_for_all_of_them() {
-    let set = PolicySet::compile(
-        [doc(
-            "a",
-            "/a",
-            &[("local", "\"localhost:5432\""), ("far", "\"192.0.2.1:5432\"")],
-        )],
-        None,
-    );
+    let set = PolicySet::compile([doc(
+        "a",
+        "/a",
+        &[("local", "\"localhost:5432\""), ("far", "\"192.0.2.1:5432\"")],
+    )]);
     let now = resolved(&[("localhost", &["127.0.0.1"])], &["198.51.100.2"]);
     for dst in [
         "127.0.0.1:5432",
@@ -205,7 +194,7 @@ fn an_address_of_the_host_stands_for_all_of_them() {
     assert_eq!(service(&set, "198.51.100.3:5432", &now), None);
 
     // The same where the policy names an address that an interface of the host has.
-    let set = PolicySet::compile([doc("a", "/a", &[("own", "\"198.51.100.2:5432\"")])], None);
+    let set = PolicySet::compile([doc("a", "/a", &[("own", "\"198.51.100.2:5432\"")])]);
     assert_eq!(service(&set, "127.0.0.1:5432", &now).as_deref(), Some("own"));
     assert_eq!(service(&set, "127.0.0.1:5432", &Resolved::default()), None);
 }

@@ -198,7 +198,7 @@ async fn server(mut stream: DuplexStream, rows: usize, width: usize) -> usize {
 #[tokio::test]
 async fn every_byte_is_on_record_before_it_is_forwarded() {
     let doc = parse_policy(std::path::Path::new("w.toml"), POLICY).unwrap();
-    let set = PolicySet::compile([Arc::new(doc)], None);
+    let set = PolicySet::compile([Arc::new(doc)]);
     let rules = Arc::clone(&set.policies()[0].services[0]);
     let target = Target {
         service: "s".into(),
