@@ -64,6 +64,18 @@ pub const fn has_ports(protocol: u32) -> bool {
     )
 }
 
+/// Whether the transport of an IPv4 packet can be read, and the packet's destination is its last (RFC 791 §3.1).
+///
+/// `first` is the first byte, `fragment` the word of flags and offset in host order. A header with options is opaque: a
+/// source route among them names another destination than the one where the packet goes first. A later fragment has no
+/// ports; the kernel fragments after this hook, so it was made by hand.
+#[inline(always)]
+pub const fn ipv4_is_plain(first: u8, fragment: u16) -> bool {
+    const WORDS_WITHOUT_OPTIONS: u8 = 5;
+    const OFFSET: u16 = 0x1fff;
+    first & 0x0f == WORDS_WITHOUT_OPTIONS && fragment & OFFSET == 0
+}
+
 /// What follows in an IPv6 packet (RFC 8200 §4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ipv6Next {
@@ -99,6 +111,23 @@ mod tests {
     const MANAGED: Standing = Standing::Managed { policy: 1, cgroup: 2 };
     const TCP: Option<u32> = Some(ip_protocol::TCP);
     const UDP: Option<u32> = Some(ip_protocol::UDP);
+
+    #[test]
+    fn options_and_later_fragments_hide_the_transport_of_ipv4() {
+        for (first, fragment, plain) in [
+            (0x45, 0, true),
+            (0x45, 0x4000, true),
+            (0x45, 0x2000, true),
+            (0x45, 0x2001, false),
+            (0x45, 0x1fff, false),
+            (0x46, 0, false),
+            (0x48, 0x4000, false),
+            (0x4f, 0, false),
+            (0x44, 0, false),
+        ] {
+            assert_eq!(ipv4_is_plain(first, fragment), plain, "{first:#x} {fragment:#x}");
+        }
+    }
 
     #[test]
     fn every_packet_has_its_answer() {

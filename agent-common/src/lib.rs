@@ -21,7 +21,7 @@ mod standing;
 
 pub use address::{Ip128, Port};
 pub use connect::{ConnectAnswer, ConnectQuestion, on_connect};
-pub use egress::{Ipv6Next, PacketAnswer, PacketQuestion, has_ports, ipv6_next, on_packet};
+pub use egress::{Ipv6Next, PacketAnswer, PacketQuestion, has_ports, ipv4_is_plain, ipv6_next, on_packet};
 pub use event::{Event, EventKind, Stat};
 pub use flow::{FlowRecord, TupleKey};
 pub use maps::{
@@ -29,10 +29,6 @@ pub use maps::{
 };
 pub use socket::{SocketAnswer, on_socket, owns_proxy_port};
 pub use standing::{MAX_DEPTH, Standing, Step, step};
-
-/// Version of what the pinned maps mean: to be raised when a key or a value gets another shape or another meaning, so
-/// that an agent does not take the entries of another version for its own. A new map or program needs no new version.
-pub const LAYOUT: u32 = 1;
 
 /// Transport protocols as `IPPROTO_*` numbers.
 pub mod ip_protocol {

@@ -1,7 +1,8 @@
 //! `cgroup_skb/egress`: the second wall, by the socket's cgroup. Pinned first, removed last.
 
 use agent_common::{
-    Ip128, Ipv6Next, PacketAnswer, PacketQuestion, Port, Standing, has_ports, ipv6_next, on_packet,
+    Ip128, Ipv6Next, PacketAnswer, PacketQuestion, Port, Standing, has_ports, ipv4_is_plain, ipv6_next,
+    on_packet,
 };
 use aya_ebpf::helpers::generated::{bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id};
 use aya_ebpf::macros::cgroup_skb;
@@ -24,9 +25,12 @@ pub(crate) fn tollgate_egress(ctx: SkBuffContext) -> i32 {
     if matches!(standing, Standing::Free) {
         return PASS;
     }
-    let Some(packet) = parse(&ctx) else {
-        return DROP;
-    };
+    // What cannot be read goes nowhere, and is counted as what it might have been.
+    let packet = parse(&ctx).unwrap_or(Packet {
+        destination: Ip128([0; 4]),
+        protocol: None,
+        port: Port(0),
+    });
     let ports = ask::proxy_ports();
     let to_proxy = (packet.destination == Ip128::LOOPBACK_V4 && packet.port.0 == ports.v4)
         || (packet.destination == Ip128::LOOPBACK_V6 && packet.port.0 == ports.v6);
@@ -74,12 +78,10 @@ fn parse(ctx: &SkBuffContext) -> Option<Packet> {
 /// RFC 791 §3.1.
 #[inline(always)]
 fn parse_v4(ctx: &SkBuffContext, first: u8) -> Option<Packet> {
-    const OFFSET_OF_FRAGMENT: u16 = 0x1fff;
     let fragment = u16::from_be(ctx.load(6).ok()?);
     let number: u8 = ctx.load(9).ok()?;
     let destination = Ip128::from_v4_words(ctx.load(16).ok()?);
-    // A later fragment has no ports. The kernel fragments after this hook, so it was made by hand.
-    let protocol = (fragment & OFFSET_OF_FRAGMENT == 0).then_some(u32::from(number));
+    let protocol = ipv4_is_plain(first, fragment).then_some(u32::from(number));
     let header = u32::from(first & 0x0f) * 4;
     let port = port(ctx, protocol, header)?;
     Some(Packet {
