@@ -30,6 +30,10 @@ pub use maps::{
 pub use socket::{SocketAnswer, on_socket, owns_proxy_port};
 pub use standing::{MAX_DEPTH, Standing, Step, step};
 
+/// Version of what the pinned maps mean: to be raised when a key or a value gets another shape or another meaning, so
+/// that an agent does not take the entries of another version for its own. A new map or program needs no new version.
+pub const LAYOUT: u32 = 1;
+
 /// Transport protocols as `IPPROTO_*` numbers.
 pub mod ip_protocol {
     /// ICMP (RFC 792).

@@ -1,4 +1,5 @@
-//! The maps. Each is pinned by the agent, under its name here, in the directory of its generation.
+//! The maps. Each is pinned by the agent, under its name here, and used by the agents after it: whoever changes what an
+//! entry looks like or means raises `agent_common::LAYOUT`.
 
 use agent_common::{CgroupClass, FlowRecord, PolicyRules, ProtectedKey, ProxyPorts, Stat, TupleKey};
 use aya_ebpf::btf_maps::SkStorage;

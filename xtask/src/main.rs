@@ -5,6 +5,7 @@ mod demo;
 mod layers;
 mod setup;
 mod test;
+mod threat_model;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -22,7 +23,7 @@ enum Task {
     /// Watch a job without secrets go through Tollgate to a real PostgreSQL: intercepted, identified, logged in, masked,
     /// held, approved, recorded, shipped, replayed and verified. Needs root.
     Demo,
-    /// Run every test: unit, kernel, end to end. Privileged ones need root and fail in CI without it.
+    /// Run every test: unit, kernel, end to end, ways round. Privileged ones need root and fail in CI without it.
     Test(test::Arguments),
     /// Install what is missing for building and testing, naming each thing.
     Setup,
@@ -36,6 +37,8 @@ enum Task {
     },
     /// Check that the imports between the agent's stages point one way.
     CheckLayers,
+    /// Write the table of the bypass suite into docs/threat-model.md.
+    ThreatModel,
 }
 
 fn main() -> Result<()> {
@@ -52,5 +55,6 @@ fn main() -> Result<()> {
             build::agent(release).map(drop)
         }
         Task::CheckLayers => layers::check(),
+        Task::ThreatModel => threat_model::write(),
     }
 }

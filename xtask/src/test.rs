@@ -14,7 +14,7 @@ pub(crate) struct Arguments {
     /// Run one part alone.
     #[arg(long, value_enum)]
     only: Option<Part>,
-    /// Run only the tests whose name contains this.
+    /// Run only the tests, or of the ways round those, whose name contains this.
     filter: Option<String>,
 }
 
@@ -26,6 +26,8 @@ enum Part {
     Unit,
     /// The agent with real servers and clients. Needs root.
     E2e,
+    /// Ways round Tollgate, all of them, against the whole agent. Needs root.
+    Bypass,
 }
 
 /// Runs them.
@@ -92,6 +94,28 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 .env("TOLLGATE_BIN", binary)
                 .args(["--", "--test-threads=1"])
                 .args(&arguments.filter),
+        )?;
+    }
+    if wanted(Part::Bypass) {
+        let binary = build::agent(false)?;
+        // Its table is what it is run for, also when it passes.
+        let mut tests = cargo([
+            "test",
+            "--locked",
+            "--package",
+            "tollgate-tests",
+            "--test",
+            "bypass",
+        ]);
+        step(
+            "ways round",
+            tests
+                .env("TOLLGATE_BIN", binary)
+                .env(
+                    "TOLLGATE_BYPASS_ONLY",
+                    arguments.filter.as_deref().unwrap_or_default(),
+                )
+                .args(["--", "--nocapture", "--test-threads=1"]),
         )?;
     }
     Ok(())

@@ -1,0 +1,43 @@
+//! The one table of the ways round: what the suite expects, and what `docs/threat-model.md` says.
+
+mod raw;
+mod tcp;
+mod udp;
+
+use super::vector::Vector;
+
+/// Every vector, in the order of the threat model, by family.
+pub const FAMILIES: &[(&str, &[Vector])] = &[
+    ("TCP", tcp::VECTORS),
+    ("UDP, DNS and ICMP", udp::VECTORS),
+    ("Other sockets", raw::VECTORS),
+];
+
+/// Every vector.
+pub fn all() -> impl Iterator<Item = &'static Vector> {
+    FAMILIES.iter().flat_map(|(_, vectors)| vectors.iter())
+}
+
+/// Programs that stop things, as the kernel side's events name them.
+mod by {
+    pub(super) const CONNECT: &[&str] = &["connect4/6"];
+    pub(super) const PACKET: &[&str] = &["cgroup_skb/egress"];
+    pub(super) const SOCKET: &[&str] = &["sock_create"];
+    pub(super) const SECURITY: &[&str] = &["lsm"];
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::all;
+
+    #[test]
+    fn every_vector_has_a_name_of_its_own_and_a_reason_where_it_is_open() {
+        let mut names = BTreeSet::new();
+        for vector in all() {
+            assert!(names.insert(vector.name), "{} stands twice", vector.name);
+            assert_eq!(vector.is_open(), vector.hole.is_some(), "{}", vector.name);
+        }
+    }
+}
