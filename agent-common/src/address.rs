@@ -55,6 +55,27 @@ impl Ip128 {
         }
     }
 
+    /// The address under which a nameserver is remembered: as asked, but `::`, which is all zeros, as the loopback address
+    /// that it means.
+    #[inline(always)]
+    #[must_use]
+    pub const fn nameserver(self) -> Self {
+        match self.0 {
+            [0, 0, 0, 0] => Self::LOOPBACK_V6,
+            _ => self,
+        }
+    }
+
+    /// Whether this is one of the two addresses that the agent listens on.
+    #[inline(always)]
+    pub const fn is_agents_loopback(self) -> bool {
+        let [v4_0, v4_1, v4_2, v4_3] = Self::LOOPBACK_V4.0;
+        let [v6_0, v6_1, v6_2, v6_3] = Self::LOOPBACK_V6.0;
+        let [a, b, c, d] = self.0;
+        (a == v4_0 && b == v4_1 && c == v4_2 && d == v4_3)
+            || (a == v6_0 && b == v6_1 && c == v6_2 && d == v6_3)
+    }
+
     /// Where the kernel really connects to: the unspecified address means this host's loopback.
     #[inline(always)]
     #[must_use]

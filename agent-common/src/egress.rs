@@ -4,7 +4,7 @@
 //! managed. It goes by the *socket's* cgroup, so a socket that was made elsewhere and brought in gets past it.
 
 use crate::connect::is_dns;
-use crate::{EgressMode, EventKind, Port, Standing, ip_protocol};
+use crate::{DNS_PORT, EgressMode, EventKind, Port, Standing, ip_protocol};
 
 /// A packet as the decision sees it.
 #[derive(Clone, Copy, Debug)]
@@ -17,10 +17,14 @@ pub struct PacketQuestion {
     pub port: Port,
     /// Whether the packet goes to the agent's own listener.
     pub to_proxy: bool,
+    /// Whether the packet goes to one of the agent's slots for nameservers.
+    pub to_slot: bool,
     /// Whether the destination is protected: by the socket's policy, or by any if it is pending.
     pub protected: bool,
     /// What the policy does with the rest; `None` if the policy is not in the map.
     pub egress: Option<EgressMode>,
+    /// Whether the policy steers DNS through the agent.
+    pub steers_dns: bool,
 }
 
 /// What to do with a packet.
@@ -34,6 +38,9 @@ pub enum PacketAnswer {
 
 /// Decides a packet.
 ///
+/// Where DNS is steered, a packet to port 53 has passed neither `connect()` nor the hook on datagrams as it should: its
+/// socket was connected before.
+///
 /// Under `egress = "deny"` datagrams to what no service names are dropped, also the answers of a UDP server in the
 /// cgroup. TCP is not: a connection out has passed `connect()`, and the rest are answers of a server.
 #[inline(always)]
@@ -44,7 +51,13 @@ pub const fn on_packet(question: PacketQuestion) -> PacketAnswer {
         Standing::Managed { .. } => match question.protocol {
             None => PacketAnswer::Drop(EventKind::PacketDropped),
             Some(ip_protocol::TCP) if question.to_proxy => PacketAnswer::Pass,
+            Some(ip_protocol::UDP) if question.to_slot => PacketAnswer::Pass,
             Some(_) if question.protected => PacketAnswer::Drop(EventKind::PacketDropped),
+            Some(ip_protocol::TCP | ip_protocol::UDP)
+                if question.steers_dns && question.port.0 == DNS_PORT.0 =>
+            {
+                PacketAnswer::Drop(EventKind::PacketDropped)
+            }
             Some(ip_protocol::TCP) => PacketAnswer::Pass,
             Some(protocol) => match question.egress {
                 Some(EgressMode::Allow | EgressMode::Observe) => PacketAnswer::Pass,
@@ -170,8 +183,37 @@ mod tests {
                 protocol,
                 port: Port(port),
                 to_proxy,
+                to_slot: false,
                 protected,
                 egress,
+                steers_dns: false,
+            };
+            assert_eq!(on_packet(question), expected, "{question:?}");
+        }
+    }
+
+    #[test]
+    fn packets_of_dns_go_to_the_agent_or_nowhere() {
+        for (standing, protocol, port, to_slot, egress, expected) in [
+            (MANAGED, UDP, 6000, true, Some(Allow), Pass),
+            (MANAGED, UDP, 6000, true, Some(Deny), Pass),
+            (MANAGED, UDP, 53, false, Some(Allow), DROP),
+            (MANAGED, UDP, 53, false, Some(Deny), DROP),
+            (MANAGED, TCP, 53, false, Some(Allow), DROP),
+            (MANAGED, TCP, 6000, true, Some(Allow), Pass),
+            (MANAGED, UDP, 5353, false, Some(Allow), Pass),
+            (Standing::Pending, UDP, 53, false, None, Pass),
+            (Standing::Free, UDP, 53, false, None, Pass),
+        ] {
+            let question = PacketQuestion {
+                standing,
+                protocol,
+                port: Port(port),
+                to_proxy: false,
+                to_slot,
+                protected: false,
+                egress,
+                steers_dns: true,
             };
             assert_eq!(on_packet(question), expected, "{question:?}");
         }

@@ -52,7 +52,7 @@ pub const PROTECTED_FIXED_BITS: u32 = 64;
 pub enum EgressMode {
     /// Passed, untouched.
     Allow = 1,
-    /// Refused, DNS over UDP excepted.
+    /// Refused.
     Deny = 2,
     /// Passed and reported.
     Observe = 3,
@@ -65,6 +65,8 @@ pub struct PolicyRules {
     /// An [`EgressMode`] as its number; a plain number, because the kernel side must not trust a map to hold a
     /// valid discriminant.
     pub egress: u32,
+    /// 1: what goes to port 53 goes to the agent instead, which asks the nameserver and hears its answer first.
+    pub dns: u32,
 }
 
 impl PolicyRules {
@@ -77,10 +79,16 @@ impl PolicyRules {
             _ => EgressMode::Deny,
         }
     }
+
+    /// Whether DNS is steered through the agent.
+    #[inline(always)]
+    pub const fn steers_dns(self) -> bool {
+        self.dns != 0
+    }
 }
 
-/// The one value of `PROXY`: ports of the agent's listeners on 127.0.0.1 and `::1`, the same in every network
-/// namespace. 0: no listener, so that everything protected is refused.
+/// The one value of `PROXY`: ports of the agent's sockets on 127.0.0.1 and `::1`, the same in every network
+/// namespace. 0: none, so that what would go there is refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct ProxyPorts {
@@ -88,13 +96,17 @@ pub struct ProxyPorts {
     pub v4: u32,
     /// Port on `::1`.
     pub v6: u32,
+    /// The first of the [`crate::DNS_SLOTS`] datagram ports on both addresses.
+    pub dns: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 const _: () = assert!(size_of::<CgroupClass>() == 8);
 const _: () = assert!(size_of::<ProtectedKey>() == 24 && align_of::<ProtectedKey>() == 4);
 const _: () = assert!(core::mem::offset_of!(ProtectedKey, ip) * 8 == PROTECTED_FIXED_BITS as usize);
-const _: () = assert!(size_of::<PolicyRules>() == 4);
-const _: () = assert!(size_of::<ProxyPorts>() == 8);
+const _: () = assert!(size_of::<PolicyRules>() == 8);
+const _: () = assert!(size_of::<ProxyPorts>() == 16);
 
 #[cfg(feature = "user")]
 #[expect(
@@ -120,11 +132,12 @@ mod tests {
 
     #[test]
     fn an_unknown_egress_mode_denies() {
+        let rules = |egress| PolicyRules { egress, dns: 0 };
         for number in [0, 2, 4, u32::MAX] {
-            assert_eq!(PolicyRules { egress: number }.egress(), EgressMode::Deny);
+            assert_eq!(rules(number).egress(), EgressMode::Deny);
         }
         for mode in [EgressMode::Allow, EgressMode::Deny, EgressMode::Observe] {
-            assert_eq!(PolicyRules { egress: mode as u32 }.egress(), mode);
+            assert_eq!(rules(mode as u32).egress(), mode);
         }
     }
 }

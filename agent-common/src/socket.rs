@@ -1,6 +1,6 @@
 //! What happens to `socket()` and `bind()`.
 
-use crate::{Port, ProxyPorts, Standing, ip_protocol};
+use crate::{Port, ProxyPorts, Standing, ip_protocol, is_slot_port};
 
 /// What to do with a new socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,12 +33,15 @@ pub const fn on_socket(standing: Standing, kind: u32, protocol: u32) -> SocketAn
     }
 }
 
-/// Whether a thread may bind a stream socket to `port`: the proxy's ports belong to the one thread of the agent that
-/// is binding at this moment, and to nobody while there is none.
+/// Whether a thread may bind a socket to `port`: the agent's ports belong to the one thread of the agent that is binding
+/// at this moment, and to nobody while there is none.
 #[inline(always)]
 pub const fn owns_proxy_port(kind: u32, port: Port, ports: ProxyPorts, thread: u64, binder: u64) -> bool {
-    let reserved = port.0 != 0 && (port.0 == ports.v4 || port.0 == ports.v6);
-    kind == SOCK_DGRAM || !reserved || (binder != 0 && thread == binder)
+    let reserved = match kind {
+        SOCK_DGRAM => is_slot_port(ports, port),
+        _ => port.0 != 0 && (port.0 == ports.v4 || port.0 == ports.v6),
+    };
+    !reserved || (binder != 0 && thread == binder)
 }
 
 #[cfg(test)]
@@ -72,7 +75,12 @@ mod tests {
 
     #[test]
     fn the_proxys_ports_are_the_binding_threads_alone() {
-        let ports = ProxyPorts { v4: 7000, v6: 7001 };
+        let ports = ProxyPorts {
+            v4: 7000,
+            v6: 7001,
+            dns: 6000,
+            reserved: 0,
+        };
         for (kind, port, thread, binder, expected) in [
             (1, 7000, 42, 42, true),
             (1, 7001, 42, 42, true),
@@ -81,6 +89,12 @@ mod tests {
             (1, 7000, 0, 0, false),
             (5, 7001, 43, 42, false),
             (2, 7000, 43, 42, true),
+            (2, 6000, 43, 42, false),
+            (2, 6007, 43, 42, false),
+            (2, 6007, 42, 42, true),
+            (2, 6008, 43, 42, true),
+            (2, 6000, 42, 0, false),
+            (1, 6000, 43, 42, true),
             (1, 7002, 43, 42, true),
             (1, 0, 43, 42, true),
         ] {

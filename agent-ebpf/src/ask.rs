@@ -1,7 +1,7 @@
 //! Questions to the maps that several programs ask.
 
 use agent_common::{
-    EgressMode, Ip128, MAX_DEPTH, PENDING_POLICY, PROTECTED_FIXED_BITS, Port, ProtectedKey, ProxyPorts,
+    Ip128, MAX_DEPTH, PENDING_POLICY, PROTECTED_FIXED_BITS, PolicyRules, Port, ProtectedKey, ProxyPorts,
     Standing, Step, step,
 };
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
@@ -60,14 +60,16 @@ pub(crate) fn protected(standing: Standing, ip: Ip128, port: Port) -> bool {
     PROTECTED.get(&any_port).is_some()
 }
 
-/// What a managed process's policy does with destinations that it does not protect.
+/// The rules of somebody who stands so: of the policy, or what holds for all who are pending.
 #[inline(always)]
-pub(crate) fn egress_mode(standing: Standing) -> Option<EgressMode> {
-    let Standing::Managed { policy, .. } = standing else {
-        return None;
+pub(crate) fn rules(standing: Standing) -> Option<PolicyRules> {
+    let policy = match standing {
+        Standing::Free => return None,
+        Standing::Pending => PENDING_POLICY,
+        Standing::Managed { policy, .. } => policy,
     };
     // SAFETY: as in `standing`.
-    unsafe { POLICIES.get(policy) }.map(|rules| rules.egress())
+    unsafe { POLICIES.get(policy) }.copied()
 }
 
 /// The proxy's ports; zeros before the agent has set them.

@@ -11,7 +11,7 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{
     bpf_get_current_cgroup_id, bpf_get_netns_cookie, bpf_get_socket_cookie, bpf_ktime_get_boot_ns,
-    bpf_set_retval, bpf_sk_lookup_tcp, bpf_sk_release, bpf_sk_storage_get,
+    bpf_set_retval, bpf_sk_lookup_tcp, bpf_sk_lookup_udp, bpf_sk_release, bpf_sk_storage_get,
 };
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 use aya_ebpf::macros::cgroup_sock_addr;
@@ -19,11 +19,11 @@ use aya_ebpf::programs::SockAddrContext;
 use core::ptr::{addr_of, addr_of_mut};
 
 use crate::maps::{LISTENERS, ORIGINAL};
-use crate::{ask, report};
+use crate::{ask, datagram, report};
 
-const PROCEED: i32 = 1;
+pub(crate) const PROCEED: i32 = 1;
 /// Without another value from `bpf_set_retval` the application sees EPERM.
-const REFUSE: i32 = 0;
+pub(crate) const REFUSE: i32 = 0;
 const ECONNREFUSED: i32 = 111;
 
 /// `connect()` of an IPv4 socket.
@@ -48,17 +48,16 @@ fn connect<const V6_SOCKET: bool>(ctx: &SockAddrContext, asked: impl Fn() -> Ip1
     let destination = asked.effective();
     let port = Port::from_network(user_port(ctx.sock_addr));
     let protocol = protocol(ctx.sock_addr);
+    let rules = ask::rules(standing);
     let answer = on_connect(ConnectQuestion {
         standing,
         protocol,
         port,
         protected: ask::protected(standing, destination, port),
-        egress: ask::egress_mode(standing),
+        egress: rules.map(|rules| rules.egress()),
+        steers_dns: rules.is_some_and(|rules| rules.steers_dns()),
     });
-    let policy = match standing {
-        Standing::Managed { policy, .. } => policy,
-        Standing::Free | Standing::Pending => 0,
-    };
+    let (policy, _) = owner(standing);
     match answer {
         ConnectAnswer::Pass => PROCEED,
         ConnectAnswer::PassReported => {
@@ -81,13 +80,37 @@ fn connect<const V6_SOCKET: bool>(ctx: &SockAddrContext, asked: impl Fn() -> Ip1
                 report::count(Stat::REDIRECTED);
                 PROCEED
             }
-            Err(kind) => {
-                report::by_process(kind, policy, netns(ctx), asked, port, protocol);
-                // SAFETY: allowed for connect programs since Linux 5.18; the value is a negated errno.
-                unsafe { bpf_set_retval(-ECONNREFUSED) };
-                REFUSE
-            }
+            Err(kind) => refuse_connection(ctx, kind, policy, asked, port, protocol),
         },
+        ConnectAnswer::Steer => match datagram::steer::<V6_SOCKET>(ctx, standing, asked) {
+            Ok(()) => PROCEED,
+            Err(kind) => refuse_connection(ctx, kind, policy, asked, port, protocol),
+        },
+    }
+}
+
+/// Refuses as if nobody listened there: clients then try the next address, or the next nameserver, at once.
+#[inline(always)]
+pub(crate) fn refuse_connection(
+    ctx: &SockAddrContext,
+    kind: EventKind,
+    policy: u32,
+    asked: Ip128,
+    port: Port,
+    protocol: u32,
+) -> i32 {
+    report::by_process(kind, policy, netns(ctx), asked, port, protocol);
+    // SAFETY: allowed for connect and sendmsg programs since Linux 5.18; the value is a negated errno.
+    unsafe { bpf_set_retval(-ECONNREFUSED) };
+    REFUSE
+}
+
+/// Number of the policy and the managed cgroup; zeros where there is none.
+#[inline(always)]
+pub(crate) fn owner(standing: Standing) -> (u32, u64) {
+    match standing {
+        Standing::Managed { policy, cgroup } => (policy, cgroup),
+        Standing::Free | Standing::Pending => (0, 0),
     }
 }
 
@@ -99,13 +122,6 @@ fn redirect<const V6_SOCKET: bool>(
     asked: Ip128,
     port: Port,
 ) -> Result<(), EventKind> {
-    let Standing::Managed {
-        policy,
-        cgroup: managed_cgroup,
-    } = standing
-    else {
-        return Err(EventKind::StoreFailed);
-    };
     let ports = ask::proxy_ports();
     let v4 = asked.v4_word().is_some();
     let (proxy, proxy_port) = if v4 {
@@ -113,29 +129,11 @@ fn redirect<const V6_SOCKET: bool>(
     } else {
         (Ip128::LOOPBACK_V6, Port(ports.v6))
     };
-    if proxy_port.0 == 0 || !listener_is_the_agents(ctx, v4, proxy_port) {
+    if proxy_port.0 == 0 || !listener_is_the_agents::<false>(ctx, v4, proxy_port) {
         return Err(EventKind::NoListener);
     }
 
-    let pid_tgid = bpf_get_current_pid_tgid();
-    let mut record = FlowRecord {
-        ip: asked,
-        port,
-        policy,
-        managed_cgroup,
-        // SAFETY: takes nothing, always has an answer.
-        cgroup: unsafe { bpf_get_current_cgroup_id() },
-        netns: netns(ctx),
-        // SAFETY: the context is this program's own.
-        socket: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
-        // SAFETY: takes nothing.
-        boottime: unsafe { bpf_ktime_get_boot_ns() },
-        tgid: (pid_tgid >> 32) as u32,
-        pid: pid_tgid as u32,
-        uid: bpf_get_current_uid_gid() as u32,
-        reserved: 0,
-        comm: bpf_get_current_comm().unwrap_or_default(),
-    };
+    let mut record = flow_record(ctx, standing, asked, port);
     // SAFETY: the context is this program's own; the storage belongs to its socket.
     let stored = unsafe { ORIGINAL.get_or_insert_ptr_mut(ctx, Some(&mut record)) };
     if stored.is_null() {
@@ -154,12 +152,41 @@ fn redirect<const V6_SOCKET: bool>(
     Ok(())
 }
 
-/// Whether the socket that would accept is one that the agent has marked.
+/// What is known of the current process and what it asks for.
+#[inline(always)]
+pub(crate) fn flow_record(ctx: &SockAddrContext, standing: Standing, asked: Ip128, port: Port) -> FlowRecord {
+    let (policy, managed_cgroup) = owner(standing);
+    let pid_tgid = bpf_get_current_pid_tgid();
+    FlowRecord {
+        ip: asked,
+        port,
+        policy,
+        managed_cgroup,
+        // SAFETY: takes nothing, always has an answer.
+        cgroup: unsafe { bpf_get_current_cgroup_id() },
+        netns: netns(ctx),
+        // SAFETY: the context is this program's own.
+        socket: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) },
+        // SAFETY: takes nothing.
+        boottime: unsafe { bpf_ktime_get_boot_ns() },
+        tgid: (pid_tgid >> 32) as u32,
+        pid: pid_tgid as u32,
+        uid: bpf_get_current_uid_gid() as u32,
+        reserved: 0,
+        comm: bpf_get_current_comm().unwrap_or_default(),
+    }
+}
+
+/// Whether the socket that would accept, or take the datagram, is one that the agent has marked.
 ///
 /// The port alone proves nothing: while the agent is away anybody could get it from `listen()` on an unbound socket,
-/// which no bind program sees.
+/// or from the first datagram of an unbound one, which no bind program sees.
 #[inline(always)]
-fn listener_is_the_agents(ctx: &SockAddrContext, v4: bool, port: Port) -> bool {
+pub(crate) fn listener_is_the_agents<const DATAGRAM: bool>(
+    ctx: &SockAddrContext,
+    v4: bool,
+    port: Port,
+) -> bool {
     const CURRENT_NETNS: u64 = u64::MAX;
     let dport = port.to_network() as u16;
     let (mut tuple, size) = if v4 {
@@ -181,7 +208,13 @@ fn listener_is_the_agents(ctx: &SockAddrContext, v4: bool, port: Port) -> bool {
     };
     let tuple = (&raw mut tuple).cast::<bpf_sock_tuple>();
     // SAFETY: the tuple lives on this stack with `size` bytes of it written; the reference taken is released below.
-    let socket = unsafe { bpf_sk_lookup_tcp(ctx.as_ptr(), tuple, size, CURRENT_NETNS, 0) };
+    let socket = unsafe {
+        if DATAGRAM {
+            bpf_sk_lookup_udp(ctx.as_ptr(), tuple, size, CURRENT_NETNS, 0)
+        } else {
+            bpf_sk_lookup_tcp(ctx.as_ptr(), tuple, size, CURRENT_NETNS, 0)
+        }
+    };
     if socket.is_null() {
         return false;
     }
@@ -195,7 +228,7 @@ fn listener_is_the_agents(ctx: &SockAddrContext, v4: bool, port: Port) -> bool {
 }
 
 #[inline(always)]
-fn netns(ctx: &SockAddrContext) -> u64 {
+pub(crate) fn netns(ctx: &SockAddrContext) -> u64 {
     // SAFETY: the context is this program's own.
     unsafe { bpf_get_netns_cookie(ctx.as_ptr()) }
 }
@@ -228,7 +261,7 @@ pub(crate) fn user_port(address: *mut bpf_sock_addr) -> u32 {
 }
 
 #[inline(always)]
-fn protocol(address: *mut bpf_sock_addr) -> u32 {
+pub(crate) fn protocol(address: *mut bpf_sock_addr) -> u32 {
     // SAFETY: a readable word of the context.
     let protocol = unsafe { addr_of!((*address).protocol).read_volatile() };
     // The verifier knows nothing of the values, but a stream socket of protocol 0 does not exist by this time.

@@ -1,13 +1,17 @@
 //! `cgroup_skb/egress`: the second wall, by the socket's cgroup. Pinned first, removed last.
 
 use agent_common::{
-    Ip128, Ipv6Next, PacketAnswer, PacketQuestion, Port, Standing, has_ports, ipv4_is_plain, ipv6_next,
-    on_packet,
+    AskedNameservers, DNS_PORT, FlowRecord, Ip128, Ipv6Next, PacketAnswer, PacketQuestion, Port, Standing,
+    TupleKey, has_ports, ip_protocol, ipv4_is_plain, ipv6_next, nameserver_of, on_packet, slot_at,
 };
-use aya_ebpf::helpers::generated::{bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id};
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{
+    bpf_sk_fullsock, bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
+};
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 
+use crate::maps::{ASKED, QUERIES};
 use crate::{ask, report};
 
 const PASS: i32 = 1;
@@ -22,25 +26,39 @@ pub(crate) fn tollgate_egress(ctx: SkBuffContext) -> i32 {
     let skb = ctx.skb.skb;
     // SAFETY: the context is this program's own; the helper answers 0 beyond the socket's own level.
     let standing = ask::standing(|level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) });
-    if matches!(standing, Standing::Free) {
+    // A process of a managed cgroup may ask with a socket that is not the cgroup's own.
+    let asked = asked_by(skb);
+    if matches!(standing, Standing::Free) && asked.is_none() {
         return PASS;
     }
     // What cannot be read goes nowhere, and is counted as what it might have been.
     let packet = parse(&ctx).unwrap_or(Packet {
+        source: Ip128([0; 4]),
         destination: Ip128([0; 4]),
         protocol: None,
+        source_port: Port(0),
         port: Port(0),
     });
     let ports = ask::proxy_ports();
     let to_proxy = (packet.destination == Ip128::LOOPBACK_V4 && packet.port.0 == ports.v4)
         || (packet.destination == Ip128::LOOPBACK_V6 && packet.port.0 == ports.v6);
+    let slot = match packet.protocol {
+        Some(ip_protocol::UDP) => slot_at(ports, packet.destination, packet.port),
+        _ => None,
+    };
+    if let (Some(slot), Some(asked)) = (slot, asked) {
+        announce(asked, slot, &packet);
+    }
+    let rules = ask::rules(standing);
     let answer = on_packet(PacketQuestion {
         standing,
         protocol: packet.protocol,
         port: packet.port,
         to_proxy,
+        to_slot: slot.is_some(),
         protected: ask::protected(standing, packet.destination, packet.port),
-        egress: ask::egress_mode(standing),
+        egress: rules.map(|rules| rules.egress()),
+        steers_dns: rules.is_some_and(|rules| rules.steers_dns()),
     });
     match answer {
         PacketAnswer::Pass => PASS,
@@ -58,9 +76,54 @@ pub(crate) fn tollgate_egress(ctx: SkBuffContext) -> i32 {
     }
 }
 
+/// What the socket has asked of nameservers, if it has.
+#[inline(always)]
+fn asked_by(skb: *mut __sk_buff) -> Option<&'static AskedNameservers> {
+    // SAFETY: a readable word of the context, which becomes a pointer to a socket, or null.
+    let socket = unsafe { (*skb).__bindgen_anon_2.sk };
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: not null; the answer is null where it is no full socket.
+    let socket = unsafe { bpf_sk_fullsock(socket) };
+    if socket.is_null() {
+        return None;
+    }
+    let asked = (&raw const ASKED).cast_mut().cast();
+    // SAFETY: the socket is not null; no storage is made.
+    let asked = unsafe { bpf_sk_storage_get(asked, socket.cast(), core::ptr::null_mut(), 0) };
+    // SAFETY: null or the storage of the packet's socket, which the packet holds for as long as this program runs. Words
+    // that a program beside this one writes give the one or the other of two nameservers of the same socket's.
+    unsafe { asked.cast::<AskedNameservers>().as_ref() }
+}
+
+/// Tells the agent whose query this is and for which nameserver, under the name that the agent will see. A query that it
+/// is not told of, it drops.
+#[inline(always)]
+fn announce(asked: &AskedNameservers, slot: u32, packet: &Packet) {
+    let Some(nameserver) = nameserver_of(&asked.nameservers, slot) else {
+        return;
+    };
+    let record = FlowRecord {
+        ip: nameserver,
+        port: DNS_PORT,
+        ..asked.record
+    };
+    let key = TupleKey {
+        netns: record.netns,
+        source: packet.source,
+        destination: packet.destination,
+        source_port: packet.source_port,
+        destination_port: packet.port,
+    };
+    let _inserted = QUERIES.insert(key, record, 0);
+}
+
 struct Packet {
+    source: Ip128,
     destination: Ip128,
     protocol: Option<u32>,
+    source_port: Port,
     port: Port,
 }
 
@@ -80,13 +143,16 @@ fn parse(ctx: &SkBuffContext) -> Option<Packet> {
 fn parse_v4(ctx: &SkBuffContext, first: u8) -> Option<Packet> {
     let fragment = u16::from_be(ctx.load(6).ok()?);
     let number: u8 = ctx.load(9).ok()?;
+    let source = Ip128::from_v4_words(ctx.load(12).ok()?);
     let destination = Ip128::from_v4_words(ctx.load(16).ok()?);
     let protocol = ipv4_is_plain(first, fragment).then_some(u32::from(number));
     let header = u32::from(first & 0x0f) * 4;
-    let port = port(ctx, protocol, header)?;
+    let (source_port, port) = ports(ctx, protocol, header)?;
     Some(Packet {
+        source,
         destination,
         protocol,
+        source_port,
         port,
     })
 }
@@ -95,6 +161,12 @@ fn parse_v4(ctx: &SkBuffContext, first: u8) -> Option<Packet> {
 #[inline(always)]
 fn parse_v6(ctx: &SkBuffContext) -> Option<Packet> {
     let mut number: u8 = ctx.load(6).ok()?;
+    let source = Ip128([
+        ctx.load(8).ok()?,
+        ctx.load(12).ok()?,
+        ctx.load(16).ok()?,
+        ctx.load(20).ok()?,
+    ]);
     let destination = Ip128([
         ctx.load(24).ok()?,
         ctx.load(28).ok()?,
@@ -120,21 +192,25 @@ fn parse_v6(ctx: &SkBuffContext) -> Option<Packet> {
             Ipv6Next::Opaque => break,
         }
     }
-    let port = port(ctx, protocol, header)?;
+    let (source_port, port) = ports(ctx, protocol, header)?;
     Some(Packet {
+        source,
         destination,
         protocol,
+        source_port,
         port,
     })
 }
 
+/// Source and destination port.
 #[inline(always)]
-fn port(ctx: &SkBuffContext, protocol: Option<u32>, header: u32) -> Option<Port> {
+fn ports(ctx: &SkBuffContext, protocol: Option<u32>, header: u32) -> Option<(Port, Port)> {
     match protocol {
         Some(protocol) if has_ports(protocol) => {
-            let raw: u16 = ctx.load(header as usize + 2).ok()?;
-            Some(Port::from_network(u32::from(raw)))
+            let raw: [u16; 2] = ctx.load(header as usize).ok()?;
+            let [source, destination] = raw.map(u32::from);
+            Some((Port::from_network(source), Port::from_network(destination)))
         }
-        _ => Some(Port(0)),
+        _ => Some((Port(0), Port(0))),
     }
 }

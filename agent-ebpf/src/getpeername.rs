@@ -1,12 +1,12 @@
 //! `getpeername4`, `getpeername6`: a redirected socket names the address that its application asked for.
 
-use agent_common::{Ip128, Port};
+use agent_common::{DNS_PORT, Ip128, Port, slot_at};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
-use crate::ask;
 use crate::connect::{set_user_ip4, set_user_ip6, set_user_port, user_ip4, user_ip6, user_port};
 use crate::maps::ORIGINAL;
+use crate::{ask, datagram};
 
 const PROCEED: i32 = 1;
 
@@ -38,6 +38,9 @@ pub(crate) fn tollgate_peer6(ctx: SockAddrContext) -> i32 {
 fn original(ctx: &SockAddrContext, peer: Ip128) -> Option<(Ip128, Port)> {
     let ports = ask::proxy_ports();
     let port = Port::from_network(user_port(ctx.sock_addr));
+    if let Some(slot) = slot_at(ports, peer, port) {
+        return datagram::nameserver(ctx, slot).map(|ip| (ip, DNS_PORT));
+    }
     let is_proxy = (peer == Ip128::LOOPBACK_V4 && port.0 == ports.v4)
         || (peer == Ip128::LOOPBACK_V6 && port.0 == ports.v6);
     if !is_proxy {

@@ -12,6 +12,7 @@
 mod ask;
 mod bind;
 mod connect;
+mod datagram;
 mod egress;
 mod getpeername;
 mod maps;

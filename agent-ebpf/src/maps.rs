@@ -1,13 +1,24 @@
 //! The maps. Each is pinned by the agent, under its name here, and used by the agents after it: whoever changes what an
 //! entry looks like or means raises `agent_common::LAYOUT`.
 
-use agent_common::{CgroupClass, FlowRecord, PolicyRules, ProtectedKey, ProxyPorts, Stat, TupleKey};
+use agent_common::{
+    AskedNameservers, CgroupClass, FlowRecord, Ip128, PolicyRules, Port, ProtectedKey, ProxyPorts, Stat,
+    TupleKey,
+};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf};
 
 /// Entries are allocated as they are needed: `BPF_F_NO_PREALLOC`.
 const NO_PREALLOC: u32 = 1;
+
+/// Value of `REPORTED`.
+#[derive(PartialEq, Eq)]
+#[repr(C)]
+pub(crate) struct Destination {
+    pub(crate) ip: Ip128,
+    pub(crate) port: Port,
+}
 
 /// Cgroup id to what the agent knows of it.
 #[map]
@@ -38,7 +49,20 @@ pub(crate) static TUPLES: HashMap<TupleKey, FlowRecord> = HashMap::with_max_entr
 #[btf_map]
 pub(crate) static ORIGINAL: SkStorage<FlowRecord> = SkStorage::new();
 
-/// On the agent's listening sockets: 1. A listener without it is somebody else's, whatever its port.
+/// On a workload's datagram socket: the nameservers that it asked by way of the agent. Freed with the socket.
+#[btf_map]
+pub(crate) static ASKED: SkStorage<AskedNameservers> = SkStorage::new();
+
+/// Queries on their way to the agent. LRU, because nothing hangs on an entry that is forgotten: its query is dropped by
+/// the agent, and asked again by the workload.
+#[map]
+pub(crate) static QUERIES: LruHashMap<TupleKey, FlowRecord> = LruHashMap::with_max_entries(16_384, 0);
+
+/// On a workload's datagram socket: the destination that was reported last, so that each is reported once in a row.
+#[btf_map]
+pub(crate) static REPORTED: SkStorage<Destination> = SkStorage::new();
+
+/// On the agent's sockets that workloads are sent to: 1. One without it is somebody else's, whatever its port.
 #[btf_map]
 pub(crate) static LISTENERS: SkStorage<u32> = SkStorage::new();
 

@@ -257,7 +257,14 @@ fn redirect(
     }
     kernel_side::protect(kernel, set, resolved)?;
     let port = config.listen_port.unwrap_or(0);
-    let listener = Listener::bind(Arc::clone(kernel), ProxyAddresses { v4: port, v6: port })?;
+    let listener = Listener::bind(
+        Arc::clone(kernel),
+        ProxyAddresses {
+            v4: port,
+            v6: port,
+            dns: 0,
+        },
+    )?;
     let keeper = CgroupKeeper::start(Arc::clone(kernel), kernel_side::patterns(set)?)?;
     // What an earlier agent said of policies that are gone; no cgroup is under them any more.
     kernel.retain_policies(&set.policies().iter().map(|policy| policy.id).collect())?;

@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::query::{self, Query};
 use crate::kernel::netns::Netns;
 use crate::kernel::{EventKind, FlowOrigin, Kernel, KernelError, KernelEvent, ProxyAddresses};
 use crate::model::{ClientAddr, NetnsCookie, OriginalDst};
@@ -70,14 +71,16 @@ pub enum FlowError {
 pub struct Listener {
     shared: Arc<Shared>,
     flows: mpsc::Receiver<Flow>,
+    queries: Option<mpsc::Receiver<Query>>,
     host: Arc<Netns>,
 }
 
 #[derive(Debug)]
-struct Shared {
-    kernel: Arc<Kernel>,
+pub(super) struct Shared {
+    pub(super) kernel: Arc<Kernel>,
     addresses: ProxyAddresses,
     sender: mpsc::Sender<Flow>,
+    pub(super) queries: mpsc::Sender<Query>,
     namespaces: Mutex<HashMap<NetnsCookie, Namespace>>,
     unexplained: AtomicU64,
 }
@@ -90,6 +93,9 @@ struct Namespace {
 
 /// Flows that may wait for the engine. When it is behind, the accept queue fills, and then connects wait.
 const WAITING_FLOWS: usize = 256;
+
+/// Queries that may wait. When they are taken too slowly, more are dropped, and asked again.
+const WAITING_QUERIES: usize = 1024;
 
 /// Length of the kernel's accept queue; net.core.somaxconn caps it.
 const BACKLOG: i32 = 4096;
@@ -113,28 +119,45 @@ impl Listener {
         let addresses = ProxyAddresses {
             v4: port_of(&v4)?,
             v6: v6.as_ref().map_or(Ok(0), port_of)?,
+            dns: wanted.dns,
+        };
+        let (addresses, datagrams) = match wanted.dns {
+            0 => query::choose_ports(&kernel, &host, addresses)?,
+            _ => (addresses, query::bound_sockets(&kernel, &host, addresses)?),
         };
         // From here on the ports are reserved everywhere; a connection is redirected only when its listener is marked.
         kernel.set_proxy(addresses)?;
         let (sender, flows) = mpsc::channel(WAITING_FLOWS);
+        let (queries, waiting_queries) = mpsc::channel(WAITING_QUERIES);
         let shared = Arc::new(Shared {
             kernel,
             addresses,
             sender,
+            queries,
             namespaces: Mutex::new(HashMap::new()),
             unexplained: AtomicU64::new(0),
         });
-        shared.serve(Arc::clone(&host), std::iter::once(v4).chain(v6))?;
+        shared.serve(Arc::clone(&host), std::iter::once(v4).chain(v6), datagrams)?;
         let housekeeper = tokio::spawn(housekeeping(Arc::downgrade(&shared)));
         if let Some(namespace) = shared.namespaces.lock().get_mut(&host.cookie()) {
             namespace.tasks.push(housekeeper);
         }
-        Ok(Self { shared, flows, host })
+        Ok(Self {
+            shared,
+            flows,
+            queries: Some(waiting_queries),
+            host,
+        })
     }
 
     /// The next flow. Safe to cancel; `None` never comes while the listener lives.
     pub async fn accept(&mut self) -> Option<Flow> {
         self.flows.recv().await
+    }
+
+    /// DNS queries as they come; `None` if they were taken already.
+    pub fn take_queries(&mut self) -> Option<mpsc::Receiver<Query>> {
+        self.queries.take()
     }
 
     /// Where the agent listens.
@@ -147,7 +170,7 @@ impl Listener {
         &self.host
     }
 
-    /// Accepted connections that no record explained; they were closed.
+    /// Accepted connections and datagrams that no record explained; they were closed and dropped.
     pub fn unexplained(&self) -> u64 {
         self.shared.unexplained.load(Ordering::Relaxed)
     }
@@ -202,7 +225,13 @@ impl Expander {
             Err(FlowError::Listen { source, .. }) if is_without_ipv6(&source) => None,
             bound => Some(bound?),
         };
-        self.0.serve(netns, std::iter::once(v4).chain(v6))
+        // Without these the namespace's DNS is refused, which is no reason to refuse its connections as well.
+        let datagrams =
+            query::bound_sockets(&self.0.kernel, &netns, self.0.addresses).unwrap_or_else(|error| {
+                tracing::error!(%error, "DNS of a workload in another network namespace is refused");
+                Vec::new()
+            });
+        self.0.serve(netns, std::iter::once(v4).chain(v6), datagrams)
     }
 }
 
@@ -211,8 +240,9 @@ impl Shared {
         self: &Arc<Self>,
         netns: Arc<Netns>,
         sockets: impl IntoIterator<Item = OwnedFd>,
+        datagrams: Vec<OwnedFd>,
     ) -> Result<(), FlowError> {
-        let mut tasks = Vec::new();
+        let mut tasks = query::serve(self, &netns, datagrams)?;
         for socket in sockets {
             let failed = |source| FlowError::Listen {
                 address: self.addresses.v4_address(),
@@ -239,6 +269,10 @@ impl Shared {
         Ok(())
     }
 
+    pub(super) fn count_unexplained(&self) {
+        self.unexplained.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The flow of an accepted connection, or nothing if it was closed.
     fn explain(&self, stream: TcpStream, peer: SocketAddr, netns: &Arc<Netns>) -> Option<Flow> {
         let origin = stream
@@ -259,7 +293,7 @@ impl Shared {
                 })
             }
             unexplained => {
-                self.unexplained.fetch_add(1, Ordering::Relaxed);
+                self.count_unexplained();
                 let error = unexplained.err();
                 tracing::warn!(%peer, error = error.map(|error| error.to_string()), "closed a connection of unknown origin");
                 if let Err(error) = stream.set_zero_linger() {
@@ -362,7 +396,7 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-fn is_without_ipv6(error: &io::Error) -> bool {
+pub(super) fn is_without_ipv6(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)

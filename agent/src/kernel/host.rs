@@ -46,6 +46,36 @@ impl KernelOptions {
     }
 }
 
+/// What a policy does with destinations that it does not protect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// What it does with them.
+    pub egress: Egress,
+    /// Whether TCP and UDP to port 53 goes to the agent, which asks the nameserver and hears its answer first.
+    pub dns: bool,
+}
+
+impl From<Egress> for Rules {
+    /// DNS is left alone.
+    fn from(egress: Egress) -> Self {
+        Self { egress, dns: false }
+    }
+}
+
+impl Rules {
+    fn encoded(self) -> PolicyRules {
+        let mode = match self.egress {
+            Egress::Allow => EgressMode::Allow,
+            Egress::Deny => EgressMode::Deny,
+            Egress::Observe => EgressMode::Observe,
+        };
+        PolicyRules {
+            egress: mode as u32,
+            dns: u32::from(self.dns),
+        }
+    }
+}
+
 /// What is said of one cgroup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -184,6 +214,8 @@ impl Kernel {
         let ports = ProxyPorts {
             v4: u32::from(addresses.v4),
             v6: u32::from(addresses.v6),
+            dns: u32::from(addresses.dns),
+            reserved: 0,
         };
         self.maps
             .lock()
@@ -214,6 +246,7 @@ impl Kernel {
         Ok(ProxyAddresses {
             v4: port(ports.v4),
             v6: port(ports.v6),
+            dns: port(ports.dns),
         })
     }
 
@@ -230,26 +263,24 @@ impl Kernel {
     /// Says what `policy` does with destinations that it does not protect.
     ///
     /// [`Egress::Deny`] refuses every connect, TCP and UDP, and every datagram to what no service of the policy
-    /// names, loopback included, with EPERM. UDP to port 53 is excepted, since names have to be resolved.
-    pub fn set_policy(&self, policy: PolicyId, egress: Egress) -> Result<(), KernelError> {
+    /// names, loopback included, with EPERM. Where DNS is not steered, UDP to port 53 is excepted, since names have to be
+    /// resolved.
+    pub fn set_policy(&self, policy: PolicyId, rules: impl Into<Rules>) -> Result<(), KernelError> {
         check_number(policy)?;
-        let mode = match egress {
-            Egress::Allow => EgressMode::Allow,
-            Egress::Deny => EgressMode::Deny,
-            Egress::Observe => EgressMode::Observe,
-        };
-        self.maps
-            .lock()
-            .policies
-            .insert(policy.0, PolicyRules { egress: mode as u32 }, 0)
-            .map_err(KernelError::map("POLICIES", "an insert"))
+        let rules = rules.into();
+        let mut maps = self.maps.lock();
+        maps.policies
+            .insert(policy.0, rules.encoded(), 0)
+            .map_err(KernelError::map("POLICIES", "an insert"))?;
+        maps.judge_the_pending()
     }
 
     /// Forgets `policy` and what it protects. Cgroups that are still under it are refused every connection.
     pub fn remove_policy(&self, policy: PolicyId) -> Result<(), KernelError> {
         let mut maps = self.maps.lock();
         maps.protected.set(policy.0, &BTreeSet::new())?;
-        ignore_missing(maps.policies.remove(&policy.0)).map_err(KernelError::map("POLICIES", "a removal"))
+        ignore_missing(maps.policies.remove(&policy.0)).map_err(KernelError::map("POLICIES", "a removal"))?;
+        maps.judge_the_pending()
     }
 
     /// Forgets every policy but `kept`, also those that an earlier agent set, and gives the ones that it has forgotten.
@@ -261,6 +292,7 @@ impl Kernel {
             let set = set.map_err(KernelError::map("POLICIES", "a listing"))?;
             set.into_iter()
                 .chain(maps.protected.policies())
+                .filter(|policy| *policy != PENDING_POLICY)
                 .map(PolicyId)
                 .collect()
         };
@@ -360,13 +392,7 @@ impl Kernel {
         local: SocketAddr,
         netns: NetnsCookie,
     ) -> Result<Option<FlowOrigin>, KernelError> {
-        let key = TupleKey {
-            netns: netns.0,
-            source: Ip128::from(peer.ip()),
-            destination: Ip128::from(local.ip()),
-            source_port: Port(u32::from(peer.port())),
-            destination_port: Port(u32::from(local.port())),
-        };
+        let key = tuple(peer, local, netns);
         let mut maps = self.maps.lock();
         let record = match maps.tuples.get(&key, 0) {
             Ok(record) => record,
@@ -375,6 +401,23 @@ impl Kernel {
         };
         ignore_missing(maps.tuples.remove(&key)).map_err(KernelError::map("TUPLES", "a removal"))?;
         Ok(Some(FlowOrigin::from(&record)))
+    }
+
+    /// What is known of a datagram that came to one of the ports for DNS: who asks, and as the original destination the
+    /// nameserver. `None`: it was not steered there, and has to be dropped.
+    ///
+    /// The entry stays, since one socket may have several queries on the way.
+    pub fn query_origin(
+        &self,
+        peer: SocketAddr,
+        local: SocketAddr,
+        netns: NetnsCookie,
+    ) -> Result<Option<FlowOrigin>, KernelError> {
+        match self.maps.lock().queries.get(&tuple(peer, local, netns), 0) {
+            Ok(record) => Ok(Some(FlowOrigin::from(&record))),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(KernelError::map("QUERIES", "a look-up")(error)),
+        }
     }
 
     /// Removes records of connections that nobody has accepted for `age`: there is no other trace of them.
@@ -474,6 +517,16 @@ fn give_up(
         bpffs::remove(&options.pin_dir)?;
     }
     Ok(())
+}
+
+fn tuple(peer: SocketAddr, local: SocketAddr, netns: NetnsCookie) -> TupleKey {
+    TupleKey {
+        netns: netns.0,
+        source: Ip128::from(peer.ip()),
+        destination: Ip128::from(local.ip()),
+        source_port: Port(u32::from(peer.port())),
+        destination_port: Port(u32::from(local.port())),
+    }
 }
 
 fn check_number(policy: PolicyId) -> Result<(), KernelError> {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use agent_common::{CgroupClass, FlowRecord, PolicyRules, ProxyPorts, TupleKey};
+use agent_common::{CgroupClass, EgressMode, FlowRecord, PENDING_POLICY, PolicyRules, ProxyPorts, TupleKey};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage};
 
@@ -18,8 +18,28 @@ pub(super) struct Maps {
     pub(super) protected: ProtectedMap,
     pub(super) proxy: Array<MapData, ProxyPorts>,
     pub(super) tuples: HashMap<MapData, TupleKey, FlowRecord>,
+    pub(super) queries: HashMap<MapData, TupleKey, FlowRecord>,
     pub(super) listeners: SkStorage<MapData, u32>,
     pub(super) stats: PerCpuArray<MapData, u64>,
+}
+
+impl Maps {
+    /// Says what becomes of processes that are not classified yet: their DNS is steered if that of any policy is, since
+    /// they may turn out to be under it. The rest passes.
+    pub(super) fn judge_the_pending(&mut self) -> Result<(), KernelError> {
+        let mut steered = false;
+        for entry in &self.policies {
+            let (policy, rules) = entry.map_err(KernelError::map("POLICIES", "a listing"))?;
+            steered |= policy != PENDING_POLICY && rules.steers_dns();
+        }
+        let rules = PolicyRules {
+            egress: EgressMode::Allow as u32,
+            dns: u32::from(steered),
+        };
+        self.policies
+            .insert(PENDING_POLICY, rules, 0)
+            .map_err(KernelError::map("POLICIES", "an insert"))
+    }
 }
 
 /// What is taken out of the loaded object.
@@ -54,6 +74,7 @@ impl Parts {
                 protected: ProtectedMap::new(take(ebpf, "PROTECTED")?)?,
                 proxy: take(ebpf, "PROXY")?,
                 tuples: take(ebpf, "TUPLES")?,
+                queries: take(ebpf, "QUERIES")?,
                 listeners: take(ebpf, "LISTENERS")?,
                 stats: take(ebpf, "STATS")?,
             },

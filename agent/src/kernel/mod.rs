@@ -40,7 +40,7 @@ mod tests;
 
 pub use error::KernelError;
 pub use events::{EventStream, KernelEvent};
-pub use host::{Kernel, KernelOptions, ProcessStanding, Standing};
+pub use host::{Kernel, KernelOptions, ProcessStanding, Rules, Standing};
 pub use keeper::{CgroupKeeper, ManagedCgroup, ManagedCgroups};
 pub use lock::{HostLock, PinLock};
 pub use origin::FlowOrigin;

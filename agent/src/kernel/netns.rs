@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
 use nix::sched::{CloneFlags, setns};
+use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use super::sockets::netns_cookie;
 use crate::model::NetnsCookie;
@@ -36,10 +37,10 @@ impl Netns {
         let inode = file.metadata()?.ino();
         let own = fs::metadata("/proc/self/ns/net")?.ino() == inode;
         let probe = run_in(&file, || {
-            nix::sys::socket::socket(
-                nix::sys::socket::AddressFamily::Inet,
-                nix::sys::socket::SockType::Datagram,
-                nix::sys::socket::SockFlag::SOCK_CLOEXEC,
+            socket(
+                AddressFamily::Inet,
+                SockType::Datagram,
+                SockFlag::SOCK_CLOEXEC,
                 None,
             )
         })??;
@@ -84,16 +85,24 @@ impl Netns {
             .any(|namespace| namespace.ino() == self.inode)
     }
 
+    /// A datagram socket of the namespace, non-blocking, neither bound nor connected.
+    pub fn datagram_socket(&self, v6: bool) -> io::Result<OwnedFd> {
+        self.socket(v6, SockType::Datagram, SockProtocol::Udp)
+    }
+
     /// A stream socket of the namespace, non-blocking, neither bound nor connected.
     pub fn stream_socket(&self, v6: bool) -> io::Result<OwnedFd> {
-        use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+        self.socket(v6, SockType::Stream, SockProtocol::Tcp)
+    }
+
+    fn socket(&self, v6: bool, kind: SockType, protocol: SockProtocol) -> io::Result<OwnedFd> {
         let family = if v6 {
             AddressFamily::Inet6
         } else {
             AddressFamily::Inet
         };
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-        let made = self.run(|| socket(family, SockType::Stream, flags, SockProtocol::Tcp))??;
+        let made = self.run(|| socket(family, kind, flags, protocol))??;
         Ok(made)
     }
 }

@@ -71,7 +71,11 @@ pub(super) const PROGRAMS: &[ProgramSpec] = &[
     cgroup("tollgate_bind6"),
     cgroup("tollgate_peer4"),
     cgroup("tollgate_peer6"),
+    cgroup("tollgate_receive4"),
+    cgroup("tollgate_receive6"),
     cgroup("tollgate_sockops"),
+    cgroup("tollgate_send4"),
+    cgroup("tollgate_send6"),
     cgroup("tollgate_connect4"),
     cgroup("tollgate_connect6"),
 ];
@@ -86,6 +90,9 @@ pub(super) const MAPS: &[&str] = &[
     "TUPLES",
     "ORIGINAL",
     "LISTENERS",
+    "ASKED",
+    "QUERIES",
+    "REPORTED",
     "EVENTS",
     "STATS",
 ];

@@ -122,15 +122,41 @@ async fn datagrams_to_a_protected_destination_do_not_leave() {
         workload.tell(&format!("S['six'].sendto(b'x', ('::ffff:127.0.0.1', {port}))")),
         "EPERM"
     );
-    let event = bench.event(|event| event.kind == EventKind::PacketDropped).await;
-    assert_eq!(
-        (event.address, event.protocol, event.cgroup),
-        (address, ip_protocol::UDP, cgroup.id())
-    );
+    for _ in 0..3 {
+        let event = bench
+            .event(|event| event.kind == EventKind::ProtocolRefused)
+            .await;
+        assert_eq!(
+            (event.address, event.protocol, event.tgid, event.comm.as_str()),
+            (address, ip_protocol::UDP, Some(workload.pid()), "python3")
+        );
+    }
     assert_eq!(
         server.recv(&mut [0; 8]).unwrap_err().kind(),
         std::io::ErrorKind::WouldBlock
     );
+    drop(workload);
+}
+
+#[tokio::test]
+async fn datagrams_to_many_are_reported_once_for_each() {
+    if !privileged() {
+        return;
+    }
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let bench = Bench::new();
+    let cgroup = TestCgroup::new();
+    bench.manage(&cgroup, Egress::Observe, &[]);
+    let mut workload = Workload::inside(&cgroup);
+    workload.tell("open_('u', socket.AF_INET, socket.SOCK_DGRAM)");
+    for host in ["127.0.0.1", "127.0.0.1", "127.0.0.2", "127.0.0.2"] {
+        assert_eq!(
+            workload.tell(&format!("S['u'].sendto(b'x', ('{host}', {port}))")),
+            "1"
+        );
+    }
+    assert_eq!(bench.kernel.stats().unwrap().count(EventKind::EgressObserved), 2);
     drop(workload);
 }
 
