@@ -117,11 +117,16 @@ password = "{secret}"
 
     /// Changes the text of the policy and starts the agent again with it.
     pub fn change_policy(&mut self, change: impl FnOnce(String) -> String) -> Result<()> {
-        let path = self.agent.dir().join("policies.d/test-job.toml");
-        let text = change(std::fs::read_to_string(&path)?);
-        self.agent.policy("test-job", &Policy::from_text(&text))?;
+        self.edit_policy(change)?;
         self.agent.stop()?;
         self.agent.resume()
+    }
+
+    /// Changes the text of the policy, without telling the agent.
+    pub fn edit_policy(&self, change: impl FnOnce(String) -> String) -> Result<()> {
+        let path = self.agent.dir().join("policies.d/test-job.toml");
+        let text = change(std::fs::read_to_string(&path)?);
+        self.agent.policy("test-job", &Policy::from_text(&text))
     }
 
     /// `psql` in the managed cgroup, as a user without privileges and without any secret.

@@ -11,12 +11,12 @@ use crate::identity::{FlowFacts, Identity, IdentityError, TokenVerifier, identif
 use crate::kernel::Kernel;
 use crate::policy::{Denied, Resolved};
 
-use super::catalogue::Catalogue;
+use super::policies::Policies;
 
 /// What every flow is looked at with.
 pub(super) struct Reception {
     pub(super) kernel: Arc<Kernel>,
-    pub(super) catalogue: Catalogue,
+    pub(super) policies: Arc<Policies>,
     pub(super) resolved: watch::Receiver<Resolved>,
     pub(super) verifier: TokenVerifier,
     pub(super) host: Host,
@@ -26,9 +26,10 @@ impl Reception {
     /// Runs one flow to its end.
     pub(super) async fn receive(&self, flow: Flow) {
         let policy = flow.origin.policy;
+        let catalogue = self.policies.current();
         let found = {
             let resolved = self.resolved.borrow();
-            self.catalogue.service(policy, flow.original, &resolved)
+            catalogue.service(policy, flow.original, &resolved)
         };
         let Some((service, endpoint)) = found else {
             // A name that resolved differently a moment ago. Closed: nothing is known of where it wanted to go.
@@ -46,8 +47,7 @@ impl Reception {
             uid: flow.origin.uid,
             connected_at_boottime_ns: u64::try_from(flow.origin.since_boot.as_nanos()).unwrap_or(u64::MAX),
         };
-        let spec = self
-            .catalogue
+        let spec = catalogue
             .set
             .get(policy)
             .and_then(|policy| policy.doc.identity.clone());

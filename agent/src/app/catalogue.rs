@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use crate::config::{CredentialSource, EndpointHost, Protocol, SourceSpec};
 use crate::credential::{CredentialError, Credentials};
-use crate::engine::Service;
+use crate::engine::{Service, Term};
 use crate::mask::Masks;
 use crate::model::{OriginalDst, PolicyId, ServiceName};
-use crate::policy::{PolicySet, Resolved};
+use crate::policy::{self, PolicySet, Resolved, WorkloadPolicy};
 use crate::tls::{TlsError, Upstream};
 
 /// All services, by policy and name.
@@ -17,6 +17,8 @@ pub(super) struct Catalogue {
     pub(super) set: PolicySet,
     services: HashMap<(PolicyId, ServiceName), Arc<Service>>,
 }
+
+type Entry = ((PolicyId, ServiceName), Arc<Service>);
 
 /// Why a service cannot be made ready. The agent does not start with it: its sessions would all fail.
 #[derive(Debug, thiserror::Error)]
@@ -40,57 +42,74 @@ pub enum ServiceError {
 }
 
 impl Catalogue {
-    pub(super) fn new(set: PolicySet, mask_key: [u8; 32]) -> Result<Self, ServiceError> {
-        let mut services = HashMap::new();
-        for policy in set.policies() {
-            for service in &policy.services {
-                let doc = &service.doc;
-                let name = doc.name.clone();
-                let credentials = doc
-                    .credential
-                    .as_ref()
-                    .map(Credentials::open)
-                    .transpose()
-                    .map_err(|source| ServiceError::Credential {
-                        service: name.clone(),
-                        source,
-                    })?;
-                let upstream = Upstream::from_spec(&doc.tls).map_err(|source| ServiceError::Tls {
-                    service: name.clone(),
-                    source,
-                })?;
-                let ready = Service {
-                    policy: policy.id,
-                    workload: policy.doc.workload.name.clone(),
-                    name: name.clone(),
-                    protocol: doc.protocol,
-                    mode: policy.doc.workload.mode,
-                    policy_hash: policy.doc.hash.clone(),
-                    rules: Arc::clone(service),
-                    masks: Arc::new(Masks::compile(&doc.masks, mask_key)),
-                    credentials: credentials.map(Arc::new),
-                    source: source_name(doc.credential.as_ref()),
-                    limits: doc.limits,
-                    upstream: Arc::new(upstream),
-                };
-                services.insert((policy.id, name), Arc::new(ready));
-            }
+    /// Makes every service of every policy ready.
+    ///
+    /// A service that `before` has with the same meaning goes on: its sessions are not touched by a reload.
+    pub(super) async fn new(
+        set: PolicySet,
+        mask_key: [u8; 32],
+        before: Option<&Catalogue>,
+    ) -> Result<Self, ServiceError> {
+        let mut catalogue = Self {
+            set,
+            services: HashMap::new(),
+        };
+        for policy in catalogue.set.policies() {
+            let ready = prepare(policy, mask_key, before).await?;
+            catalogue.services.extend(ready);
         }
-        Ok(Self { set, services })
+        Ok(catalogue)
     }
 
-    /// Whether every secret can be read now: told at the start, not in the night when a job needs it.
-    pub(super) async fn check_secrets(&self) -> Result<(), ServiceError> {
-        for service in self.services.values() {
-            if let Some(credentials) = &service.credentials {
-                let failed = |source| ServiceError::Credential {
-                    service: service.name.clone(),
-                    source,
-                };
-                credentials.check().await.map_err(failed)?;
+    /// As [`Self::new`], for a reload: a policy that cannot be used is left as it was in `before`, and the reason handed
+    /// back.
+    pub(super) async fn usable(
+        set: &PolicySet,
+        mask_key: [u8; 32],
+        before: &Catalogue,
+    ) -> (Self, Vec<String>) {
+        let mut faults = Vec::new();
+        let mut docs = Vec::new();
+        let mut services = HashMap::new();
+        for policy in set.policies() {
+            match prepare(policy, mask_key, Some(before)).await {
+                Ok(ready) => {
+                    docs.push(Arc::clone(&policy.doc));
+                    services.extend(ready);
+                }
+                Err(error) => {
+                    faults.push(format!("{}: {error}", policy.doc.path.display()));
+                    docs.extend(before.set.get(policy.id).map(|before| Arc::clone(&before.doc)));
+                    services.extend(
+                        before
+                            .services
+                            .iter()
+                            .filter(|((id, _), _)| *id == policy.id)
+                            .map(|(key, service)| (key.clone(), Arc::clone(service))),
+                    );
+                }
             }
         }
-        Ok(())
+        let set = PolicySet::compile(docs);
+        (Self { set, services }, faults)
+    }
+
+    /// Ends the terms of services that `next` does not have with the same meaning, and gives their names with those of
+    /// their workloads.
+    pub(super) fn end_what_is_not_in(&self, next: &Catalogue) -> Vec<String> {
+        let mut ended = Vec::new();
+        for (key, service) in &self.services {
+            let goes_on = next
+                .services
+                .get(key)
+                .is_some_and(|next| next.term.is(&service.term));
+            if !goes_on {
+                service.term.end();
+                ended.push(format!("{}/{}", service.workload, service.name));
+            }
+        }
+        ended.sort();
+        ended
     }
 
     /// The service that a flow goes to, and the endpoint of it that matched.
@@ -105,6 +124,18 @@ impl Catalogue {
         Some((Arc::clone(ready), endpoint(found, dst, resolved)))
     }
 
+    /// Whether a session of `service` under `policy` would be the same as one under the policies here: what else stands in
+    /// the file, and how it is written, does not matter.
+    fn means_the_same(&self, policy: &WorkloadPolicy, service: &policy::Service) -> bool {
+        let Some(here) = self.set.get(policy.id) else {
+            return false;
+        };
+        here.doc.workload.name == policy.doc.workload.name
+            && here.doc.workload.mode == policy.doc.workload.mode
+            && here.doc.identity == policy.doc.identity
+            && here.services.iter().any(|here| here.doc == service.doc)
+    }
+
     /// Whether any service speaks a protocol that is not understood.
     pub(super) fn opaque(&self) -> impl Iterator<Item = &Service> {
         self.services
@@ -112,6 +143,59 @@ impl Catalogue {
             .map(|service| &**service)
             .filter(|service| service.protocol == Protocol::Opaque)
     }
+}
+
+/// Makes the services of one policy ready, and sees whether every secret can be read now: told here, not in the night
+/// when a job needs it.
+async fn prepare(
+    policy: &WorkloadPolicy,
+    mask_key: [u8; 32],
+    before: Option<&Catalogue>,
+) -> Result<Vec<Entry>, ServiceError> {
+    let mut ready = Vec::new();
+    for service in &policy.services {
+        let doc = &service.doc;
+        let name = doc.name.clone();
+        let failed = |source| ServiceError::Credential {
+            service: name.clone(),
+            source,
+        };
+        let credentials = doc
+            .credential
+            .as_ref()
+            .map(Credentials::open)
+            .transpose()
+            .map_err(failed)?;
+        if let Some(credentials) = &credentials {
+            credentials.check().await.map_err(failed)?;
+        }
+        let upstream = Upstream::from_spec(&doc.tls).map_err(|source| ServiceError::Tls {
+            service: name.clone(),
+            source,
+        })?;
+        let key = (policy.id, name.clone());
+        let term = before
+            .filter(|before| before.means_the_same(policy, service))
+            .and_then(|before| before.services.get(&key))
+            .map_or_else(Term::new, |before| before.term.clone());
+        let service = Service {
+            policy: policy.id,
+            workload: policy.doc.workload.name.clone(),
+            name,
+            protocol: doc.protocol,
+            mode: policy.doc.workload.mode,
+            policy_hash: policy.doc.hash.clone(),
+            rules: Arc::clone(service),
+            masks: Arc::new(Masks::compile(&doc.masks, mask_key)),
+            credentials: credentials.map(Arc::new),
+            source: source_name(doc.credential.as_ref()),
+            limits: doc.limits,
+            upstream: Arc::new(upstream),
+            term,
+        };
+        ready.push((key, Arc::new(service)));
+    }
+    Ok(ready)
 }
 
 /// The endpoint by which a destination was found: a name that resolves to it before a network that has it, since a name

@@ -1,5 +1,6 @@
 //! Answers the control socket.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -7,11 +8,14 @@ use chrono::{DateTime, Utc};
 use tokio::sync::watch;
 
 use crate::config::Mode;
-use crate::control::{AgentStatus, ControlHandler, KernelCount, KernelStatus, LiveSession, WorkloadStatus};
+use crate::control::{
+    AgentStatus, ControlHandler, KernelCount, KernelStatus, LiveSession, Response, WorkloadStatus,
+};
 use crate::kernel::{KernelError, ManagedCgroups, ProcessStanding};
 use crate::ship::Backlog;
 
 use super::accept::Reception;
+use super::reload::Reloader;
 
 /// What the control socket is answered from.
 pub(super) struct FrontDesk {
@@ -19,37 +23,33 @@ pub(super) struct FrontDesk {
     pub(super) started: DateTime<Utc>,
     pub(super) managed: watch::Receiver<ManagedCgroups>,
     pub(super) backlog: Option<watch::Receiver<Backlog>>,
+    pub(super) reloader: Arc<Reloader>,
 }
 
 impl ControlHandler for FrontDesk {
     fn status(&self) -> AgentStatus {
         let host = &self.reception.host;
         let managed = Arc::clone(&self.managed.borrow());
-        let workloads = self
-            .reception
-            .catalogue
-            .set
-            .policies()
-            .iter()
-            .map(|policy| WorkloadStatus {
-                name: policy.doc.workload.name.clone(),
-                policy: policy.doc.path.clone(),
-                policy_hash: policy.doc.hash.clone(),
-                mode: match policy.doc.workload.mode {
-                    Mode::Enforce => "enforce".to_owned(),
-                    Mode::Observe => "observe".to_owned(),
-                },
-                cgroups: managed
-                    .values()
-                    .filter(|cgroup| cgroup.policy == policy.id)
-                    .map(|cgroup| cgroup.path.clone())
-                    .collect(),
-                services: policy
-                    .services
-                    .iter()
-                    .map(|service| service.doc.name.clone())
-                    .collect(),
-            });
+        let policies = self.reception.policies.current();
+        let workloads = policies.set.policies().iter().map(|policy| WorkloadStatus {
+            name: policy.doc.workload.name.clone(),
+            policy: policy.doc.path.clone(),
+            policy_hash: policy.doc.hash.clone(),
+            mode: match policy.doc.workload.mode {
+                Mode::Enforce => "enforce".to_owned(),
+                Mode::Observe => "observe".to_owned(),
+            },
+            cgroups: managed
+                .values()
+                .filter(|cgroup| cgroup.policy == policy.id)
+                .map(|cgroup| cgroup.path.clone())
+                .collect(),
+            services: policy
+                .services
+                .iter()
+                .map(|service| service.doc.name.clone())
+                .collect(),
+        });
         let mut warnings = self.warnings();
         let kernel = self.counts().unwrap_or_else(|error| {
             warnings.push(format!("the kernel side's counters cannot be read: {error}"));
@@ -83,6 +83,14 @@ impl ControlHandler for FrontDesk {
             .collect()
     }
 
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+        Box::pin(async {
+            Response::Reloaded {
+                report: self.reloader.reload().await,
+            }
+        })
+    }
+
     fn is_managed(&self, pid: u32) -> bool {
         let kernel = &self.reception.kernel;
         // By the kernel side's own walk, not by the globs: a cgroup that is not classified yet may be a workload's.
@@ -109,7 +117,7 @@ impl FrontDesk {
     }
 
     fn warnings(&self) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = self.reception.policies.faults();
         if let Some(error) = self
             .backlog
             .as_ref()

@@ -5,12 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use crate::flow::Expander;
 use crate::kernel::{
-    CgroupPattern, EventKind, EventStream, Kernel, KernelError, PatternError, Patterns, Protected,
-    local::{self, LocalAddresses},
+    CgroupPattern, EventKind, EventStream, Kernel, KernelError, PatternError, Patterns, Protected, local,
 };
 use crate::policy::{PolicySet, Resolved};
 
@@ -52,43 +49,8 @@ pub(super) fn protect(kernel: &Kernel, set: &PolicySet, resolved: &Resolved) -> 
     Ok(())
 }
 
-/// Follows names and the host's own addresses for as long as the agent runs.
-pub(super) async fn follow(
-    kernel: Arc<Kernel>,
-    set: PolicySet,
-    mut names: watch::Receiver<Addresses>,
-    current: watch::Sender<Resolved>,
-    addresses: LocalAddresses,
-) {
-    loop {
-        tokio::select! {
-            // Without names to follow the host's own addresses still change.
-            Ok(()) = names.changed() => {}
-            changed = addresses.changed() => if let Err(error) = changed {
-                tracing::error!(%error, "the host's addresses cannot be followed; they are read again in a moment");
-                tokio::time::sleep(AGAIN_IN).await;
-            },
-        }
-        let known = names.borrow().clone();
-        match resolved(known) {
-            Ok(now) if now != *current.borrow() => {
-                if let Err(error) = protect(&kernel, &set, &now) {
-                    tracing::error!(%error, "protected destinations could not be changed; those from before stay");
-                    continue;
-                }
-                tracing::info!("addresses of protected destinations have changed");
-                current.send_replace(now);
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::error!(%error, "the host's addresses cannot be read; those from before stay protected");
-            }
-        }
-    }
-}
-
 /// After how long the host's addresses are read again when the kernel does not say that they changed.
-const AGAIN_IN: Duration = Duration::from_secs(1);
+pub(super) const AGAIN_IN: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether the programs are still attached.
 const LOOK: Duration = Duration::from_secs(5);

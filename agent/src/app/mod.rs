@@ -4,10 +4,14 @@ mod accept;
 mod catalogue;
 mod front_desk;
 mod kernel_side;
+mod policies;
+mod protection;
+mod reload;
 mod resolve;
+mod running;
 mod shipping;
+mod signals;
 mod start;
 mod state;
-mod stop;
 
 pub use start::{StartError, run, uninstall};

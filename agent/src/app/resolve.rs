@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use super::policies::Policies;
+use super::protection::Protection;
 
 /// Addresses of each name.
 pub(super) type Addresses = BTreeMap<String, Vec<IpAddr>>;
@@ -20,8 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A name that cannot be resolved keeps the addresses of `before`: a resolver that is down for a moment must not
 /// unprotect a destination. An address that goes away stays protected until the name has another one.
 pub(super) async fn resolve(names: &BTreeSet<String>, before: &Addresses) -> Addresses {
-    let mut addresses = Addresses::new();
-    for name in names {
+    let answers = names.iter().map(async |name| {
         let answer = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((name.as_str(), 0))).await;
         let mut found: Vec<IpAddr> = match answer {
             Ok(Ok(found)) => found.map(|address| address.ip()).collect(),
@@ -38,29 +39,29 @@ pub(super) async fn resolve(names: &BTreeSet<String>, before: &Addresses) -> Add
         }
         found.sort_unstable();
         found.dedup();
-        addresses.insert(name.clone(), found);
-    }
-    addresses
+        (name.clone(), found)
+    });
+    // All at once: one resolver that does not answer must not cost its patience for each name.
+    futures_util::future::join_all(answers)
+        .await
+        .into_iter()
+        .collect()
 }
 
-/// Asks again every `interval` for as long as somebody listens.
-pub(super) async fn follow(names: BTreeSet<String>, interval: Duration, changes: watch::Sender<Addresses>) {
-    if names.is_empty() {
-        return;
-    }
+/// Asks again every `interval` for as long as the agent runs, for the names of the policies that count then.
+pub(super) async fn follow(protection: Arc<Protection>, policies: Arc<Policies>, interval: Duration) {
     let mut tick = tokio::time::interval(interval);
     tick.tick().await;
-    while !changes.is_closed() {
+    loop {
         tick.tick().await;
-        let before = changes.borrow().clone();
-        let now = resolve(&names, &before).await;
-        changes.send_if_modified(|known| {
-            let changed = *known != now;
-            if changed {
-                *known = now;
-            }
-            changed
-        });
+        let names = policies
+            .current()
+            .set
+            .names()
+            .into_iter()
+            .map(str::to_owned)
+            .collect();
+        protection.learn(resolve(&names, &protection.names()).await);
     }
 }
 

@@ -6,6 +6,7 @@ pub mod approve;
 mod ask;
 pub mod deny;
 pub mod policy;
+pub mod reload;
 pub mod replay;
 pub mod sessions;
 pub mod status;
@@ -26,7 +27,7 @@ use crate::config::{AgentConfig, PolicyErrors};
 /// stands in one file for each in /etc/tollgate/policies.d: write one, check it with `tollgate policy check`, and see what
 /// happened with `tollgate sessions` and `tollgate replay`.
 ///
-/// status, approvals, approve and deny ask the running agent. sessions, replay and verify read its records, and policy
+/// status, approvals, approve, deny and reload ask the running agent. sessions, replay and verify read its records, and policy
 /// check reads files: they need no agent, and work on another host too.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version, max_term_width = 110, after_long_help = EXIT_CODES)]
@@ -50,6 +51,7 @@ enum Verb {
     Replay(replay::ReplayArgs),
     Verify(verify::VerifyArgs),
     Policy(policy::PolicyArgs),
+    Reload(reload::Args),
     Uninstall(agent::UninstallArgs),
 }
 
@@ -79,6 +81,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, PolicyErrors> {
         Verb::Replay(args) => replay::run(&args, &config()?.records_dir()),
         Verb::Verify(args) => verify::run(&args, &config()?.records_dir()),
         Verb::Policy(args) => policy::run(&args),
+        Verb::Reload(args) => wait(reload::run(args, &config()?.control_socket)),
         Verb::Uninstall(agent::UninstallArgs {}) => agent::uninstall(&config()?),
     })
 }

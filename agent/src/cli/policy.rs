@@ -45,7 +45,7 @@ enum PolicyCommand {
 #[command(after_long_help = "\
 Examples:
   tollgate policy check policies/ci-report.toml
-  tollgate policy check /etc/tollgate/policies.d && systemctl restart tollgate")]
+  tollgate policy check /etc/tollgate/policies.d && tollgate reload")]
 pub struct CheckArgs {
     /// Policy files, or directories of *.toml files; all are checked against one another
     #[arg(required = true, value_name = "FILE|DIR")]

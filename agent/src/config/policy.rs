@@ -58,7 +58,7 @@ pub enum Egress {
 }
 
 /// `[identity.oidc]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentitySpec {
     /// `issuer`: URL, exactly as the token's `iss`.
     pub issuer: String,
@@ -84,7 +84,7 @@ pub enum TokenSource {
 }
 
 /// `[[service]]`: a protected destination.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceDoc {
     /// `name`.
     pub name: ServiceName,
@@ -132,7 +132,7 @@ pub enum EndpointHost {
 }
 
 /// `tls`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSpec {
     /// `upstream`, "verify-full" if left out.
     pub upstream: TlsMode,
@@ -154,7 +154,7 @@ pub enum TlsMode {
 }
 
 /// `[service.credential]`: a login.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialSource {
     /// Source of the user name. A name written into the policy is [`SourceSpec::Literal`].
     pub user: SourceSpec,
@@ -189,7 +189,7 @@ impl fmt::Debug for SourceSpec {
 }
 
 /// `[[service.mask]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MaskRule {
     /// What is masked.
     pub target: MaskTarget,
@@ -198,7 +198,7 @@ pub struct MaskRule {
 }
 
 /// What a mask applies to.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MaskTarget {
     /// `columns`: by origin.
     Columns(Vec<ColumnPattern>),
@@ -257,7 +257,7 @@ pub enum MaskOperator {
 }
 
 /// `[[service.rule]]`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RuleDoc {
     /// `name`.
     pub name: RuleName,

@@ -22,6 +22,8 @@ pub enum Request {
         #[serde(default)]
         watch: bool,
     },
+    /// Read the policy files again. For root alone.
+    Reload,
     /// Let a held command run.
     Approve {
         /// Which.
@@ -63,11 +65,33 @@ pub enum Response {
         /// On what it was.
         hold: Box<HoldView>,
     },
+    /// To [`Request::Reload`].
+    Reloaded {
+        /// What came of it.
+        report: ReloadReport,
+    },
     /// The request was not carried out.
     Refused {
         /// One sentence: why, and what to do.
         message: String,
     },
+}
+
+/// What came of reading the policy files again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// Policies that count now.
+    pub policies: u64,
+    /// Services (`workload/service`) that are gone or mean something else than before.
+    pub changed: Vec<String>,
+    /// Sessions that were told to connect again.
+    pub sessions_ended: u64,
+    /// Cgroups that were under no policy before.
+    pub newly_managed: u64,
+    /// Destinations of a policy that were not protected before.
+    pub newly_protected: u64,
+    /// Why a file does not count as it is: a sentence each, with file and line. Then its last good policy counts.
+    pub faults: Vec<String>,
 }
 
 /// How the agent is.

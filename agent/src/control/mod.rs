@@ -23,7 +23,9 @@ mod tests;
 use std::path::PathBuf;
 
 pub use client::Client;
-pub use message::{AgentStatus, KernelCount, KernelStatus, LiveSession, Request, Response, WorkloadStatus};
+pub use message::{
+    AgentStatus, KernelCount, KernelStatus, LiveSession, ReloadReport, Request, Response, WorkloadStatus,
+};
 pub use server::{ControlHandler, Server};
 
 /// Where the agent listens unless it is told otherwise.

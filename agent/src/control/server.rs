@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +27,11 @@ pub trait ControlHandler: Send + Sync {
 
     /// Sessions that live, oldest first.
     fn sessions(&self) -> Vec<LiveSession>;
+
+    /// Reads the policy files again.
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+        Box::pin(async { refused("this agent cannot read its policies again; restart it") })
+    }
 
     /// Whether process `pid` is in a managed cgroup. True where that cannot be found out.
     fn is_managed(&self, pid: u32) -> bool;
@@ -200,6 +206,8 @@ impl Desk {
                 Request::Sessions => Response::Sessions {
                     sessions: self.handler.sessions(),
                 },
+                Request::Reload if peer.uid != 0 => refused("only root may change which policies count"),
+                Request::Reload => self.handler.reload().await,
                 Request::Approvals { watch: false } => self.approvals(peer).await,
                 Request::Approvals { watch: true } => return self.watch(peer, reader, writer).await,
                 Request::Approve { id, binding } => self.approve(peer, &id, binding).await,

@@ -73,8 +73,10 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicU64;
 
+    use super::super::term::Term;
     use super::{Account, Live};
     use crate::config::Limits;
+    use crate::model::{CgroupPath, PolicyId};
 
     fn account(limits: Limits) -> Account {
         let live = Live {
@@ -84,6 +86,10 @@ mod tests {
             started: chrono::Utc::now(),
             commands: AtomicU64::new(0),
             bytes_to_client: AtomicU64::new(0),
+            policy: PolicyId::of(&"w".into()),
+            cgroup: CgroupPath("/w".into()),
+            service_term: Term::new(),
+            term: Term::new(),
         };
         Account::new(limits, Arc::new(live))
     }

@@ -1,12 +1,14 @@
-//! What listings show of a session that runs.
+//! What listings show of a session that runs, and what a reload asks of it.
 
 use std::sync::atomic::AtomicU64;
 
 use chrono::{DateTime, Utc};
 
-use crate::model::{ServiceName, WorkloadName};
+use crate::model::{CgroupPath, PolicyId, ServiceName, WorkloadName};
 
-/// A session that runs, for listings.
+use super::term::Term;
+
+/// A session that runs.
 #[derive(Debug)]
 pub struct Live {
     /// Whose it is.
@@ -21,4 +23,12 @@ pub struct Live {
     pub commands: AtomicU64,
     /// Bytes to the client so far.
     pub bytes_to_client: AtomicU64,
+    /// The policy that it runs under.
+    pub policy: PolicyId,
+    /// The cgroup that it came from.
+    pub cgroup: CgroupPath,
+    /// For how long its service has sessions.
+    pub service_term: Term,
+    /// For how long this session alone may go on.
+    pub term: Term,
 }

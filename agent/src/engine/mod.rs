@@ -6,6 +6,8 @@ mod account;
 mod live;
 mod session;
 mod stages;
+mod term;
 
 pub use live::Live;
 pub use session::{Flow, Host, Service, run};
+pub use term::Term;

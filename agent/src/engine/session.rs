@@ -28,6 +28,7 @@ use crate::tls::Upstream;
 use super::account::Account;
 use super::live::Live;
 use super::stages::SessionStages;
+use super::term::Term;
 
 /// What all sessions of this host share.
 pub struct Host {
@@ -73,6 +74,8 @@ pub struct Service {
     pub limits: Limits,
     /// How it is spoken to.
     pub upstream: Arc<Upstream>,
+    /// For how long its sessions may go on.
+    pub term: Term,
 }
 
 /// One redirected connection.
@@ -121,6 +124,10 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
         started: meta.started,
         commands: AtomicU64::new(0),
         bytes_to_client: AtomicU64::new(0),
+        policy: service.policy,
+        cgroup: identity.cgroup.path.clone(),
+        service_term: service.term.clone(),
+        term: Term::new(),
     };
     let live = Arc::new(live);
     host.live.lock().insert(id, Arc::clone(&live));
@@ -129,7 +136,7 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
     let mut stages = SessionStages {
         id,
         record,
-        account: Account::new(service.limits, live),
+        account: Account::new(service.limits, Arc::clone(&live)),
         rules: Arc::clone(&service.rules),
         mode: service.mode,
         masks: Arc::clone(&service.masks),
@@ -143,6 +150,7 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
         source: service.source.clone(),
         expires: identity.expires_at(),
         stop: host.stop.clone(),
+        terms: [live.service_term.clone(), live.term.clone()],
         number: 0,
         json: Vec::with_capacity(1024),
         missing: None,
@@ -212,7 +220,7 @@ fn close(mut stages: SessionStages, end: &Result<(), SessionEnd>) {
                 SessionEnd::Client(_) => Fault::Client,
                 SessionEnd::Target(_) => Fault::Target,
                 SessionEnd::Record(_) | SessionEnd::Agent(_) | SessionEnd::Stop => Fault::Agent,
-                SessionEnd::Policy(_) => Fault::Policy,
+                SessionEnd::Policy(_) | SessionEnd::Changed => Fault::Policy,
             };
             let message = end.to_string();
             tracing::warn!(session = %id, fault = ?fault, "{message}");

@@ -27,6 +27,7 @@ use crate::record::meta::{
 };
 
 use super::account::Account;
+use super::term::Term;
 
 /// How long a target may take to accept a connection.
 const DIAL_PATIENCE: Duration = Duration::from_secs(10);
@@ -50,6 +51,8 @@ pub(super) struct SessionStages {
     pub(super) netns: Arc<Netns>,
     pub(super) expires: Option<SystemTime>,
     pub(super) stop: watch::Receiver<bool>,
+    /// For how long the service has its sessions, and for how long this one may go on.
+    pub(super) terms: [Term; 2],
     /// Number of the command that was recorded last.
     pub(super) number: u64,
     /// JSON of a frame, before it is recorded.
@@ -331,10 +334,13 @@ impl Stages for SessionStages {
     fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>> {
         let mut stop = self.stop.clone();
         let time_left = self.account.time_left();
+        let [service, session] = self.terms.each_ref().map(Term::ended);
         Box::pin(async move {
             tokio::select! {
                 // An agent that is gone stops as well.
                 _ = stop.wait_for(|stop| *stop) => SessionEnd::Stop,
+                () = service => SessionEnd::Changed,
+                () = session => SessionEnd::Changed,
                 () = elapsed(time_left) => SessionEnd::Policy(Denied {
                     rules: Vec::new(),
                     message: "tollgate: this session has lasted as long as its policy allows".to_owned(),

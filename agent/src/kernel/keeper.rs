@@ -10,6 +10,7 @@ use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
 use inotify::{EventMask, Inotify, WatchDescriptor, WatchMask};
@@ -33,10 +34,13 @@ pub struct ManagedCgroup {
 /// Every managed cgroup that exists.
 pub type ManagedCgroups = Arc<BTreeMap<CgroupId, ManagedCgroup>>;
 
+/// Patterns to classify by, and where the thread says whether it has.
+type Inbox = Arc<Mutex<Option<(Patterns, SyncSender<Result<(), KernelError>>)>>>;
+
 /// The thread that classifies. Stops when dropped; what is classified stays.
 #[derive(Debug)]
 pub struct CgroupKeeper {
-    patterns: Arc<Mutex<Option<Patterns>>>,
+    inbox: Inbox,
     wake: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
     managed: watch::Receiver<ManagedCgroups>,
@@ -62,31 +66,45 @@ impl CgroupKeeper {
             publish,
         };
         keeper.rescan()?;
-        let requested = Arc::new(Mutex::new(None));
-        let inbox = Arc::clone(&requested);
+        let inbox = Inbox::default();
+        let requests = Arc::clone(&inbox);
         let thread = std::thread::Builder::new()
             .name("cgroups".to_owned())
             .spawn(move || {
-                if let Err(error) = keeper.run(woken, &inbox) {
+                if let Err(error) = keeper.run(woken, &requests) {
                     // New cgroups stay unclassified from here on, which refuses them what is protected.
                     tracing::error!(%error, "cgroups are not watched any more: restart the agent");
                 }
             })
             .map_err(KernelError::system("starting a thread"))?;
         Ok(Self {
-            patterns: requested,
+            inbox,
             wake: Some(wake),
             thread: Some(thread),
             managed,
         })
     }
 
-    /// Replaces the patterns, and classifies everything anew soon after.
-    pub fn set_patterns(&self, patterns: Patterns) {
-        *self.patterns.lock() = Some(patterns);
+    /// Replaces the patterns, and blocks until everything is classified by them. One caller at a time. If that fails, for
+    /// one because a pattern matches the agent's own cgroup, those from before stand.
+    pub fn classify_by(&self, patterns: Patterns) -> Result<(), KernelError> {
+        let (done, answer) = sync_channel(1);
+        *self.inbox.lock() = Some((patterns, done));
         if let Some(mut wake) = self.wake.as_ref() {
-            // Full: it has been woken already. Closed: it has ended, and said so.
+            // Full: it has been woken already. Closed: it has ended, and the answer does not come.
             let _woken = wake.write(&[1]);
+        }
+        loop {
+            match answer.recv_timeout(std::time::Duration::from_secs(1)) {
+                Ok(classified) => return classified,
+                Err(RecvTimeoutError::Timeout)
+                    if self.thread.as_ref().is_some_and(|it| !it.is_finished()) => {}
+                Err(_) => {
+                    return Err(KernelError::system("classifying cgroups")(io::Error::other(
+                        "the thread that does it has ended; restart the agent",
+                    )));
+                }
+            }
         }
     }
 
@@ -123,7 +141,7 @@ struct Node {
 }
 
 impl Keeper {
-    fn run(&mut self, mut woken: UnixStream, inbox: &Mutex<Option<Patterns>>) -> Result<(), KernelError> {
+    fn run(&mut self, mut woken: UnixStream, inbox: &Inbox) -> Result<(), KernelError> {
         let mut buffer = vec![0; 16 * 1024];
         loop {
             let readable = {
@@ -146,9 +164,10 @@ impl Keeper {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Err(error) => return Err(KernelError::system("reading a wake-up")(error)),
                 }
-                if let Some(patterns) = inbox.lock().take() {
-                    self.patterns = patterns;
-                    self.rescan_or_log();
+                let request = inbox.lock().take();
+                if let Some((patterns, done)) = request {
+                    // Whoever asked may have gone.
+                    let _unheard = done.send(self.classify_by(patterns));
                 }
             }
             if changed {
@@ -186,6 +205,16 @@ impl Keeper {
         }
         self.publish();
         Ok(())
+    }
+
+    fn classify_by(&mut self, patterns: Patterns) -> Result<(), KernelError> {
+        let before = std::mem::replace(&mut self.patterns, patterns);
+        let classified = self.rescan();
+        if classified.is_err() {
+            self.patterns = before;
+            self.rescan_or_log();
+        }
+        classified
     }
 
     fn rescan_or_log(&mut self) {

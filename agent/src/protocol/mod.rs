@@ -166,6 +166,9 @@ pub enum SessionEnd {
     /// Policy ends the session: an expired token, a limit, a revocation.
     #[error("{}", .0.message)]
     Policy(Denied),
+    /// The policy is another one by now, and does not have the service as this session knows it.
+    #[error("the policy of the workload was changed")]
+    Changed,
     /// Nobody's fault: the agent stops.
     #[error("the agent was stopped")]
     Stop,

@@ -51,6 +51,12 @@ pub(super) fn fatal(end: &SessionEnd) -> Fatal {
         SessionEnd::Policy(denied) => {
             Fatal::new("42501", denied.message.clone()).with_hint(denied.hint.clone())
         }
+        // Not 42501: to connect again is what helps, and 57P01 is what pools and drivers do that upon.
+        SessionEnd::Changed => Fatal::new(
+            "57P01",
+            "tollgate: terminating connection because the policy of this workload has changed",
+        )
+        .with_hint("connect again: new sessions are under the new policy"),
         // The words of a server that is shut down, so that pools and drivers do what they do then.
         SessionEnd::Stop => Fatal::new(
             "57P01",

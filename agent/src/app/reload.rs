@@ -1,0 +1,135 @@
+//! Has changed policy files count, without touching what did not change.
+//!
+//! All files are read before anything changes. A file that cannot be used keeps its last good policy, and that is said;
+//! sessions of a service that means what it meant before go on, others are told to connect again.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::config;
+use crate::control::ReloadReport;
+use crate::engine::Live;
+use crate::kernel::ProcessStanding;
+
+use super::accept::Reception;
+use super::catalogue::Catalogue;
+use super::protection::Protection;
+use super::resolve::{self, Addresses};
+
+/// What a reload works with.
+pub(super) struct Reloader {
+    pub(super) policy_dir: std::path::PathBuf,
+    pub(super) mask_key: [u8; 32],
+    pub(super) reception: Arc<Reception>,
+    pub(super) protection: Arc<Protection>,
+    /// One reload at a time.
+    pub(super) running: tokio::sync::Mutex<()>,
+}
+
+impl Reloader {
+    /// Reads the policy files again. What it says is also in the log, and its faults are in `tollgate status` until the
+    /// next one.
+    pub(super) async fn reload(&self) -> ReloadReport {
+        let _one_at_a_time = self.running.lock().await;
+        let report = self.attempt().await;
+        self.reception.policies.set_faults(report.faults.clone());
+        for fault in &report.faults {
+            tracing::error!("{fault}");
+        }
+        tracing::info!(
+            policies = report.policies,
+            services_changed = report.changed.len(),
+            sessions_ended = report.sessions_ended,
+            cgroups_newly_managed = report.newly_managed,
+            destinations_newly_protected = report.newly_protected,
+            faults = report.faults.len(),
+            "policies were read again"
+        );
+        report
+    }
+
+    async fn attempt(&self) -> ReloadReport {
+        let before = self.reception.policies.current();
+        let unchanged = |faults| ReloadReport {
+            policies: before.set.policies().len() as u64,
+            faults,
+            ..ReloadReport::default()
+        };
+        let dir = self.policy_dir.clone();
+        let Ok(loaded) = tokio::task::spawn_blocking(move || config::load_policies(&dir)).await else {
+            return unchanged(vec!["the policy files could not be read".to_owned()]);
+        };
+        let (set, errors) = before.set.reloaded(loaded);
+        let mut faults: Vec<String> = errors
+            .iter()
+            .map(|error| format!("{error}; the policy from before still counts"))
+            .collect();
+        if set.policies().is_empty() {
+            faults.push(format!(
+                "there is no policy in {}, and nobody is left without one by a reload: the policies from before still \
+                 count. To open what they close, stop the agent and run `tollgate uninstall`",
+                self.policy_dir.display()
+            ));
+            return unchanged(faults);
+        }
+        let (next, unusable) = Catalogue::usable(&set, self.mask_key, &before).await;
+        faults.extend(unusable);
+        self.resolve_new_names(&next).await;
+        match self.change(next).await {
+            Ok(report) => ReloadReport { faults, ..report },
+            Err(error) => {
+                faults.push(format!("{error}; the policies from before still count"));
+                unchanged(faults)
+            }
+        }
+    }
+
+    /// Names that were not followed yet have to be known before they are protected; those that are keep what is known of
+    /// them.
+    async fn resolve_new_names(&self, next: &Catalogue) {
+        let known = self.protection.names();
+        let new: BTreeSet<String> = next
+            .set
+            .names()
+            .into_iter()
+            .filter(|name| !known.contains_key(*name))
+            .map(str::to_owned)
+            .collect();
+        self.protection
+            .foresee(resolve::resolve(&new, &Addresses::new()).await);
+    }
+
+    async fn change(&self, next: Catalogue) -> Result<ReloadReport, String> {
+        let protection = Arc::clone(&self.protection);
+        // Classifying every cgroup takes a while, and blocks.
+        let change = tokio::task::spawn_blocking(move || protection.change(next))
+            .await
+            .map_err(|error| error.to_string())?
+            .map_err(|error| error.to_string())?;
+        let now = self.reception.policies.current();
+        let changed = change.before.end_what_is_not_in(&now);
+        self.end_sessions_of_other_workloads();
+        let live = self.reception.host.live.lock();
+        let is_over = |session: &&Arc<Live>| session.term.has_ended() || session.service_term.has_ended();
+        let sessions_ended = live.values().filter(is_over).count() as u64;
+        Ok(ReloadReport {
+            policies: now.set.policies().len() as u64,
+            changed,
+            sessions_ended,
+            newly_managed: change.newly_managed as u64,
+            newly_protected: change.newly_protected as u64,
+            faults: Vec::new(),
+        })
+    }
+
+    /// Ends sessions whose cgroup is not under their policy any more.
+    fn end_sessions_of_other_workloads(&self) {
+        let live: Vec<_> = self.reception.host.live.lock().values().cloned().collect();
+        for session in live {
+            let standing = self.reception.kernel.standing_of(&session.cgroup);
+            if !matches!(standing, Ok(ProcessStanding::Managed(policy)) if policy == session.policy) {
+                session.term.end();
+            }
+        }
+    }
+}

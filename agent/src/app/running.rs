@@ -1,0 +1,300 @@
+//! One run of the agent: everything is started in an order in which nothing is open, and stopped in the reverse order.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use chrono::Utc;
+use sd_notify::NotifyState;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinHandle, JoinSet};
+
+use crate::approval::Holds;
+use crate::config::{AgentConfig, Durability};
+use crate::control::Server;
+use crate::engine::Host;
+use crate::flow::Listener;
+use crate::identity::TokenVerifier;
+use crate::kernel::local::LocalAddresses;
+use crate::kernel::{CgroupKeeper, Kernel, KernelOptions, PinLock, ProxyAddresses};
+use crate::policy::{PolicySet, Resolved};
+use crate::protocol::postgres;
+use crate::record::{self, Recorder, RecorderOptions};
+use crate::ship::{ShipOptions, Shipper};
+use crate::tls::LocalCa;
+
+use super::accept::Reception;
+use super::catalogue::Catalogue;
+use super::front_desk::FrontDesk;
+use super::policies::Policies;
+use super::protection::Protection;
+use super::reload::Reloader;
+use super::resolve::{self, Addresses};
+use super::signals::{Asked, Signals};
+use super::start::{StartError, host};
+use super::state::StateDir;
+use super::{kernel_side, shipping};
+
+/// Group whose members may use the control socket. Who may decide on a command, its rule says.
+const OPERATORS: &str = "tollgate";
+
+/// How long sessions may take to end by themselves when the agent stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// The agent, when everything is in place.
+pub(super) struct Running {
+    listener: Listener,
+    reception: Arc<Reception>,
+    reloader: Arc<Reloader>,
+    holds: Arc<Holds>,
+    recorder: Recorder,
+    stopping: watch::Sender<bool>,
+    /// Stopped when the sessions have ended.
+    background: JoinSet<()>,
+    shipping: Option<Shipping>,
+    _pins: PinLock,
+}
+
+/// The task that ships, and what ends it.
+struct Shipping {
+    task: JoinHandle<()>,
+    last_word: oneshot::Sender<()>,
+}
+
+impl Running {
+    /// Starts everything. When this returns, connections are redirected, and those that nobody accepts yet wait.
+    pub(super) async fn start(config: &AgentConfig, set: PolicySet) -> Result<Self, StartError> {
+        let state = StateDir::open(&config.state_dir).map_err(host(format!(
+            "the agent cannot keep its state in {}: make it a directory that root may write to, or name another `state_dir`",
+            config.state_dir.display()
+        )))?;
+        let mask_key = state.mask_key().map_err(host(format!(
+            "the key of the masks cannot be read from, or made in, {}",
+            config.state_dir.display()
+        )))?;
+        let catalogue = Catalogue::new(set.clone(), mask_key, None).await?;
+        for service in catalogue.opaque() {
+            tracing::warn!(service = %service.name, "this service is opaque: recorded, neither judged nor masked");
+        }
+        let authority = Arc::new(LocalCa::open_or_create(&state.authority())?);
+        let recorder = Recorder::open(&recorder_options(config))?;
+        for recovered in recorder.recovered() {
+            tracing::warn!(?recovered, "a session that the agent left open was sealed");
+        }
+
+        let names = set.names().into_iter().map(str::to_owned).collect();
+        let addresses = resolve::resolve(&names, &Addresses::new()).await;
+        // Followed before they are read, so that no change falls between the two.
+        let own_addresses = LocalAddresses::watch().map_err(host("the host's own addresses"))?;
+        let resolved = kernel_side::resolved(addresses.clone()).map_err(host("the host's own addresses"))?;
+
+        let control = Server::bind(&config.control_socket, Some(OPERATORS))?;
+        let shipper = match &config.ship {
+            Some(spec) => Some(Shipper::new(
+                shipping::target(spec)?,
+                recorder.clone(),
+                ShipOptions::default(),
+            )),
+            None => None,
+        };
+
+        // Nothing that can be wrong with the configuration is found out after this.
+        let pins = PinLock::take(&config.pin_dir)?;
+        let (kernel, events) = Kernel::load(&KernelOptions {
+            pin_dir: config.pin_dir.clone(),
+        })?;
+        let kernel = Arc::new(kernel);
+        let (listener, keeper) = match redirect(&kernel, config, &set, &resolved) {
+            Ok(redirecting) => redirecting,
+            Err(error) => {
+                if let Err(left) = kernel.abandon() {
+                    tracing::error!(%left, "what was pinned of a failed start could not be removed");
+                }
+                return Err(error);
+            }
+        };
+        // Everything is in place: the programs of an agent before this one can go.
+        kernel.take_over()?;
+
+        let (stopping, stop) = watch::channel(false);
+        let holds = Holds::new();
+        let policies = Arc::new(Policies::new(catalogue));
+        let managed = keeper.managed();
+        let protection = Arc::new(Protection::new(
+            Arc::clone(&kernel),
+            keeper,
+            Arc::clone(&policies),
+            addresses,
+            resolved,
+        ));
+        let reception = Arc::new(Reception {
+            kernel: Arc::clone(&kernel),
+            policies: Arc::clone(&policies),
+            resolved: protection.resolved(),
+            verifier: TokenVerifier::new(),
+            host: Host {
+                recorder: recorder.clone(),
+                holds: Arc::clone(&holds),
+                postgres: postgres::Adapter::new(authority),
+                name: host_name(),
+                stop,
+                live: parking_lot::Mutex::default(),
+                total: AtomicU64::new(0),
+            },
+        });
+        let reloader = Arc::new(Reloader {
+            policy_dir: config.policy_dir.clone(),
+            mask_key,
+            reception: Arc::clone(&reception),
+            protection: Arc::clone(&protection),
+            running: tokio::sync::Mutex::default(),
+        });
+        let desk = FrontDesk {
+            reception: Arc::clone(&reception),
+            started: Utc::now(),
+            managed,
+            backlog: shipper.as_ref().map(Shipper::backlog),
+            reloader: Arc::clone(&reloader),
+        };
+
+        let mut background = JoinSet::new();
+        background.spawn(kernel_side::heed(events, listener.expander()));
+        background.spawn(kernel_side::watch_links(kernel));
+        background.spawn(Arc::clone(&protection).follow(own_addresses));
+        background.spawn(resolve::follow(protection, policies, config.resolve_interval));
+        background.spawn(control.serve(Arc::clone(&holds), Arc::new(desk), std::future::pending()));
+        background.spawn(watchdog());
+        let shipping = shipper.map(|shipper| {
+            let (last_word, closed) = oneshot::channel();
+            let task = tokio::spawn(shipper.run(async { closed.await.unwrap_or_default() }));
+            Shipping { task, last_word }
+        });
+        Ok(Self {
+            listener,
+            reception,
+            reloader,
+            holds,
+            recorder,
+            stopping,
+            background,
+            shipping,
+            _pins: pins,
+        })
+    }
+
+    /// Serves until it is asked to stop, and stops.
+    pub(super) async fn serve(mut self, signals: &mut Signals) -> Result<(), StartError> {
+        if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
+            tracing::warn!(%error, "systemd was not told that the agent is ready");
+        }
+        tracing::info!(
+            port = self.listener.addresses().v4,
+            pid = std::process::id(),
+            "ready"
+        );
+        let mut sessions = JoinSet::new();
+        let why = loop {
+            tokio::select! {
+                asked = signals.next() => match asked {
+                    Asked::Stop(why) => break why,
+                    Asked::Reload => {
+                        let reloader = Arc::clone(&self.reloader);
+                        self.background.spawn(async move { drop(reloader.reload().await) });
+                    }
+                },
+                Some(flow) = self.listener.accept() => {
+                    let reception = Arc::clone(&self.reception);
+                    sessions.spawn(async move { reception.receive(flow).await });
+                }
+                Some(ended) = sessions.join_next() => if let Err(error) = ended {
+                    // One session's fault must not be another's; its record is sealed at the next start.
+                    tracing::error!(%error, "a session failed");
+                },
+            }
+        };
+        self.stop(sessions, why).await
+    }
+
+    async fn stop(mut self, mut sessions: JoinSet<()>, why: &str) -> Result<(), StartError> {
+        tracing::info!(
+            sessions = sessions.len(),
+            "stopping, because of {why}; managed cgroups are closed from here on"
+        );
+        sd_notify::notify(&[NotifyState::Stopping]).ok();
+        drop(self.listener);
+        self.stopping.send_replace(true);
+        self.holds.cancel_all("the agent stops");
+        let drained = async { while sessions.join_next().await.is_some() {} };
+        if tokio::time::timeout(DRAIN, drained).await.is_err() {
+            tracing::warn!(
+                sessions = sessions.len(),
+                "some sessions did not end in time and are cut off"
+            );
+            sessions.shutdown().await;
+        }
+        self.background.shutdown().await;
+        self.recorder.shutdown()?;
+        if let Some(shipping) = self.shipping {
+            drop(shipping.last_word);
+            // It gives up by itself after its grace.
+            shipping.task.await.ok();
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Says what is managed and protected, and listens. When this has succeeded, every program of the kernel side works.
+fn redirect(
+    kernel: &Arc<Kernel>,
+    config: &AgentConfig,
+    set: &PolicySet,
+    resolved: &Resolved,
+) -> Result<(Listener, CgroupKeeper), StartError> {
+    for policy in set.policies() {
+        kernel.set_policy(policy.id, policy.doc.workload.egress)?;
+    }
+    kernel_side::protect(kernel, set, resolved)?;
+    let port = config.listen_port.unwrap_or(0);
+    let listener = Listener::bind(
+        Arc::clone(kernel),
+        ProxyAddresses {
+            v4: port,
+            v6: port,
+            dns: 0,
+        },
+    )?;
+    let keeper = CgroupKeeper::start(Arc::clone(kernel), kernel_side::patterns(set)?)?;
+    // What an earlier agent said of policies that are gone; no cgroup is under them any more.
+    kernel.retain_policies(&set.policies().iter().map(|policy| policy.id).collect())?;
+    Ok((listener, keeper))
+}
+
+/// Tells systemd that the agent lives, twice in the time that its unit allows. Stops when the runtime does: that is the point.
+async fn watchdog() {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    let mut tick = tokio::time::interval(limit / 2);
+    loop {
+        tick.tick().await;
+        sd_notify::notify(&[NotifyState::Watchdog]).ok();
+    }
+}
+
+fn host_name() -> String {
+    nix::sys::utsname::uname().map_or_else(
+        |_| "unknown".to_owned(),
+        |name| name.nodename().to_string_lossy().into_owned(),
+    )
+}
+
+fn recorder_options(config: &AgentConfig) -> RecorderOptions {
+    RecorderOptions {
+        durability: match config.durability {
+            Durability::Agent => record::Durability::Agent,
+            Durability::Host => record::Durability::Host,
+        },
+        ..RecorderOptions::new(config.records_dir())
+    }
+}
