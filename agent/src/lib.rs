@@ -35,6 +35,8 @@ pub mod engine;
 
 pub mod control;
 
+pub mod doctor;
+
 pub mod app;
 
 pub mod cli;

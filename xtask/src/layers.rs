@@ -26,6 +26,7 @@ const STAGES: &[&str] = &[
     "replay",
     "engine",
     "control",
+    "doctor",
     "app",
     "cli",
     "lib",

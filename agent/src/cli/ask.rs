@@ -33,6 +33,13 @@ pub(super) enum Failed {
     Output(#[from] io::Error),
 }
 
+impl Failed {
+    /// Whether whoever reads has gone away: `… | head` has seen enough.
+    pub(super) fn is_broken_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+}
+
 impl Socket {
     /// Connects; `configured` is where the configuration says that it is.
     pub(super) async fn connect(&self, configured: &Path) -> Result<Client, Failed> {
@@ -72,8 +79,7 @@ pub(super) fn print_json(value: &impl Serialize) -> Result<(), Failed> {
 pub(super) fn finish(result: Result<(), Failed>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // `… | head` has seen enough.
-        Err(Failed::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failed) if failed.is_broken_pipe() => ExitCode::SUCCESS,
         Err(failed) => {
             let code = match &failed {
                 Failed::Refused(_) => REFUSED,

@@ -5,6 +5,7 @@ pub mod approvals;
 pub mod approve;
 mod ask;
 pub mod deny;
+mod doctor;
 pub mod policy;
 pub mod reload;
 pub mod replay;
@@ -28,7 +29,7 @@ use crate::config::{AgentConfig, PolicyErrors};
 /// happened with `tollgate sessions` and `tollgate replay`.
 ///
 /// status, approvals, approve, deny and reload ask the running agent. sessions, replay and verify read its records, and policy
-/// check reads files: they need no agent, and work on another host too.
+/// check reads files: they need no agent, and work on another host too. doctor examines the host itself.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version, max_term_width = 110, after_long_help = EXIT_CODES)]
 struct Arguments {
@@ -44,6 +45,7 @@ enum Verb {
     // What a verb does stands at its arguments.
     Agent(agent::Args),
     Status(status::Args),
+    Doctor(doctor::Args),
     Approvals(approvals::Args),
     Approve(approve::Args),
     Deny(deny::Args),
@@ -53,12 +55,14 @@ enum Verb {
     Policy(policy::PolicyArgs),
     Reload(reload::Args),
     Uninstall(agent::UninstallArgs),
+    #[command(name = doctor::VERB, hide = true)]
+    DoctorWorkload(doctor::WorkloadArgs),
 }
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  the answer is no: a policy that cannot be used, a record that is not good, a decision refused
+  1  the answer is no: a policy that cannot be used, a record that is not good, a decision refused, a host that is not well
   2  a wrong command line, or an error
   3  no agent is running";
 
@@ -74,6 +78,8 @@ fn run(arguments: Arguments) -> Result<ExitCode, PolicyErrors> {
     Ok(match arguments.verb {
         Verb::Agent(agent::Args {}) => agent::run(config()?),
         Verb::Status(args) => wait(status::run(args, &config()?.control_socket)),
+        Verb::Doctor(args) => wait(doctor::run(args, config()?)),
+        Verb::DoctorWorkload(doctor::WorkloadArgs {}) => doctor::serve(),
         Verb::Approvals(args) => wait(approvals::run(args, &config()?.control_socket)),
         Verb::Approve(args) => wait(approve::run(args, &config()?.control_socket)),
         Verb::Deny(args) => wait(deny::run(args, &config()?.control_socket)),
@@ -86,7 +92,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, PolicyErrors> {
     })
 }
 
-/// Runs a verb that talks to the agent.
+/// Runs a verb that waits for something.
 fn wait(verb: impl Future<Output = ExitCode>) -> ExitCode {
     match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(verb),

@@ -46,6 +46,21 @@ pub(super) fn cut(line: &str, width: usize) -> String {
     shown
 }
 
+/// The text in lines of at most `width` characters, broken at blanks; a longer word gets a line of its own.
+pub(super) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 /// A length of time in its largest unit: `12 s`, `4 min`, `3 h`, `2 d`. Never negative.
 pub(super) fn ago(time: TimeDelta) -> String {
     let seconds = time.num_seconds().max(0);
@@ -89,7 +104,7 @@ const NARROWEST: usize = 60;
 mod tests {
     use chrono::TimeDelta;
 
-    use super::{ago, cut, lines, one_line, table};
+    use super::{ago, cut, lines, one_line, table, wrapped};
 
     #[test]
     fn a_command_cannot_rewrite_the_screen_of_the_one_who_decides() {
@@ -115,6 +130,13 @@ mod tests {
         assert_eq!(cut("übung", 5), "übung");
         assert_eq!(cut("übungen", 5), "übun…");
         assert_eq!(cut("x", 0), "…");
+    }
+
+    #[test]
+    fn long_texts_are_broken_at_blanks() {
+        assert_eq!(wrapped("über den Fluss  und", 8), ["über den", "Fluss", "und"]);
+        assert_eq!(wrapped("immeasurable x", 5), ["immeasurable", "x"]);
+        assert!(wrapped("", 5).is_empty());
     }
 
     #[test]

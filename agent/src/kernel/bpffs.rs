@@ -105,7 +105,7 @@ fn source_of<'a>(mounts: &'a str, path: &str) -> Option<&'a str> {
 }
 
 /// Whether `dir` is on a bpffs.
-pub(super) fn is_bpffs(dir: &Path) -> Result<bool, KernelError> {
+pub fn is_bpffs(dir: &Path) -> Result<bool, KernelError> {
     let found = statfs(dir)
         .map_err(|errno| KernelError::system(format!("statfs {}", dir.display()))(errno.into()))?;
     Ok(found.filesystem_type().0 == BPF_FS_MAGIC)

@@ -93,6 +93,11 @@ impl Generation {
         all
     }
 
+    /// Whether its maps mean what this agent's mean.
+    pub(super) fn is_of_this_version(&self) -> bool {
+        self.layout == LAYOUT
+    }
+
     /// Where the link of program `name` is pinned.
     pub(super) fn link(&self, name: &str) -> PathBuf {
         self.dir.join(format!("{LINK}{name}"))

@@ -63,7 +63,7 @@ impl From<Egress> for Rules {
 }
 
 impl Rules {
-    fn encoded(self) -> PolicyRules {
+    pub(super) fn encoded(self) -> PolicyRules {
         let mode = match self.egress {
             Egress::Allow => EgressMode::Allow,
             Egress::Deny => EgressMode::Deny,

@@ -4,7 +4,7 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -107,10 +107,23 @@ impl PinnedLink {
         }
     }
 
+    /// Id of the program.
+    pub(super) fn program(&self) -> io::Result<Option<u32>> {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd()))?;
+        let found = info.lines().find_map(|line| line.strip_prefix("prog_id:"));
+        Ok(found.and_then(|id| id.trim().parse().ok()))
+    }
+
     /// Whether the program is attached to the cgroup `cgroup`. A link can outlive its attachment.
     pub(super) fn is_attached_to(&self, cgroup: u64) -> io::Result<bool> {
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.0.as_raw_fd()))?;
         let found = info.lines().find_map(|line| line.strip_prefix("cgroup_id:"));
         Ok(found.is_some_and(|id| id.trim().parse() == Ok(cgroup)))
+    }
+}
+
+impl AsRawFd for PinnedLink {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
     }
 }

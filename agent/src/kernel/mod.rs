@@ -23,6 +23,7 @@ pub mod local;
 mod lock;
 pub mod mapping;
 mod maps;
+mod neighbours;
 mod netlink;
 pub mod netns;
 mod origin;
@@ -31,24 +32,30 @@ mod programs;
 mod protected;
 mod proxy;
 mod requirements;
+#[cfg(test)]
+pub(crate) mod sabotage;
 pub mod sockets;
 mod stats;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod visit;
 
+pub use bpffs::is_bpffs;
 pub use error::KernelError;
 pub use events::{EventStream, KernelEvent};
 pub use host::{Kernel, KernelOptions, ProcessStanding, Rules, Standing};
 pub use keeper::{CgroupKeeper, ManagedCgroup, ManagedCgroups};
 pub use lock::{HostLock, PinLock};
+pub use neighbours::{AttachPoint, Attached, Mode, OwnLink, attached_at, knows, own_links};
 pub use origin::FlowOrigin;
 pub use pattern::{CgroupPattern, PatternError, Patterns};
-pub use programs::Lacking;
+pub use programs::{Hook, Lacking, Need, Trial, trial};
 pub use protected::Protected;
 pub use proxy::ProxyAddresses;
-pub use requirements::check as check_requirements;
+pub use requirements::{Requirement, check as check_requirements, survey as survey_requirements};
 pub use stats::Stats;
+pub use visit::Visit;
 
 pub use agent_common::EventKind;

@@ -2,11 +2,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 
-use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
+};
 
 use super::sockets::netns_cookie;
 use crate::model::NetnsCookie;
@@ -32,18 +34,33 @@ impl Netns {
         Self::at(&format!("/proc/{pid}/ns/net"))
     }
 
+    /// A new one, with its loopback up and nothing else in it.
+    pub fn create() -> io::Result<Self> {
+        let make = || -> io::Result<(File, NetnsCookie)> {
+            unshare(CloneFlags::CLONE_NEWNET)?;
+            raise_loopback()?;
+            Ok((File::open("/proc/thread-self/ns/net")?, netns_cookie(probe()?)?))
+        };
+        // On a thread that ends, as in `run_in`.
+        let (file, cookie) = std::thread::Builder::new()
+            .name("netns".to_owned())
+            .spawn(make)?
+            .join()
+            .map_err(|_| io::Error::other("the thread in the namespace panicked"))??;
+        let inode = file.metadata()?.ino();
+        Ok(Self {
+            file,
+            cookie,
+            inode,
+            own: false,
+        })
+    }
+
     fn at(path: &str) -> io::Result<Self> {
         let file = File::open(path)?;
         let inode = file.metadata()?.ino();
         let own = fs::metadata("/proc/self/ns/net")?.ino() == inode;
-        let probe = run_in(&file, || {
-            socket(
-                AddressFamily::Inet,
-                SockType::Datagram,
-                SockFlag::SOCK_CLOEXEC,
-                None,
-            )
-        })??;
+        let probe = run_in(&file, probe)??;
         let cookie = netns_cookie(probe)?;
         Ok(Self {
             file,
@@ -119,4 +136,49 @@ fn run_in<T: Send>(namespace: impl AsFd + Sync, work: impl FnOnce() -> T + Send)
             .join()
             .map_err(|_| io::Error::other("the thread in the namespace panicked"))?
     })
+}
+
+/// A socket to ask for the cookie of the namespace.
+fn probe() -> nix::Result<OwnedFd> {
+    let flags = SockFlag::SOCK_CLOEXEC;
+    socket(AddressFamily::Inet, SockType::Datagram, flags, None)
+}
+
+/// Switches the loopback interface on, which is the first of every namespace (rtnetlink(7)).
+fn raise_loopback() -> io::Result<()> {
+    const RTM_NEWLINK: u16 = 16;
+    /// `NLM_F_REQUEST | NLM_F_ACK`.
+    const REQUEST_WITH_ANSWER: u16 = 5;
+    const LENGTH: u32 = 32;
+    const LOOPBACK: u32 = 1;
+    const IFF_UP: u32 = 1;
+
+    let mut message = Vec::with_capacity(32);
+    message.extend(LENGTH.to_ne_bytes());
+    message.extend(RTM_NEWLINK.to_ne_bytes());
+    message.extend(REQUEST_WITH_ANSWER.to_ne_bytes());
+    message.extend([0; 12]);
+    message.extend(LOOPBACK.to_ne_bytes());
+    message.extend(IFF_UP.to_ne_bytes());
+    message.extend(IFF_UP.to_ne_bytes());
+    let netlink = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkRoute,
+    )?;
+    let kernel = NetlinkAddr::new(0, 0);
+    sendto(netlink.as_raw_fd(), &message, &kernel, MsgFlags::empty())?;
+    let mut answer = [0; 128];
+    recv(netlink.as_raw_fd(), &mut answer, MsgFlags::empty())?;
+    // After the header `struct nlmsgerr` begins with a negated errno, 0 for success.
+    let code = answer
+        .get(16..)
+        .and_then(|error| error.first_chunk())
+        .map(|code| i32::from_ne_bytes(*code));
+    match code {
+        Some(0) => Ok(()),
+        Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+        None => Err(io::Error::from(io::ErrorKind::InvalidData)),
+    }
 }

@@ -28,11 +28,7 @@ pub(super) struct ProgramSpec {
 
 /// What a program hangs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    dead_code,
-    reason = "the programs on tracepoints and security hooks are in the table as soon as they are in the object"
-)]
-pub(super) enum Hook {
+pub enum Hook {
     /// The root of the cgroup2 hierarchy, at the place that the program's section in the object names.
     Cgroup,
     /// A tracepoint, by its name in the kernel's BTF (`btf_trace_NAME`).
@@ -43,11 +39,7 @@ pub(super) enum Hook {
 
 /// Whether the agent can do without a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(
-    dead_code,
-    reason = "programs that a kernel may refuse are in the table as soon as they are in the object"
-)]
-pub(super) enum Need {
+pub enum Need {
     /// It does not start without it.
     Always,
     /// A kernel may refuse it; what is then weaker is said, and a policy can demand it.
@@ -170,12 +162,7 @@ fn loader() -> Result<EbpfLoader<'static>, KernelError> {
 }
 
 fn load_with(loader: &mut EbpfLoader<'_>) -> Result<Loaded, KernelError> {
-    let mut ebpf = loader.load(OBJECT).map_err(|error| KernelError::Object {
-        reason: with_sources(&error),
-    })?;
-    let btf = Btf::from_sys_fs().map_err(|error| KernelError::Object {
-        reason: with_sources(&error),
-    })?;
+    let (mut ebpf, btf) = open_object(loader)?;
     let mut lacking = Vec::new();
     for spec in PROGRAMS {
         match (load_one(&mut ebpf, &btf, spec), spec.need) {
@@ -187,6 +174,48 @@ fn load_with(loader: &mut EbpfLoader<'_>) -> Result<Loaded, KernelError> {
         }
     }
     Ok(Loaded { ebpf, lacking })
+}
+
+/// Makes the maps of the embedded object; loads no program yet.
+fn open_object(loader: &mut EbpfLoader<'_>) -> Result<(Ebpf, Btf), KernelError> {
+    let ebpf = loader.load(OBJECT).map_err(|error| KernelError::Object {
+        reason: with_sources(&error),
+    })?;
+    let btf = Btf::from_sys_fs().map_err(|error| KernelError::Object {
+        reason: with_sources(&error),
+    })?;
+    Ok((ebpf, btf))
+}
+
+/// Whether the kernel takes one program.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The program.
+    pub program: &'static str,
+    /// What it hangs on.
+    pub hook: Hook,
+    /// Whether the agent can do without it.
+    pub need: Need,
+    /// What the kernel says to it; the error is its reason.
+    pub taken: Result<(), String>,
+}
+
+/// Loads each program of the object for a trial, and lets go of it again. Attaches and pins nothing.
+pub fn trial() -> Result<Vec<Trial>, KernelError> {
+    let (mut ebpf, btf) = open_object(&mut loader()?)?;
+    Ok(PROGRAMS
+        .iter()
+        .map(|spec| Trial {
+            program: spec.name,
+            hook: spec.hook,
+            need: spec.need,
+            taken: match load_one(&mut ebpf, &btf, spec) {
+                Ok(()) => Ok(()),
+                Err(KernelError::Program { reason, .. }) => Err(reason),
+                Err(error) => Err(error.to_string()),
+            },
+        })
+        .collect())
 }
 
 fn load_one(ebpf: &mut Ebpf, btf: &Btf, spec: &ProgramSpec) -> Result<(), KernelError> {

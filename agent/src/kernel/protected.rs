@@ -21,7 +21,7 @@ pub struct Protected {
 
 impl Protected {
     /// The one form of entries that the map holds as the same key: no host bits, IPv4 never as mapped IPv6.
-    fn normal(self) -> Self {
+    pub(super) fn normal(self) -> Self {
         let network = match self.network.trunc() {
             IpNet::V6(v6) if v6.prefix_len() >= 96 => match v6.addr().to_ipv4_mapped() {
                 Some(ip) => Ipv4Net::new(ip, v6.prefix_len() - 96).map_or(IpNet::V6(v6), IpNet::V4),
@@ -112,7 +112,7 @@ fn remove(
     }
 }
 
-fn key(policy: u32, entry: &Protected) -> Key<ProtectedKey> {
+pub(super) fn key(policy: u32, entry: &Protected) -> Key<ProtectedKey> {
     let network = entry.network;
     let bits = match network {
         IpNet::V4(network) => 96 + u32::from(network.prefix_len()),

@@ -22,26 +22,81 @@ const CAPABILITIES: [(&str, u32); 6] = [
     ("CAP_SYS_PTRACE", 19),
 ];
 
-/// Checks the kernel's version and features, the mounts, and the capabilities of this process.
+/// One thing that the host has to have.
+#[derive(Debug)]
+pub struct Requirement {
+    /// What it is, in a few words.
+    pub what: &'static str,
+    /// What was found.
+    pub found: Result<String, KernelError>,
+}
+
+/// Checks the kernel's version and features, the mounts, and the capabilities of this process: the first lack.
 pub fn check() -> Result<(), KernelError> {
-    let release = nix::sys::utsname::uname()
-        .map_err(|errno| KernelError::system("uname")(errno.into()))?
-        .release()
-        .to_string_lossy()
-        .into_owned();
-    check_release(&release)?;
-    if !Path::new("/sys/kernel/btf/vmlinux").exists() {
-        return Err(KernelError::NoBtf);
+    survey().into_iter().try_for_each(|one| one.found.map(drop))
+}
+
+/// Looks at each of them, whether those before it are there or not.
+pub fn survey() -> Vec<Requirement> {
+    let mut all = vec![
+        Requirement {
+            what: "Linux 6.1 or newer",
+            found: release().and_then(|release| check_release(&release).map(|()| release)),
+        },
+        Requirement {
+            what: "BTF of the kernel",
+            found: btf(),
+        },
+    ];
+    let status = fs::read_to_string("/proc/self/status");
+    for (capability, bit) in CAPABILITIES {
+        let found = status.as_ref().map_or_else(
+            |error| {
+                let error = std::io::Error::from(error.kind());
+                Err(KernelError::system("reading /proc/self/status")(error))
+            },
+            |status| check_capability(status, capability, bit).map(|()| "held".to_owned()),
+        );
+        all.push(Requirement {
+            what: capability,
+            found,
+        });
     }
-    let status =
-        fs::read_to_string("/proc/self/status").map_err(KernelError::system("reading /proc/self/status"))?;
-    check_capabilities(&status)?;
+    all.extend([
+        Requirement {
+            what: "the host's pid namespace",
+            found: pid_namespace(),
+        },
+        Requirement {
+            what: "cgroup2",
+            found: Cgroup2::discover().map(|found| format!("mounted at {}", found.mount().display())),
+        },
+    ]);
+    all
+}
+
+fn release() -> Result<String, KernelError> {
+    let name = nix::sys::utsname::uname().map_err(|errno| KernelError::system("uname")(errno.into()))?;
+    Ok(name.release().to_string_lossy().into_owned())
+}
+
+fn btf() -> Result<String, KernelError> {
+    const PATH: &str = "/sys/kernel/btf/vmlinux";
+    if Path::new(PATH).exists() {
+        Ok(PATH.to_owned())
+    } else {
+        Err(KernelError::NoBtf)
+    }
+}
+
+fn pid_namespace() -> Result<String, KernelError> {
     let namespace =
         fs::read_link("/proc/self/ns/pid").map_err(KernelError::system("reading /proc/self/ns/pid"))?;
-    if namespace != Path::new(INITIAL_PID_NAMESPACE) {
-        return Err(KernelError::PidNamespace);
+    if namespace == Path::new(INITIAL_PID_NAMESPACE) {
+        Ok("this process is in it".to_owned())
+    } else {
+        Err(KernelError::PidNamespace)
     }
-    Cgroup2::discover().map(drop)
 }
 
 /// What cannot be read as a version passes: the load itself will tell.
@@ -57,15 +112,16 @@ fn check_release(release: &str) -> Result<(), KernelError> {
     }
 }
 
-fn check_capabilities(status: &str) -> Result<(), KernelError> {
+fn check_capability(status: &str, capability: &'static str, bit: u32) -> Result<(), KernelError> {
     let effective = status
         .lines()
         .find_map(|line| line.strip_prefix("CapEff:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .unwrap_or(0);
-    match CAPABILITIES.iter().find(|(_, bit)| effective & (1 << bit) == 0) {
-        Some((capability, _)) => Err(KernelError::NoCapability { capability }),
-        None => Ok(()),
+    if effective & (1 << bit) == 0 {
+        Err(KernelError::NoCapability { capability })
+    } else {
+        Ok(())
     }
 }
 
@@ -86,7 +142,12 @@ mod tests {
 
     #[test]
     fn the_missing_capability_is_named() {
-        let lacking = |mask: &str| check_capabilities(&format!("CapInh:\t0\nCapEff:\t{mask}\n"));
+        let lacking = |mask: &str| {
+            let status = format!("CapInh:\t0\nCapEff:\t{mask}\n");
+            CAPABILITIES
+                .into_iter()
+                .try_for_each(|(capability, bit)| check_capability(&status, capability, bit))
+        };
         lacking("000001ffffffffff").unwrap();
         assert!(
             lacking("0000000000000000")

@@ -36,6 +36,17 @@ pub fn netns_cookie(socket: impl AsFd) -> io::Result<NetnsCookie> {
     }
 }
 
+/// `socket(2)`, also for protocols that the safe crates have no name for. The descriptor is closed on exec.
+pub fn open(family: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
+    // SAFETY: takes three numbers, of which the kernel judges every value.
+    let fd = unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Finds dead peers of a TCP connection: probes after `idle`, every `interval`, gives up after `count`.
 pub fn set_keepalive(socket: impl AsFd, idle: Duration, interval: Duration, count: u8) -> io::Result<()> {
     let seconds = |duration: Duration| c_int::try_from(duration.as_secs().max(1)).unwrap_or(c_int::MAX);

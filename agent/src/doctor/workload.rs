@@ -1,0 +1,267 @@
+//! Processes of the doctor's own: each does what it is told, one deed at a time, over a socket that is its standard
+//! input. They are this very program again, so that nothing has to be installed for an examination.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
+use nix::sys::socket::{
+    MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, bind, connect, getpeername, recv, recvfrom, send,
+    sendto, setsockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike as _};
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::netns::Netns;
+use crate::kernel::sockets;
+
+/// How long a deed may take. On a loopback everything is done at once, unless a packet is dropped.
+const PATIENCE_MS: i64 = 200;
+
+/// How long an answer is waited for.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// How to start this program as such a process.
+#[derive(Clone, Debug)]
+pub struct Launcher {
+    /// The program.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Variables of its environment.
+    pub environment: Vec<(OsString, OsString)>,
+}
+
+/// What a process is told to do.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) enum Deed {
+    /// Makes a socket and keeps it under a number.
+    Open { socket: u32, kind: SocketKind, v6: bool },
+    /// Connects a kept socket.
+    Connect { socket: u32, to: SocketAddr },
+    /// Says to whom a kept socket is connected.
+    Peer { socket: u32 },
+    /// Sends one byte on a connected socket.
+    Send { socket: u32 },
+    /// Sends one byte to an address.
+    SendTo { socket: u32, to: SocketAddr },
+    /// Receives a datagram, and says from whom it is.
+    Receive { socket: u32 },
+    /// Waits until the other end has closed.
+    AwaitEnd { socket: u32 },
+    /// Binds a kept socket.
+    Bind { socket: u32, to: SocketAddr },
+}
+
+/// A kind of socket.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(super) enum SocketKind {
+    Tcp,
+    Udp,
+    Mptcp,
+    Raw,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Outcome {
+    /// It was done.
+    Done,
+    /// The kernel refused, with this error number.
+    Refused(i32),
+    /// The other end.
+    Peer(SocketAddr),
+}
+
+impl Outcome {
+    /// In a few words.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Self::Done => "it is let through".to_owned(),
+            Self::Refused(errno) => format!("refused with {:?}", Errno::from_raw(*errno)),
+            Self::Peer(address) => format!("its other end is {address}"),
+        }
+    }
+
+    pub(super) fn is(&self, errno: Errno) -> bool {
+        *self == Self::Refused(errno as i32)
+    }
+}
+
+/// A process. It ends when this is dropped, and also when this process is killed.
+#[derive(Debug)]
+pub(super) struct Workload {
+    child: Child,
+    teller: BufReader<UnixStream>,
+    sockets: u32,
+}
+
+impl Workload {
+    /// Starts one in the network namespace `netns`, and in the cgroup at `cgroup` if there is one.
+    pub(super) fn start(launcher: &Launcher, netns: &Netns, cgroup: Option<&Path>) -> io::Result<Self> {
+        let (teller, told) = UnixStream::pair()?;
+        teller.set_read_timeout(Some(ANSWER))?;
+        let mut command = Command::new(&launcher.program);
+        command
+            .args(&launcher.arguments)
+            .envs(launcher.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(OwnedFd::from(told))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        // A process begins in the namespace of the thread that makes it.
+        let child = netns.run(|| command.spawn())??;
+        let mut workload = Self {
+            child,
+            teller: BufReader::new(teller),
+            sockets: 0,
+        };
+        if let Some(cgroup) = cgroup {
+            workload.enter(cgroup)?;
+        }
+        Ok(workload)
+    }
+
+    /// Brings it into the cgroup at `cgroup`.
+    pub(super) fn enter(&mut self, cgroup: &Path) -> io::Result<()> {
+        fs::write(cgroup.join("cgroup.procs"), self.child.id().to_string())
+    }
+
+    /// A new socket's number, and what became of making it.
+    pub(super) fn open(&mut self, kind: SocketKind, v6: bool) -> io::Result<(u32, Outcome)> {
+        self.sockets += 1;
+        let socket = self.sockets;
+        let outcome = self.tell(Deed::Open { socket, kind, v6 })?;
+        Ok((socket, outcome))
+    }
+
+    /// Makes a TCP socket and connects it.
+    pub(super) fn connect(&mut self, to: SocketAddr) -> io::Result<(u32, Outcome)> {
+        let (socket, opened) = self.open(SocketKind::Tcp, to.is_ipv6())?;
+        match opened {
+            Outcome::Done => Ok((socket, self.tell(Deed::Connect { socket, to })?)),
+            refused => Ok((socket, refused)),
+        }
+    }
+
+    /// Makes a UDP socket and sends a byte with it.
+    pub(super) fn datagram(&mut self, to: SocketAddr) -> io::Result<Outcome> {
+        let (socket, opened) = self.open(SocketKind::Udp, to.is_ipv6())?;
+        match opened {
+            Outcome::Done => self.tell(Deed::SendTo { socket, to }),
+            refused => Ok(refused),
+        }
+    }
+
+    /// Tells it one deed and waits for what becomes of it.
+    pub(super) fn tell(&mut self, deed: Deed) -> io::Result<Outcome> {
+        let mut line = serde_json::to_vec(&deed)?;
+        line.push(b'\n');
+        self.teller.get_mut().write_all(&line)?;
+        let mut answer = String::new();
+        if self.teller.read_line(&mut answer)? == 0 {
+            return Err(io::Error::other("the process that was to try it has ended"));
+        }
+        Ok(serde_json::from_str(&answer)?)
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// Does what it is told until nobody is there any more to tell it.
+pub fn serve() -> io::Result<()> {
+    let stream = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let mut kept = HashMap::new();
+    for line in BufReader::new(stream.try_clone()?).lines() {
+        let outcome = match perform(&mut kept, serde_json::from_str(&line?)?) {
+            Ok(outcome) => outcome,
+            Err(errno) => Outcome::Refused(errno as i32),
+        };
+        let mut answer = serde_json::to_vec(&outcome)?;
+        answer.push(b'\n');
+        (&stream).write_all(&answer)?;
+    }
+    Ok(())
+}
+
+fn perform(kept: &mut HashMap<u32, OwnedFd>, deed: Deed) -> nix::Result<Outcome> {
+    let find = |socket| kept.get(&socket).ok_or(Errno::EBADF);
+    match deed {
+        Deed::Open { socket, kind, v6 } => {
+            kept.insert(socket, open(kind, v6)?);
+        }
+        Deed::Connect { socket, to } => {
+            connect(find(socket)?.as_raw_fd(), &SockaddrStorage::from(to))?;
+        }
+        Deed::Peer { socket } => {
+            let peer: SockaddrStorage = getpeername(find(socket)?.as_raw_fd())?;
+            return address(peer).map(Outcome::Peer);
+        }
+        Deed::Receive { socket } => {
+            let (_, source) = recvfrom::<SockaddrStorage>(find(socket)?.as_raw_fd(), &mut [0; 16])?;
+            return address(source.ok_or(Errno::EDESTADDRREQ)?).map(Outcome::Peer);
+        }
+        Deed::Send { socket } => {
+            send(find(socket)?.as_raw_fd(), b"x", MsgFlags::MSG_NOSIGNAL)?;
+        }
+        Deed::SendTo { socket, to } => {
+            sendto(
+                find(socket)?.as_raw_fd(),
+                b"x",
+                &SockaddrStorage::from(to),
+                MsgFlags::MSG_NOSIGNAL,
+            )?;
+        }
+        Deed::AwaitEnd { socket } => {
+            // A reset is an end as well.
+            match recv(find(socket)?.as_raw_fd(), &mut [0; 1], MsgFlags::empty()) {
+                Ok(0) | Err(Errno::ECONNRESET) => {}
+                Ok(_) => return Err(Errno::EBADMSG),
+                Err(errno) => return Err(errno),
+            }
+        }
+        Deed::Bind { socket, to } => {
+            bind(find(socket)?.as_raw_fd(), &SockaddrStorage::from(to))?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn address(from: SockaddrStorage) -> nix::Result<SocketAddr> {
+    let v4 = from
+        .as_sockaddr_in()
+        .map(|from: &SockaddrIn| SocketAddr::V4(SocketAddrV4::from(*from)));
+    let v6 = from
+        .as_sockaddr_in6()
+        .map(|from: &SockaddrIn6| SocketAddr::V6(SocketAddrV6::from(*from)));
+    v4.or(v6).ok_or(Errno::EAFNOSUPPORT)
+}
+
+fn open(kind: SocketKind, v6: bool) -> nix::Result<OwnedFd> {
+    let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    let (kind, protocol) = match kind {
+        SocketKind::Tcp => (libc::SOCK_STREAM, libc::IPPROTO_TCP),
+        SocketKind::Udp => (libc::SOCK_DGRAM, libc::IPPROTO_UDP),
+        SocketKind::Mptcp => (libc::SOCK_STREAM, libc::IPPROTO_MPTCP),
+        SocketKind::Raw => (libc::SOCK_RAW, libc::IPPROTO_UDP),
+    };
+    let socket = sockets::open(family, kind, protocol)
+        .map_err(|error| error.raw_os_error().map_or(Errno::EIO, Errno::from_raw))?;
+    let patience = TimeVal::milliseconds(PATIENCE_MS);
+    setsockopt(&socket, SendTimeout, &patience)?;
+    setsockopt(&socket, ReceiveTimeout, &patience)?;
+    Ok(socket)
+}
