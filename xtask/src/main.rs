@@ -6,6 +6,9 @@ mod layers;
 mod setup;
 mod test;
 mod threat_model;
+mod vm;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -25,6 +28,9 @@ enum Task {
     Demo,
     /// Run every test: unit, kernel, end to end, ways round. Privileged ones need root and fail in CI without it.
     Test(test::Arguments),
+    /// Run the kernel and bypass suites under Debian's kernels in virtual machines (QEMU, emulated), with and without the BPF security
+    /// module, and print one table. Needs root; the first run fetches kernels and a root file system (some minutes).
+    Vm(vm::Arguments),
     /// Install what is missing for building and testing, naming each thing.
     Setup,
     /// Build the eBPF object alone (target/bpf/tollgate-ebpf).
@@ -41,10 +47,32 @@ enum Task {
     ThreatModel,
 }
 
-fn main() -> Result<()> {
-    match Arguments::parse().task {
+fn main() -> ExitCode {
+    let Err(error) = run(&Arguments::parse().task) else {
+        return ExitCode::SUCCESS;
+    };
+    report(&error);
+    // For scripts, which have to tell a failure from a host where machines cannot be had.
+    if error.is::<vm::Unavailable>() {
+        ExitCode::from(3)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "a task tells why it failed")]
+fn report(error: &anyhow::Error) {
+    eprintln!("Error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("because: {cause}");
+    }
+}
+
+fn run(task: &Task) -> Result<()> {
+    match task {
         Task::Demo => demo::run(),
-        Task::Test(arguments) => test::run(&arguments),
+        Task::Test(arguments) => test::run(arguments),
+        Task::Vm(arguments) => vm::run(arguments),
         Task::Setup => setup::everything(),
         Task::BuildEbpf => {
             setup::for_build()?;
@@ -52,7 +80,7 @@ fn main() -> Result<()> {
         }
         Task::Build { release } => {
             setup::for_build()?;
-            build::agent(release).map(drop)
+            build::agent(*release).map(drop)
         }
         Task::CheckLayers => layers::check(),
         Task::ThreatModel => threat_model::write(),

@@ -88,6 +88,19 @@ pub(crate) fn for_tests() -> Result<()> {
     python_packages()
 }
 
+/// Debian packages with a file that each brings; those whose file is missing are installed.
+pub(crate) fn packages(wanted: &[(&str, &str)]) -> Result<()> {
+    let missing: Vec<&str> = wanted
+        .iter()
+        .filter(|(_, file)| !Path::new(file).exists())
+        .map(|(name, _)| *name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    apt(&missing)
+}
+
 /// The `cargo` that builds for the bpf target: the toolchain's, or Debian's pair where rustup has no rust-src.
 pub(crate) fn ebpf_cargo() -> Command {
     let mut cargo = Command::new("cargo");
@@ -180,8 +193,9 @@ fn apt(packages: &[&str]) -> Result<()> {
         .env("DEBIAN_FRONTEND", "noninteractive"))
 }
 
+/// Tells what is installed.
 #[expect(clippy::print_stdout, reason = "a task tells what it installs")]
-fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     println!("installing {what}");
 }
 
@@ -191,7 +205,8 @@ fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-fn run(command: &mut Command) -> Result<()> {
+/// Runs a command whose output matters only if it fails.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     let output = command
         .stdin(Stdio::null())
         .output()

@@ -185,14 +185,17 @@ async fn a_connection_that_nobody_redirected_is_reset() {
         stand.listener.addresses().v4_address(),
         stand.listener.addresses().v6_address(),
     ] {
-        let mut stream = TcpStream::connect(proxy).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let error = stream.read(&mut [0; 1]).unwrap_err();
+        // The reset may come before connect() has returned.
+        let error = TcpStream::connect(proxy)
+            .and_then(|mut stream| {
+                stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+                stream.read(&mut [0; 1])
+            })
+            .unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{proxy}");
     }
     // Also from inside: the port is not a way to a session without a record.
     let mut workload = Workload::inside(&stand.cgroup);
-    // The reset may come before connect() has returned.
     match workload
         .connect("s", stand.listener.addresses().v4_address())
         .as_str()
