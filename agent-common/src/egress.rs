@@ -19,6 +19,8 @@ pub struct PacketQuestion {
     pub to_proxy: bool,
     /// Whether the packet goes to one of the agent's slots for nameservers.
     pub to_slot: bool,
+    /// Whether it is a reset that carries nothing ([`is_bare_reset`]).
+    pub reset: bool,
     /// Whether the destination is protected: by the socket's policy, or by any if it is pending.
     pub protected: bool,
     /// What the policy does with the rest; `None` if the policy is not in the map.
@@ -41,11 +43,14 @@ pub enum PacketAnswer {
 /// Where DNS is steered, a packet to port 53 has passed neither `connect()` nor the hook on datagrams as it should: its
 /// socket was connected before.
 ///
+/// A bare reset passes: a connection that is cut off should not go on at the server, with its locks.
+///
 /// Under `egress = "deny"` datagrams to what no service names are dropped, also the answers of a UDP server in the
 /// cgroup. TCP is not: a connection out has passed `connect()`, and the rest are answers of a server.
 #[inline(always)]
 pub const fn on_packet(question: PacketQuestion) -> PacketAnswer {
     match question.standing {
+        _ if question.reset => PacketAnswer::Pass,
         Standing::Pending if question.protected => PacketAnswer::Drop(EventKind::PacketDropped),
         Standing::Free | Standing::Pending => PacketAnswer::Pass,
         Standing::Managed { .. } => match question.protocol {
@@ -87,6 +92,15 @@ pub const fn ipv4_is_plain(first: u8, fragment: u16) -> bool {
     const WORDS_WITHOUT_OPTIONS: u8 = 5;
     const OFFSET: u16 = 0x1fff;
     first & 0x0f == WORDS_WITHOUT_OPTIONS && fragment & OFFSET == 0
+}
+
+/// Whether a TCP segment of `length` bytes is a reset and nothing else. `offset` and `flags` are its bytes 12 and 13
+/// (RFC 9293 §3.1).
+#[inline(always)]
+pub const fn is_bare_reset(offset: u8, flags: u8, length: u32) -> bool {
+    const RST: u8 = 0x04;
+    const ACK: u8 = 0x10;
+    (flags == RST || flags == RST | ACK) && (offset >> 4) as u32 * 4 == length
 }
 
 /// What follows in an IPv6 packet (RFC 8200 §4).
@@ -184,6 +198,7 @@ mod tests {
                 port: Port(port),
                 to_proxy,
                 to_slot: false,
+                reset: false,
                 protected,
                 egress,
                 steers_dns: false,
@@ -211,11 +226,38 @@ mod tests {
                 port: Port(port),
                 to_proxy: false,
                 to_slot,
+                reset: false,
                 protected: false,
                 egress,
                 steers_dns: true,
             };
             assert_eq!(on_packet(question), expected, "{question:?}");
+            let reset = PacketQuestion {
+                reset: true,
+                ..question
+            };
+            assert_eq!(on_packet(reset), Pass, "{reset:?}");
+        }
+    }
+
+    #[test]
+    fn a_reset_that_carries_anything_is_no_bare_reset() {
+        for (offset, flags, length, bare) in [
+            (0x50, 0x04, 20, true),
+            (0x50, 0x14, 20, true),
+            (0x80, 0x14, 32, true),
+            (0x50, 0x14, 21, false),
+            (0x50, 0x14, 19, false),
+            (0x50, 0x10, 20, false),
+            (0x50, 0x18, 20, false),
+            (0x50, 0x06, 20, false),
+            (0x50, 0x34, 20, false),
+        ] {
+            assert_eq!(
+                is_bare_reset(offset, flags, length),
+                bare,
+                "{offset:x} {flags:x} {length}"
+            );
         }
     }
 

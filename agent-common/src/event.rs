@@ -24,11 +24,13 @@ pub enum EventKind {
     BindRefused = 8,
     /// A connection was redirected to the proxy but its origin could not be stored; it was refused.
     StoreFailed = 9,
+    /// A connection that went around the proxy was destroyed. Counted by the agent, which does it.
+    ConnectionDestroyed = 14,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::EgressRefused,
         Self::EgressObserved,
         Self::ProtocolRefused,
@@ -38,6 +40,7 @@ impl EventKind {
         Self::SocketRefused,
         Self::BindRefused,
         Self::StoreFailed,
+        Self::ConnectionDestroyed,
     ];
 
     /// The kind of number `number`.
@@ -57,6 +60,7 @@ impl EventKind {
             Self::SocketRefused => "socket-refused",
             Self::BindRefused => "bind-refused",
             Self::StoreFailed => "store-failed",
+            Self::ConnectionDestroyed => "connection-destroyed",
         }
     }
 
@@ -72,6 +76,7 @@ impl EventKind {
             Self::PacketDropped => "cgroup_skb/egress",
             Self::SocketRefused => "sock_create",
             Self::BindRefused => "bind4/6",
+            Self::ConnectionDestroyed => "sock_diag",
         }
     }
 }

@@ -25,7 +25,9 @@ pub use connect::{ConnectAnswer, ConnectQuestion, on_connect};
 pub use datagram::{
     AskedNameservers, DNS_PORT, DNS_SLOTS, is_slot_port, nameserver_of, slot_address, slot_at, take_slot,
 };
-pub use egress::{Ipv6Next, PacketAnswer, PacketQuestion, has_ports, ipv4_is_plain, ipv6_next, on_packet};
+pub use egress::{
+    Ipv6Next, PacketAnswer, PacketQuestion, has_ports, ipv4_is_plain, ipv6_next, is_bare_reset, on_packet,
+};
 pub use event::{Event, EventKind, Stat};
 pub use flow::{FlowRecord, TupleKey};
 pub use maps::{

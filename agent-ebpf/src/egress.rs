@@ -2,7 +2,8 @@
 
 use agent_common::{
     AskedNameservers, DNS_PORT, FlowRecord, Ip128, Ipv6Next, PacketAnswer, PacketQuestion, Port, Standing,
-    TupleKey, has_ports, ip_protocol, ipv4_is_plain, ipv6_next, nameserver_of, on_packet, slot_at,
+    TupleKey, has_ports, ip_protocol, ipv4_is_plain, ipv6_next, is_bare_reset, nameserver_of, on_packet,
+    slot_at,
 };
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
@@ -38,6 +39,7 @@ pub(crate) fn tollgate_egress(ctx: SkBuffContext) -> i32 {
         protocol: None,
         source_port: Port(0),
         port: Port(0),
+        reset: false,
     });
     let ports = ask::proxy_ports();
     let to_proxy = (packet.destination == Ip128::LOOPBACK_V4 && packet.port.0 == ports.v4)
@@ -56,6 +58,7 @@ pub(crate) fn tollgate_egress(ctx: SkBuffContext) -> i32 {
         port: packet.port,
         to_proxy,
         to_slot: slot.is_some(),
+        reset: packet.reset,
         protected: ask::protected(standing, packet.destination, packet.port),
         egress: rules.map(|rules| rules.egress()),
         steers_dns: rules.is_some_and(|rules| rules.steers_dns()),
@@ -125,6 +128,7 @@ struct Packet {
     protocol: Option<u32>,
     source_port: Port,
     port: Port,
+    reset: bool,
 }
 
 /// The packet begins at its network header. `None`: neither IPv4 nor IPv6, or cut short.
@@ -154,6 +158,7 @@ fn parse_v4(ctx: &SkBuffContext, first: u8) -> Option<Packet> {
         protocol,
         source_port,
         port,
+        reset: reset(ctx, protocol, header),
     })
 }
 
@@ -199,6 +204,7 @@ fn parse_v6(ctx: &SkBuffContext) -> Option<Packet> {
         protocol,
         source_port,
         port,
+        reset: reset(ctx, protocol, header),
     })
 }
 
@@ -212,5 +218,16 @@ fn ports(ctx: &SkBuffContext, protocol: Option<u32>, header: u32) -> Option<(Por
             Some((Port::from_network(source), Port::from_network(destination)))
         }
         _ => Some((Port(0), Port(0))),
+    }
+}
+
+#[inline(always)]
+fn reset(ctx: &SkBuffContext, protocol: Option<u32>, header: u32) -> bool {
+    if protocol != Some(ip_protocol::TCP) {
+        return false;
+    }
+    match (ctx.load(header as usize + 12), ctx.load(header as usize + 13)) {
+        (Ok(offset), Ok(flags)) => is_bare_reset(offset, flags, ctx.len().wrapping_sub(header)),
+        _ => false,
     }
 }

@@ -11,7 +11,7 @@ use crate::config::Mode;
 use crate::control::{
     AgentStatus, ControlHandler, KernelCount, KernelStatus, LiveSession, Response, WorkloadStatus,
 };
-use crate::kernel::{KernelError, ManagedCgroups, ProcessStanding};
+use crate::kernel::{KernelError, ManagedCgroups, ProcessStanding, existing};
 use crate::ship::Backlog;
 
 use super::accept::Reception;
@@ -126,6 +126,13 @@ impl FrontDesk {
             warnings.push(format!(
                 "records cannot be shipped, and wait on this host: {error}"
             ));
+        }
+        if matches!(existing::can_destroy(), Ok(false)) {
+            warnings.push(
+                "this kernel cannot destroy connections that were open before (CONFIG_INET_DIAG_DESTROY): one whose \
+                 socket is brought into a managed cgroup gets through"
+                    .to_owned(),
+            );
         }
         if let Err(error) = self.reception.kernel.check_links() {
             warnings.push(format!("managed cgroups may be open: {error}"));

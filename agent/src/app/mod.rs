@@ -2,6 +2,7 @@
 
 mod accept;
 mod catalogue;
+mod existing;
 mod front_desk;
 mod kernel_side;
 mod policies;

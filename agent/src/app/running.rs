@@ -33,7 +33,7 @@ use super::resolve::{self, Addresses};
 use super::signals::{Asked, Signals};
 use super::start::{StartError, host};
 use super::state::StateDir;
-use super::{kernel_side, shipping};
+use super::{existing, kernel_side, shipping};
 
 /// Group whose members may use the control socket. Who may decide on a command, its rule says.
 const OPERATORS: &str = "tollgate";
@@ -152,7 +152,7 @@ impl Running {
         let desk = FrontDesk {
             reception: Arc::clone(&reception),
             started: Utc::now(),
-            managed,
+            managed: managed.clone(),
             backlog: shipper.as_ref().map(Shipper::backlog),
             reloader: Arc::clone(&reloader),
         };
@@ -160,6 +160,11 @@ impl Running {
         let mut background = JoinSet::new();
         background.spawn(kernel_side::heed(events, listener.expander()));
         background.spawn(kernel_side::watch_links(kernel));
+        background.spawn(existing::watch(
+            Arc::clone(&reception),
+            managed,
+            protection.resolved(),
+        ));
         background.spawn(Arc::clone(&protection).follow(own_addresses));
         background.spawn(resolve::follow(protection, policies, config.resolve_interval));
         background.spawn(control.serve(Arc::clone(&holds), Arc::new(desk), std::future::pending()));

@@ -6,8 +6,10 @@ mod account;
 mod live;
 mod session;
 mod stages;
+mod stray;
 mod term;
 
 pub use live::Live;
 pub use session::{Flow, Host, Service, run};
+pub use stray::{Stray, end_stray};
 pub use term::Term;

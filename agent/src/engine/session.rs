@@ -102,7 +102,8 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
         Ok(identity) => (identity, None),
         Err((identity, denied)) => (identity, Some(denied)),
     };
-    let meta = open_meta(id, host, service, &flow, &identity);
+    let ends = (flow.client.to_string(), flow.original.to_string());
+    let meta = open_meta(id, host, service, ends, &identity);
     let target = Target {
         service: service.name.clone(),
         host: flow.endpoint.clone(),
@@ -194,7 +195,7 @@ async fn contained(session: impl Future<Output = Result<(), SessionEnd>>) -> Res
         })
 }
 
-fn begin(host: &Host, id: SessionId, meta: &OpenMeta) -> Result<SessionRecord, String> {
+pub(super) fn begin(host: &Host, id: SessionId, meta: &OpenMeta) -> Result<SessionRecord, String> {
     let meta = serde_json::to_value(meta).map_err(|error| error.to_string())?;
     host.recorder.begin(id, &meta).map_err(|error| error.to_string())
 }
@@ -249,7 +250,14 @@ fn close(mut stages: SessionStages, end: &Result<(), SessionEnd>) {
     }
 }
 
-fn open_meta(id: SessionId, host: &Host, service: &Service, flow: &Flow, identity: &Identity) -> OpenMeta {
+/// `ends`: the workload's end of the connection, and where it wanted to go.
+pub(super) fn open_meta(
+    id: SessionId,
+    host: &Host,
+    service: &Service,
+    (client, original_destination): (String, String),
+    identity: &Identity,
+) -> OpenMeta {
     OpenMeta {
         session: id,
         started: Utc::now(),
@@ -261,8 +269,8 @@ fn open_meta(id: SessionId, host: &Host, service: &Service, flow: &Flow, identit
             Protocol::Opaque => "opaque".to_owned(),
         },
         policy_hash: service.policy_hash.clone(),
-        client: flow.client.to_string(),
-        original_destination: flow.original.to_string(),
+        client,
+        original_destination,
         identity: identity_json(identity),
         mode: match service.mode {
             Mode::Enforce => "enforce".to_owned(),

@@ -10,7 +10,7 @@ use agent_common::{
     CgroupClass, EgressMode, EventKind, Ip128, MAX_DEPTH, PENDING_POLICY, PolicyRules, Port, ProxyPorts,
     Stat, Step, TupleKey,
 };
-use aya::maps::{Array, MapData, MapError};
+use aya::maps::{Array, MapData, MapError, PerCpuValues};
 use parking_lot::Mutex;
 
 use super::cgroup2::Cgroup2;
@@ -310,6 +310,20 @@ impl Kernel {
         self.maps.lock().protected.set(policy.0, wanted)
     }
 
+    /// Whether `policy` protects `address`, by the same look-up that the kernel side does at a `connect()`.
+    pub fn protects(&self, policy: PolicyId, address: SocketAddr) -> Result<bool, KernelError> {
+        self.maps.lock().protected.covers(policy.0, address)
+    }
+
+    /// Whether the agent listens at `address`.
+    pub(super) fn is_proxy(&self, address: SocketAddr) -> bool {
+        let Ok(ports) = self.maps.lock().proxy.get(&0, 0) else {
+            return false;
+        };
+        let port = if address.is_ipv4() { ports.v4 } else { ports.v6 };
+        address.ip().is_loopback() && port == u32::from(address.port())
+    }
+
     /// Says how the cgroup at `path` with the id `id` stands. Refuses to manage the agent's own.
     pub fn classify(&self, id: CgroupId, path: &CgroupPath, standing: Standing) -> Result<(), KernelError> {
         let class = match standing {
@@ -456,6 +470,28 @@ impl Kernel {
                 .map(|kind| Ok((kind, sum(Stat::of(kind))?)))
                 .collect::<Result<_, KernelError>>()?,
         })
+    }
+
+    /// Counts a connection that was destroyed, beside what the programs count.
+    pub fn count_destroyed(&self) -> Result<(), KernelError> {
+        let slot = Stat::of(EventKind::ConnectionDestroyed).0;
+        let mut maps = self.maps.lock();
+        let values = maps
+            .stats
+            .get(&slot, 0)
+            .map_err(KernelError::map("STATS", "a look-up"))?;
+        let mut values: Vec<u64> = values.iter().copied().collect();
+        // No program counts in this slot.
+        if let Some(first) = values.first_mut() {
+            *first += 1;
+        }
+        PerCpuValues::try_from(values)
+            .map_err(KernelError::system("counting"))
+            .and_then(|values| {
+                maps.stats
+                    .set(slot, values, 0)
+                    .map_err(KernelError::map("STATS", "an update"))
+            })
     }
 
     /// Fails if a program is not attached any more, or its link not pinned. Somebody who may do that may do it at any

@@ -5,7 +5,7 @@
 //! dies leaves managed cgroups closed for protected destinations, and its ports to nobody.
 //!
 //! Limits: a socket that was made outside a managed cgroup and connected before it was brought in (inherited,
-//! `SCM_RIGHTS`) is not seen. Packets without ports (ICMP) to a protected host pass unless the policy's egress denies.
+//! `SCM_RIGHTS`) is seen by looking for it ([`existing`]), not when it is used. Packets without ports (ICMP) to a protected host pass unless the policy's egress denies.
 //! A connection to a protected destination from a network namespace without a listener of the agent's is refused
 //! once; the agent listens there by the next attempt. While the agent is away nobody classifies: cgroups made
 //! meanwhile where a pattern might match are refused what any policy protects, workloads or not. Unix sockets, vsock and `AF_PACKET` are not covered.
@@ -15,6 +15,7 @@ pub mod cgroup2;
 pub mod dial;
 mod error;
 mod events;
+pub mod existing;
 mod generation;
 mod host;
 mod keeper;
@@ -34,6 +35,7 @@ mod proxy;
 mod requirements;
 #[cfg(test)]
 pub(crate) mod sabotage;
+mod sock_diag;
 pub mod sockets;
 mod stats;
 #[cfg(test)]

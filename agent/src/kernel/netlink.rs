@@ -27,6 +27,7 @@ const BUFFER: usize = 64 * 1024;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 0x1;
+const NLM_F_ACK: u16 = 0x4;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const NLM_F_DUMP: u16 = 0x300;
 
@@ -72,6 +73,11 @@ impl Netlink {
         Err(io::Error::other(
             "the kernel's table changes faster than it can be read",
         ))
+    }
+
+    /// Has the kernel do something.
+    pub(super) fn command(&mut self, kind: u16, payload: &[u8]) -> io::Result<()> {
+        self.request(kind, NLM_F_ACK, payload, |_, _| {}).map(drop)
     }
 
     /// Sends a request and reads until its answer is over. False: the table changed under the dump.

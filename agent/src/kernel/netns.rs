@@ -75,6 +75,11 @@ impl Netns {
         self.cookie
     }
 
+    /// Its inode, as `/proc/PID/ns/net` has it.
+    pub(super) fn inode(&self) -> u64 {
+        self.inode
+    }
+
     /// Runs `work` in the namespace: here if it is this process's own, else on a thread. Sockets made there belong to it for good, whoever uses them.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
         if self.own {

@@ -1,7 +1,7 @@
 //! The map of protected destinations, changed by difference while connections are judged by it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use agent_common::{PENDING_POLICY, PROTECTED_FIXED_BITS, Port, ProtectedKey};
 use aya::maps::lpm_trie::{Key, LpmTrie};
@@ -90,6 +90,22 @@ impl ProtectedMap {
         }
         self.pending = union;
         Ok(())
+    }
+
+    /// Whether `policy` protects `address`, by the same look-up that the kernel side does.
+    pub(super) fn covers(&self, policy: u32, address: SocketAddr) -> Result<bool, KernelError> {
+        for port in [address.port(), 0] {
+            let entry = Protected {
+                network: IpNet::from(address.ip().to_canonical()),
+                port,
+            };
+            match self.map.get(&key(policy, &entry), 0) {
+                Ok(_) => return Ok(true),
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(KernelError::map("PROTECTED", "a look-up")(error)),
+            }
+        }
+        Ok(false)
     }
 
     fn insert(&mut self, policy: u32, entry: &Protected) -> Result<(), KernelError> {

@@ -240,6 +240,13 @@ impl Workload {
         Self::spawn(command)
     }
 
+    /// A process in the network namespace that process `pid` is in.
+    pub(crate) fn in_namespace_of(pid: u32) -> Self {
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--target", &pid.to_string(), "--", "python3"]);
+        Self::spawn(command)
+    }
+
     fn spawn(mut command: Command) -> Self {
         let mut child = command
             .args(["-u", "-c", INTERPRETER])

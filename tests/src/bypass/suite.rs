@@ -79,10 +79,11 @@ pub fn run(filter: &str) -> Result<Vec<Row>> {
             held.push((index, attack));
         }
     }
+    // What is held may be ended as soon as the agent is there.
+    let before = Counters::read(&stage.pins())?;
     stage.agent.resume()?;
     stage.describe(true)?;
     for (index, attack) in held {
-        let before = Counters::read(&stage.pins())?;
         let said = attack.finish()?;
         if let Some(case) = cases.get_mut(index) {
             case.on = Some(judge(&mut stage, case, "on", &said, &before)?);

@@ -22,6 +22,8 @@ pub fn all() -> impl Iterator<Item = &'static Vector> {
 mod by {
     pub(super) const CONNECT: &[&str] = &["connect4/6"];
     pub(super) const PACKET: &[&str] = &["cgroup_skb/egress"];
+    /// Connections from before, by who is faster.
+    pub(super) const EARLIER: &[&str] = &["sock_diag", "cgroup_skb/egress"];
     pub(super) const SOCKET: &[&str] = &["sock_create"];
     pub(super) const SECURITY: &[&str] = &["lsm"];
 }

@@ -5,7 +5,7 @@ use super::super::vector::{Vector, When};
 use super::by;
 
 const BROUGHT_IN: &str = "programs on cgroups go by the cgroup that a socket was made in, and this one was made, or connected, \
-                          before the job was managed";
+                          before the job was managed; the agent looks every five seconds, ends what it finds, and records it";
 const START_IN_IT: &str = "start jobs in their cgroup, as systemd does, and pass no connected socket into it";
 
 pub(super) const VECTORS: &[Vector] = &[
@@ -82,7 +82,7 @@ pub(super) const VECTORS: &[Vector] = &[
     Vector::new(
         "tcp/connected_before_agent",
         "a connection from before the agent was started",
-        Stopped(by::PACKET),
+        Stopped(by::EARLIER),
     )
     .when(When::Across),
     Vector::open(
