@@ -8,6 +8,7 @@ use tollgate_tests::agent::{binary, workspace};
 const VERBS: &[&str] = &[
     "agent",
     "status",
+    "doctor",
     "approvals",
     "approve",
     "deny",
@@ -88,6 +89,7 @@ fn the_overview_names_the_exit_codes() {
 fn every_listing_has_json() {
     for verb in [
         "status",
+        "doctor",
         "approvals",
         "sessions",
         "replay",

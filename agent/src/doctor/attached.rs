@@ -3,7 +3,17 @@
 use std::path::Path;
 
 use super::{Check, DoctorError, Group, State};
-use crate::kernel;
+use crate::kernel::{self, Hook};
+
+/// Whether every program on a security hook is attached; false where there is none.
+pub(super) fn security_hooks(pin_dir: &Path) -> Result<bool, DoctorError> {
+    let links = kernel::own_links(pin_dir)?;
+    let mut hooks = links
+        .iter()
+        .filter(|link| matches!(link.hook, Hook::Lsm(_)))
+        .peekable();
+    Ok(hooks.peek().is_some() && hooks.all(|link| link.attached.is_some()))
+}
 
 /// One line a program that should be attached; none where no agent has any.
 pub(super) fn programs(pin_dir: &Path) -> Result<Vec<Check>, DoctorError> {

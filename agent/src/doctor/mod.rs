@@ -8,7 +8,9 @@
 //! later (who is in which group, what a process holds) is told as it is now.
 
 mod attached;
+mod files;
 mod host;
+mod jobs;
 mod leftovers;
 mod neighbours;
 mod promises;
@@ -21,7 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
 
-use crate::config::AgentConfig;
+use crate::config::{AgentConfig, PolicyDoc, load_policies};
 use crate::kernel::KernelError;
 
 pub use workload::{Launcher, serve};
@@ -153,6 +155,11 @@ impl Examination<'_> {
         checks.extend(promises);
         self.go_on()?;
         checks.extend(neighbours::programs(&self.config.pin_dir)?);
+        let closed = attached::security_hooks(&self.config.pin_dir)?;
+        let (policies, unreadable) = policies(self.config);
+        checks.extend(jobs::examine(&policies, closed));
+        checks.extend(unreadable);
+        checks.extend(files::examine(self.config, &policies));
         Ok(Report {
             version: env!("CARGO_PKG_VERSION"),
             tried,
@@ -202,6 +209,34 @@ impl Check {
         self.programs = programs.to_vec();
         self
     }
+}
+
+/// The policies that can be used, and a line for each file that cannot.
+fn policies(config: &AgentConfig) -> (Vec<PolicyDoc>, Vec<Check>) {
+    let mut policies = Vec::new();
+    let mut unreadable = Vec::new();
+    // Where there is no folder, nothing is installed yet.
+    let loaded = if config.policy_dir.exists() {
+        load_policies(&config.policy_dir)
+    } else {
+        Vec::new()
+    };
+    for loaded in loaded {
+        match loaded {
+            Ok(policy) => policies.push(policy),
+            Err(errors) => {
+                let path = errors.problems().path().display().to_string();
+                let check = Check::new(
+                    Group::Files,
+                    format!("policy {path}"),
+                    State::Bad,
+                    "cannot be used",
+                );
+                unreadable.push(check.advise(format!("see `tollgate policy check {path}`")));
+            }
+        }
+    }
+    (policies, unreadable)
 }
 
 fn system(operation: impl Into<String>) -> impl FnOnce(std::io::Error) -> DoctorError {

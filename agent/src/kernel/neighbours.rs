@@ -186,6 +186,8 @@ pub struct OwnLink {
     pub pin: PathBuf,
     /// Id of the program, if the link is there and still attached.
     pub attached: Option<u32>,
+    /// What it hangs on.
+    pub hook: Hook,
     /// Whether the agent does without the program where the kernel refuses it.
     pub optional: bool,
 }
@@ -211,6 +213,7 @@ pub fn own_links(pin_dir: &Path) -> Result<Vec<OwnLink>, KernelError> {
             });
             OwnLink {
                 program: spec.name,
+                hook: spec.hook,
                 pin,
                 attached: attached.unwrap_or(None),
                 optional: spec.need == super::Need::WhereTheKernelCan,
