@@ -26,11 +26,13 @@ pub enum EventKind {
     StoreFailed = 9,
     /// A connection that went around the proxy was destroyed. Counted by the agent, which does it.
     ConnectionDestroyed = 14,
+    /// A connection to a unix socket that the policy protects, or refuses, was refused.
+    UnixRefused = 12,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::EgressRefused,
         Self::EgressObserved,
         Self::ProtocolRefused,
@@ -41,6 +43,7 @@ impl EventKind {
         Self::BindRefused,
         Self::StoreFailed,
         Self::ConnectionDestroyed,
+        Self::UnixRefused,
     ];
 
     /// The kind of number `number`.
@@ -61,6 +64,7 @@ impl EventKind {
             Self::BindRefused => "bind-refused",
             Self::StoreFailed => "store-failed",
             Self::ConnectionDestroyed => "connection-destroyed",
+            Self::UnixRefused => "unix-refused",
         }
     }
 
@@ -77,6 +81,7 @@ impl EventKind {
             Self::SocketRefused => "sock_create",
             Self::BindRefused => "bind4/6",
             Self::ConnectionDestroyed => "sock_diag",
+            Self::UnixRefused => "connect_unix",
         }
     }
 }

@@ -19,6 +19,7 @@ mod flow;
 mod maps;
 mod socket;
 mod standing;
+mod unix;
 
 pub use address::{Ip128, Port};
 pub use connect::{ConnectAnswer, ConnectQuestion, on_connect};
@@ -35,6 +36,12 @@ pub use maps::{
 };
 pub use socket::{SocketAnswer, on_socket, owns_proxy_port};
 pub use standing::{MAX_DEPTH, Standing, Step, step};
+#[cfg(feature = "user")]
+pub use unix::unix_path;
+pub use unix::{
+    UNIX_LISTENERS, UNIX_PATH_MAX, UnixAction, UnixAnswer, UnixFlowKey, UnixFlowRecord, UnixKey, UnixPath,
+    UnixQuestion, UnixRule, kfunc, last_component, on_unix_connect,
+};
 
 /// Version of what the pinned maps mean: to be raised when a key or a value gets another shape or another meaning, so
 /// that an agent does not take the entries of another version for its own. A new map or program needs no new version.

@@ -19,6 +19,7 @@ mod maps;
 mod report;
 mod sock_create;
 mod sock_ops;
+mod unix;
 
 /// Helpers that are GPL-only load with this alone; the source is under the licence of its Cargo.toml besides.
 #[unsafe(no_mangle)]

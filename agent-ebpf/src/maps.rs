@@ -3,7 +3,7 @@
 
 use agent_common::{
     AskedNameservers, CgroupClass, FlowRecord, Ip128, PolicyRules, Port, ProtectedKey, ProxyPorts, Stat,
-    TupleKey,
+    TupleKey, UnixFlowKey, UnixFlowRecord, UnixKey, UnixRule,
 };
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
@@ -65,6 +65,14 @@ pub(crate) static REPORTED: SkStorage<Destination> = SkStorage::new();
 /// On the agent's sockets that workloads are sent to: 1. One without it is somebody else's, whatever its port.
 #[btf_map]
 pub(crate) static LISTENERS: SkStorage<u32> = SkStorage::new();
+
+/// What policies say of paths of unix sockets, and which path each listener of the agent's stands for.
+#[map]
+pub(crate) static UNIX_NAMES: HashMap<UnixKey, UnixRule> = HashMap::with_max_entries(16_384, NO_PREALLOC);
+
+/// Connections to unix sockets that were redirected lately. Preallocated like `TUPLES`.
+#[map]
+pub(crate) static UNIX_FLOWS: HashMap<UnixFlowKey, UnixFlowRecord> = HashMap::with_max_entries(65_536, 0);
 
 /// Events, for people; may be lost.
 #[map]

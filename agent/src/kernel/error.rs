@@ -92,6 +92,12 @@ pub enum KernelError {
         /// Why.
         reason: String,
     },
+    /// A path that no unix socket can have.
+    #[error("{} is longer than the 108 bytes that the path of a unix socket may have: use a shorter `run_dir`", path.display())]
+    SocketPath {
+        /// The path.
+        path: PathBuf,
+    },
     /// The kernel refused a program.
     #[error("the kernel refused the program {program}: {reason}")]
     Program {

@@ -1,6 +1,6 @@
 //! The loaded kernel side: one value that owns the programs and their maps.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
@@ -279,6 +279,7 @@ impl Kernel {
     pub fn remove_policy(&self, policy: PolicyId) -> Result<(), KernelError> {
         let mut maps = self.maps.lock();
         maps.protected.set(policy.0, &BTreeSet::new())?;
+        maps.unix_names.set(policy.0, &BTreeMap::new())?;
         ignore_missing(maps.policies.remove(&policy.0)).map_err(KernelError::map("POLICIES", "a removal"))?;
         maps.judge_the_pending()
     }
@@ -507,7 +508,7 @@ impl Kernel {
             }
             let path = self.generation.link(spec.name);
             let attached = PinnedLink::open(&path).and_then(|link| match spec.hook {
-                Hook::Cgroup => link.is_attached_to(root.0),
+                Hook::Cgroup | Hook::Unix(_) => link.is_attached_to(root.0),
                 // These cannot be detached while their link lives.
                 Hook::Tracepoint(_) | Hook::Lsm(_) => Ok(true),
             });
@@ -521,6 +522,17 @@ impl Kernel {
     /// Programs that this kernel refused, and without which some promises are weaker.
     pub fn lacking(&self) -> &[Lacking] {
         &self.lacking
+    }
+
+    /// Why no program hangs on a hook that `wanted` accepts; `None`: one does.
+    pub(super) fn lacks(&self, wanted: &dyn Fn(Hook) -> bool) -> Option<String> {
+        let Some(spec) = PROGRAMS.iter().find(|spec| wanted(spec.hook)) else {
+            return Some("this tollgate has no program for it".to_owned());
+        };
+        self.lacking
+            .iter()
+            .find(|lack| lack.program == spec.name)
+            .map(|lack| lack.reason.clone())
     }
 
     /// How it was loaded.
@@ -565,7 +577,7 @@ fn tuple(peer: SocketAddr, local: SocketAddr, netns: NetnsCookie) -> TupleKey {
     }
 }
 
-fn check_number(policy: PolicyId) -> Result<(), KernelError> {
+pub(super) fn check_number(policy: PolicyId) -> Result<(), KernelError> {
     if policy.0 == PENDING_POLICY {
         Err(KernelError::PolicyZero)
     } else {

@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+/// `BPF_OBJ_PIN` (linux/bpf.h).
+const OBJ_PIN: libc::c_long = 6;
 /// `BPF_OBJ_GET` (linux/bpf.h).
 const OBJ_GET: libc::c_long = 7;
 /// `BPF_LINK_UPDATE` (linux/bpf.h), Linux 5.7.
@@ -15,23 +17,52 @@ const LINK_UPDATE: libc::c_long = 29;
 /// `BPF_LINK_DETACH` (linux/bpf.h), Linux 5.9.
 const LINK_DETACH: libc::c_long = 34;
 
+/// The part of `union bpf_attr` for `BPF_OBJ_*` that is used.
+#[repr(C)]
+struct ObjectAttributes {
+    pathname: u64,
+    bpf_fd: i32,
+    file_flags: u32,
+}
+
 /// A pinned link.
 #[derive(Debug)]
 pub(super) struct PinnedLink(OwnedFd);
 
 impl PinnedLink {
+    /// A link that was just made.
+    pub(super) fn of(link: OwnedFd) -> Self {
+        Self(link)
+    }
+
+    /// Pins it at `path`, where nothing may be yet.
+    pub(super) fn pin(&self, path: &Path) -> io::Result<()> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        let attributes = ObjectAttributes {
+            pathname: path.as_ptr().addr() as u64,
+            bpf_fd: self.0.as_raw_fd(),
+            file_flags: 0,
+        };
+        // SAFETY: the attributes, and the path and the descriptor that they name, live until the call is over.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                OBJ_PIN,
+                &raw const attributes,
+                size_of::<ObjectAttributes>(),
+            )
+        };
+        if result == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::last_os_error())
+        }
+    }
+
     /// Opens the link pinned at `path`.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        /// The part of `union bpf_attr` for `BPF_OBJ_*` that is used.
-        #[repr(C)]
-        struct Attributes {
-            pathname: u64,
-            bpf_fd: u32,
-            file_flags: u32,
-        }
-
         let path = CString::new(path.as_os_str().as_bytes())?;
-        let attributes = Attributes {
+        let attributes = ObjectAttributes {
             pathname: path.as_ptr().addr() as u64,
             bpf_fd: 0,
             file_flags: 0,
@@ -42,7 +73,7 @@ impl PinnedLink {
                 libc::SYS_bpf,
                 OBJ_GET,
                 &raw const attributes,
-                size_of::<Attributes>(),
+                size_of::<ObjectAttributes>(),
             )
         };
         let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;

@@ -2,13 +2,17 @@
 
 use std::io;
 
-use agent_common::{CgroupClass, EgressMode, FlowRecord, PENDING_POLICY, PolicyRules, ProxyPorts, TupleKey};
+use agent_common::{
+    CgroupClass, EgressMode, FlowRecord, PENDING_POLICY, PolicyRules, ProxyPorts, TupleKey, UnixFlowKey,
+    UnixFlowRecord,
+};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage};
 
 use super::error::with_sources;
 use super::generation::Generation;
 use super::protected::ProtectedMap;
+use super::unix::UnixNames;
 use super::{EventStream, KernelError, programs};
 
 /// The maps that the agent writes and reads, behind one lock.
@@ -20,6 +24,8 @@ pub(super) struct Maps {
     pub(super) tuples: HashMap<MapData, TupleKey, FlowRecord>,
     pub(super) queries: HashMap<MapData, TupleKey, FlowRecord>,
     pub(super) listeners: SkStorage<MapData, u32>,
+    pub(super) unix_names: UnixNames,
+    pub(super) unix_flows: HashMap<MapData, UnixFlowKey, UnixFlowRecord>,
     pub(super) stats: PerCpuArray<MapData, u64>,
 }
 
@@ -76,6 +82,8 @@ impl Parts {
                 tuples: take(ebpf, "TUPLES")?,
                 queries: take(ebpf, "QUERIES")?,
                 listeners: take(ebpf, "LISTENERS")?,
+                unix_names: UnixNames::new(take(ebpf, "UNIX_NAMES")?)?,
+                unix_flows: take(ebpf, "UNIX_FLOWS")?,
                 stats: take(ebpf, "STATS")?,
             },
         })

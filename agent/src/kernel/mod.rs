@@ -11,6 +11,7 @@
 //! meanwhile where a pattern might match are refused what any policy protects, workloads or not. Unix sockets, vsock and `AF_PACKET` are not covered.
 
 mod bpffs;
+mod btf;
 pub mod cgroup2;
 pub mod dial;
 mod error;
@@ -19,6 +20,7 @@ pub mod existing;
 mod generation;
 mod host;
 mod keeper;
+mod kfunc;
 mod link;
 pub mod local;
 mod lock;
@@ -42,6 +44,7 @@ mod stats;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod unix;
 mod visit;
 
 pub use bpffs::is_bpffs;
@@ -58,6 +61,7 @@ pub use protected::Protected;
 pub use proxy::ProxyAddresses;
 pub use requirements::{Requirement, check as check_requirements, survey as survey_requirements};
 pub use stats::Stats;
+pub use unix::{UnixOrigin, UnixTier, UnixTreatment};
 pub use visit::Visit;
 
 pub use agent_common::EventKind;

@@ -2,8 +2,10 @@
 //!
 //! A new program is one line in [`PROGRAMS`], a new map one in [`MAPS`].
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 
 use aya::maps::MapInfo;
 use aya::programs::links::FdLink;
@@ -13,6 +15,7 @@ use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 use super::KernelError;
 use super::error::with_sources;
 use super::generation::Generation;
+use super::kfunc::{self, UnixHook};
 use super::link::PinnedLink;
 
 /// One program of the object.
@@ -31,10 +34,19 @@ pub(super) struct ProgramSpec {
 pub enum Hook {
     /// The root of the cgroup2 hierarchy, at the place that the program's section in the object names.
     Cgroup,
+    /// The root of the cgroup2 hierarchy, at a hook of unix sockets.
+    Unix(UnixHook),
     /// A tracepoint, by its name in the kernel's BTF (`btf_trace_NAME`).
     Tracepoint(&'static str),
     /// A security hook, by its name in the kernel's BTF (`bpf_lsm_NAME`).
     Lsm(&'static str),
+}
+
+impl Hook {
+    /// Whether it is one of the cgroup2 root, where links are updated and detached.
+    pub(super) fn is_of_cgroup(self) -> bool {
+        matches!(self, Self::Cgroup | Self::Unix(_))
+    }
 }
 
 /// Whether the agent can do without a program.
@@ -54,6 +66,14 @@ const fn cgroup(name: &'static str) -> ProgramSpec {
     }
 }
 
+const fn unix(name: &'static str, hook: UnixHook) -> ProgramSpec {
+    ProgramSpec {
+        name,
+        hook: Hook::Unix(hook),
+        need: Need::WhereTheKernelCan,
+    }
+}
+
 /// The programs in the order of their attachment. The second wall comes first and goes last; the redirection comes when
 /// everything that it leans on is there.
 pub(super) const PROGRAMS: &[ProgramSpec] = &[
@@ -70,6 +90,8 @@ pub(super) const PROGRAMS: &[ProgramSpec] = &[
     cgroup("tollgate_send6"),
     cgroup("tollgate_connect4"),
     cgroup("tollgate_connect6"),
+    unix("tollgate_unix_peer", UnixHook::GETPEERNAME),
+    unix("tollgate_unix", UnixHook::CONNECT),
 ];
 
 /// Maps of the object that are pinned.
@@ -85,12 +107,14 @@ pub(super) const MAPS: &[&str] = &[
     "ASKED",
     "QUERIES",
     "REPORTED",
+    "UNIX_NAMES",
+    "UNIX_FLOWS",
     "EVENTS",
     "STATS",
 ];
 
 /// Maps without which what was closed would be open: links are not given programs that work with new ones of these.
-const CLOSING: &[&str] = &["CGROUPS", "PROTECTED"];
+const CLOSING: &[&str] = &["CGROUPS", "PROTECTED", "UNIX_NAMES"];
 
 /// The object, embedded by the build script; empty if it was not built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tollgate-ebpf"));
@@ -107,6 +131,8 @@ pub struct Lacking {
 /// The object with its programs loaded.
 pub(super) struct Loaded {
     pub(super) ebpf: Ebpf,
+    /// Loaded programs that the loader library does not know.
+    unix: BTreeMap<&'static str, OwnedFd>,
     /// Programs that are not loaded.
     pub(super) lacking: Vec<Lacking>,
 }
@@ -164,8 +190,14 @@ fn loader() -> Result<EbpfLoader<'static>, KernelError> {
 fn load_with(loader: &mut EbpfLoader<'_>) -> Result<Loaded, KernelError> {
     let (mut ebpf, btf) = open_object(loader)?;
     let mut lacking = Vec::new();
+    let mut unix = BTreeMap::new();
     for spec in PROGRAMS {
-        match (load_one(&mut ebpf, &btf, spec), spec.need) {
+        let loaded = match spec.hook {
+            Hook::Unix(hook) => kfunc::load(&ebpf, OBJECT, spec.name, hook)
+                .map(|program| drop(unix.insert(spec.name, program))),
+            _ => load_one(&mut ebpf, &btf, spec),
+        };
+        match (loaded, spec.need) {
             (Ok(()), _) => {}
             (Err(KernelError::Program { program, reason }), Need::WhereTheKernelCan) => {
                 lacking.push(Lacking { program, reason });
@@ -173,7 +205,7 @@ fn load_with(loader: &mut EbpfLoader<'_>) -> Result<Loaded, KernelError> {
             (Err(error), _) => return Err(error),
         }
     }
-    Ok(Loaded { ebpf, lacking })
+    Ok(Loaded { ebpf, unix, lacking })
 }
 
 /// Makes the maps of the embedded object; loads no program yet.
@@ -240,9 +272,14 @@ pub(super) fn attach(loaded: &mut Loaded, root: &File, generation: &Generation) 
         if loaded.lacking.iter().any(|lack| lack.program == name) {
             continue;
         }
-        let attached = match spec.hook {
-            Hook::Cgroup if updated(&loaded.ebpf, generation, name) => Ok(()),
-            _ => attach_one(&mut loaded.ebpf, root, name).and_then(|link| replace(link, generation, name)),
+        let attached = if spec.hook.is_of_cgroup() && updated(loaded, generation, name) {
+            Ok(())
+        } else {
+            match spec.hook {
+                Hook::Unix(hook) => attach_unix(loaded, root, name, hook),
+                _ => attach_one(&mut loaded.ebpf, root, name).map(NewLink::Library),
+            }
+            .and_then(|link| replace(link, generation, name))
         };
         match (attached, spec.need) {
             (Ok(()), _) => {}
@@ -257,8 +294,13 @@ pub(super) fn attach(loaded: &mut Loaded, root: &File, generation: &Generation) 
 }
 
 /// Whether the pinned link of `name` runs the loaded program from here on.
-fn updated(ebpf: &Ebpf, generation: &Generation, name: &str) -> bool {
-    let Some(program) = ebpf.program(name).and_then(|program| program.fd().ok()) else {
+fn updated(loaded: &Loaded, generation: &Generation, name: &str) -> bool {
+    let library = loaded
+        .ebpf
+        .program(name)
+        .and_then(|program| program.fd().ok())
+        .map(AsFd::as_fd);
+    let Some(program) = loaded.unix.get(name).map(AsFd::as_fd).or(library) else {
         return false;
     };
     let path = generation.link(name);
@@ -273,8 +315,31 @@ fn updated(ebpf: &Ebpf, generation: &Generation, name: &str) -> bool {
     }
 }
 
+/// A link that is not pinned yet.
+enum NewLink {
+    /// Made by the loader library.
+    Library(FdLink),
+    /// Made without it.
+    Unix(PinnedLink),
+}
+
+fn attach_unix(
+    loaded: &Loaded,
+    root: &File,
+    name: &'static str,
+    hook: UnixHook,
+) -> Result<NewLink, KernelError> {
+    let program = loaded.unix.get(name).ok_or_else(|| unexpected(name))?;
+    kfunc::attach(program.as_fd(), root.as_fd(), hook)
+        .map(|link| NewLink::Unix(PinnedLink::of(link)))
+        .map_err(|error| KernelError::Program {
+            program: name,
+            reason: format!("it could not be attached: {error}"),
+        })
+}
+
 /// Pins `link` in the place of the one that is pinned there, if any, which ends by that.
-fn replace(link: FdLink, generation: &Generation, name: &'static str) -> Result<(), KernelError> {
+fn replace(link: NewLink, generation: &Generation, name: &'static str) -> Result<(), KernelError> {
     let failed = |reason: String| KernelError::Program {
         program: name,
         reason,
@@ -285,7 +350,12 @@ fn replace(link: FdLink, generation: &Generation, name: &'static str) -> Result<
         fs::remove_file(&coming)
             .map_err(|error| failed(format!("removing {}: {error}", coming.display())))?;
     }
-    link.pin(&coming).map_err(|error| failed(with_sources(&error)))?;
+    match link {
+        NewLink::Library(link) => drop(link.pin(&coming).map_err(|error| failed(with_sources(&error)))?),
+        NewLink::Unix(link) => link
+            .pin(&coming)
+            .map_err(|error| failed(format!("its link could not be pinned: {error}")))?,
+    }
     fs::rename(&coming, generation.link(name)).map_err(|error| failed(format!("renaming its pin: {error}")))
 }
 

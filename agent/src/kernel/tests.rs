@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
 mod restart;
+mod unix;
 
 use agent_common::ip_protocol;
 

@@ -14,7 +14,7 @@ pub struct CgroupId(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CgroupPath(pub Arc<str>);
 
-/// Number of a policy in the kernel's maps; never 0. It follows from the workload's name alone, so that what is in the
+/// Number of a policy in the kernel's maps; neither 0 nor the highest, which have meanings of their own there. It follows from the workload's name alone, so that what is in the
 /// maps means the same to every agent that works with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PolicyId(pub u32);
@@ -41,7 +41,7 @@ impl PolicyId {
     pub fn of(workload: &WorkloadName) -> Self {
         let hash = blake3::hash(workload.as_str().as_bytes());
         let [a, b, c, d, ..] = *hash.as_bytes();
-        Self(u32::from_le_bytes([a, b, c, d]).max(1))
+        Self(u32::from_le_bytes([a, b, c, d]).clamp(1, u32::MAX - 1))
     }
 }
 

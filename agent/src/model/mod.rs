@@ -8,6 +8,7 @@ mod effect;
 mod frame;
 mod ids;
 mod secret;
+mod socket_path;
 
 pub use column::{ColumnName, ValueFormat, ValueType};
 pub use command::{Action, Command, Object, ObjectKind, Parameter, Schema};
@@ -18,3 +19,4 @@ pub use ids::{
     SessionId, WorkloadName,
 };
 pub use secret::Secret;
+pub use socket_path::SocketPath;
