@@ -137,6 +137,7 @@ impl FrontDesk {
         if let Err(error) = self.reception.kernel.check_links() {
             warnings.push(format!("managed cgroups may be open: {error}"));
         }
+        warnings.extend(self.reloader.protection.unix_warnings());
         warnings
     }
 }

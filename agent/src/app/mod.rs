@@ -14,5 +14,6 @@ mod shipping;
 mod signals;
 mod start;
 mod state;
+mod unix;
 
 pub use start::{StartError, run, uninstall};

@@ -16,6 +16,7 @@ use super::catalogue::Catalogue;
 use super::kernel_side;
 use super::policies::Policies;
 use super::resolve::Addresses;
+use super::unix::UnixSockets;
 
 /// Why what the policies say could not be carried out. What counted before counts.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,7 @@ pub(super) struct Protection {
     policies: Arc<Policies>,
     names: watch::Sender<Addresses>,
     resolved: watch::Sender<Resolved>,
+    unix: UnixSockets,
     /// Held by whoever changes the kernel's maps: a name that resolves anew must not undo half a reload.
     changing: Mutex<()>,
 }
@@ -46,6 +48,7 @@ impl Protection {
         policies: Arc<Policies>,
         names: Addresses,
         resolved: Resolved,
+        unix: UnixSockets,
     ) -> Self {
         Self {
             kernel,
@@ -53,6 +56,7 @@ impl Protection {
             policies,
             names: watch::Sender::new(names),
             resolved: watch::Sender::new(resolved),
+            unix,
             changing: Mutex::new(()),
         }
     }
@@ -65,6 +69,11 @@ impl Protection {
     /// What is known of names.
     pub(super) fn names(&self) -> Addresses {
         self.names.borrow().clone()
+    }
+
+    /// What is open of unix sockets, a sentence each.
+    pub(super) fn unix_warnings(&self) -> Vec<String> {
+        self.unix.warnings(&self.policies.current().set)
     }
 
     /// Takes what the names of the policies to come have been found to be. Names that are followed already stay.
@@ -183,8 +192,10 @@ impl Protection {
         for (policy, wanted) in &both {
             self.kernel.set_protected(*policy, wanted)?;
         }
+        self.unix.protect(&[&to.set, from])?;
         self.keeper.classify_by(patterns)?;
         kernel_side::protect(&self.kernel, &to.set, resolved)?;
+        self.unix.protect(&[&to.set])?;
         self.kernel
             .retain_policies(&to.set.policies().iter().map(|policy| policy.id).collect())?;
         Ok(())

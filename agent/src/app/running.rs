@@ -33,6 +33,7 @@ use super::resolve::{self, Addresses};
 use super::signals::{Asked, Signals};
 use super::start::{StartError, host};
 use super::state::StateDir;
+use super::unix::UnixSockets;
 use super::{existing, kernel_side, shipping};
 
 /// Group whose members may use the control socket. Who may decide on a command, its rule says.
@@ -104,7 +105,8 @@ impl Running {
             pin_dir: config.pin_dir.clone(),
         })?;
         let kernel = Arc::new(kernel);
-        let (listener, keeper) = match redirect(&kernel, config, &set, &resolved) {
+        let unix = UnixSockets::new(Arc::clone(&kernel), &config.run_dir);
+        let (listener, keeper) = match redirect(&kernel, config, &set, &resolved, &unix) {
             Ok(redirecting) => redirecting,
             Err(error) => {
                 if let Err(left) = kernel.abandon() {
@@ -115,6 +117,9 @@ impl Running {
         };
         // Everything is in place: the programs of an agent before this one can go.
         kernel.take_over()?;
+        for warning in unix.warnings(&set) {
+            tracing::warn!("{warning}");
+        }
 
         let (stopping, stop) = watch::channel(false);
         let holds = Holds::new();
@@ -126,6 +131,7 @@ impl Running {
             Arc::clone(&policies),
             addresses,
             resolved,
+            unix,
         ));
         let reception = Arc::new(Reception {
             kernel: Arc::clone(&kernel),
@@ -255,11 +261,13 @@ fn redirect(
     config: &AgentConfig,
     set: &PolicySet,
     resolved: &Resolved,
+    unix: &UnixSockets,
 ) -> Result<(Listener, CgroupKeeper), StartError> {
     for policy in set.policies() {
         kernel.set_policy(policy.id, policy.doc.workload.egress)?;
     }
     kernel_side::protect(kernel, set, resolved)?;
+    unix.protect(&[set])?;
     let port = config.listen_port.unwrap_or(0);
     let listener = Listener::bind(
         Arc::clone(kernel),

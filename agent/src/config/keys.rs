@@ -71,6 +71,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         ("name", r#""orders-db""#),
         ("protocol", r#""postgres""#),
         ("address", r#"["db.acme.test:5432"]"#),
+        ("unix", r#"["/run/postgresql/.s.PGSQL.5432"]"#),
         ("tls", r#"{ upstream = "verify-full" }"#),
         ("credential", "a table [service.credential]"),
         ("mask", "a table [[service.mask]]"),

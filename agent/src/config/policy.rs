@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::model::{Effect, RuleName, ServiceName, WorkloadName};
+use crate::model::{Effect, RuleName, ServiceName, SocketPath, WorkloadName};
 
 /// A policy file: one workload and the services that are protected for it.
 #[derive(Clone, Debug)]
@@ -90,8 +90,10 @@ pub struct ServiceDoc {
     pub name: ServiceName,
     /// `protocol`.
     pub protocol: Protocol,
-    /// `address`.
+    /// `address`; empty where the service is a unix socket alone.
     pub addresses: Vec<Endpoint>,
+    /// `unix`; if left out, where PostgreSQL listens by custom beside an address that is loopback.
+    pub unix: Vec<SocketPath>,
     /// `tls`.
     pub tls: TlsSpec,
     /// `[service.credential]`; `None` for [`Protocol::Opaque`] alone.

@@ -261,7 +261,18 @@ impl<'v> Field<'v> {
         if_empty: &str,
         parse: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Option<Vec<T>> {
-        let items = self.list(if_empty)?;
+        self.parsed_items(&self.list(if_empty)?, parse)
+    }
+
+    /// The same of a list that may be empty.
+    pub(super) fn parsed_list_or_none<T>(self, parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<Vec<T>> {
+        match self.value.as_ref() {
+            ValueInner::Array(items) if items.is_empty() => Some(Vec::new()),
+            _ => self.parsed_list("", parse),
+        }
+    }
+
+    fn parsed_items<T>(self, items: &[Self], parse: impl Fn(&str) -> Result<T, Wrong>) -> Option<Vec<T>> {
         let mut seen: Vec<(&str, Range<usize>)> = Vec::new();
         let mut values = Vec::with_capacity(items.len());
         let mut complete = true;

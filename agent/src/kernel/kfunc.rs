@@ -123,12 +123,15 @@ fn relocated(ebpf: &Ebpf, object: &[u8], name: &str) -> Result<(Vec<bpf_insn>, C
     let mut object = Object::parse(object).map_err(|error| with_sources(&error))?;
     let sections: HashSet<usize> = object.functions.keys().map(|(section, _)| *section).collect();
     let described = object.maps.clone();
-    let maps = described.iter().filter_map(|(name, map)| {
-        let fd = data(ebpf.map(name)?)?.fd().as_fd().as_raw_fd();
-        Some((name.as_str(), fd, map))
-    });
+    let mut maps = Vec::new();
+    for (name, map) in &described {
+        // One that is left out would be taken for another of its section.
+        let made = ebpf.map(name).and_then(data);
+        let made = made.ok_or_else(|| format!("the map {name} is of a kind that is not expected"))?;
+        maps.push((name.as_str(), made.fd().as_fd().as_raw_fd(), map));
+    }
     object
-        .relocate_maps(maps, &sections)
+        .relocate_maps(maps.into_iter(), &sections)
         .map_err(|error| with_sources(&error))?;
     object
         .relocate_calls(&sections)
@@ -141,13 +144,16 @@ fn relocated(ebpf: &Ebpf, object: &[u8], name: &str) -> Result<(Vec<bpf_insn>, C
     Ok((function.instructions.clone(), object.license))
 }
 
-/// The map itself, whatever its kind.
+/// The map itself, of the kinds that the object has.
 fn data(map: &Map) -> Option<&MapData> {
     match map {
         Map::Array(map)
         | Map::HashMap(map)
         | Map::LpmTrie(map)
+        | Map::LruHashMap(map)
         | Map::PerCpuArray(map)
+        | Map::PerCpuHashMap(map)
+        | Map::PerCpuLruHashMap(map)
         | Map::RingBuf(map)
         | Map::SkStorage(map) => Some(map),
         _ => None,

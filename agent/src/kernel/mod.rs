@@ -8,7 +8,9 @@
 //! `SCM_RIGHTS`) is seen by looking for it ([`existing`]), not when it is used. Packets without ports (ICMP) to a protected host pass unless the policy's egress denies.
 //! A connection to a protected destination from a network namespace without a listener of the agent's is refused
 //! once; the agent listens there by the next attempt. While the agent is away nobody classifies: cgroups made
-//! meanwhile where a pattern might match are refused what any policy protects, workloads or not. Unix sockets, vsock and `AF_PACKET` are not covered.
+//! meanwhile where a pattern might match are refused what any policy protects, workloads or not. Of unix sockets
+//! the path is seen that a process names, not the socket that is found there: a link of another name gets past it. vsock
+//! and `AF_PACKET` are not covered.
 
 mod bpffs;
 mod btf;

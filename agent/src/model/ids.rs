@@ -14,8 +14,8 @@ pub struct CgroupId(pub u64);
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct CgroupPath(pub Arc<str>);
 
-/// Number of a policy in the kernel's maps; neither 0 nor the highest, which have meanings of their own there. It follows from the workload's name alone, so that what is in the
-/// maps means the same to every agent that works with them.
+/// Number of a policy in the kernel's maps; neither 0 nor the highest, which have meanings of their own there. It
+/// follows from the workload's name alone, so that what is in the maps means the same to every agent that works with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PolicyId(pub u32);
 

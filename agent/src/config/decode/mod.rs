@@ -3,6 +3,7 @@
 mod mask;
 mod rule;
 mod service;
+mod unix;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

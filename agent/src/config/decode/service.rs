@@ -8,9 +8,9 @@ use crate::config::policy::{
 };
 use crate::config::reader::{Field, Table, Wrong};
 use crate::config::scalar;
-use crate::model::ServiceName;
+use crate::model::{ServiceName, SocketPath};
 
-use super::{mask, or_default, rule, variable};
+use super::{mask, or_default, rule, unix, variable};
 
 const LATER_PROTOCOLS: &[&str] = &["mysql", "mariadb", "ssh", "http", "https", "grpc", "kubernetes"];
 const LATER_SOURCES: &[&str] = &[
@@ -68,8 +68,10 @@ pub(super) fn services(field: Field<'_>) -> Option<Vec<ServiceDoc>> {
                 "give each service a name of its own",
             );
         }
-        for endpoint in &service.addresses {
-            let key = format!("{endpoint:?}");
+        let named = service.addresses.iter().map(|endpoint| format!("{endpoint:?}"));
+        // The customary paths of two services on one port are the first one's.
+        let sockets = service.unix.iter().filter(|_| table.optional("unix").is_some());
+        for key in named.chain(sockets.map(SocketPath::to_string)) {
             if let Some(owner) = owners
                 .insert(key, service.name.clone())
                 .filter(|owner| *owner != service.name)
@@ -98,7 +100,16 @@ fn service(table: Table<'_>) -> Option<ServiceDoc> {
             LATER_PROTOCOLS,
         )
     });
-    let addresses = table.required("address").and_then(addresses);
+    let unix = or_default(table.optional("unix"), None, |field| {
+        field.parsed_list_or_none(unix::path).map(Some)
+    });
+    // A service may be a unix socket alone.
+    let addresses = match &unix {
+        Some(Some(paths)) if !paths.is_empty() => {
+            or_default(table.optional("address"), Vec::new(), addresses)
+        }
+        _ => table.required("address").and_then(addresses),
+    };
     let tls = or_default(table.optional("tls"), TlsSpec::default(), |field| {
         field.table(&keys::TLS).and_then(tls)
     });
@@ -130,10 +141,12 @@ fn service(table: Table<'_>) -> Option<ServiceDoc> {
         }
         Some(Protocol::Postgres) | None => {}
     }
+    let addresses = addresses?;
     Some(ServiceDoc {
         name: ServiceName::from(name?.as_str()),
         protocol: protocol?,
-        addresses: addresses?,
+        unix: unix?.unwrap_or_else(|| unix::customary(protocol, &addresses)),
+        addresses,
         tls: tls?,
         credential: credential?,
         masks: masks?,

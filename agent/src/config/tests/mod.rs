@@ -4,6 +4,7 @@ mod agent;
 mod load;
 mod scalars;
 mod strict;
+mod unix;
 mod whole;
 
 use std::path::Path;

@@ -55,6 +55,22 @@ fn each_mistake_is_named_with_place_and_remedy() {
             &["has to be a list, not a text", "put it in brackets"],
         ),
         (
+            "address",
+            "unix = [\"run/x\"]",
+            &["\"run/x\" is no path of a unix socket", "from /"],
+        ),
+        (
+            "address",
+            "unix = [\"/run//x\"]",
+            &["\"/run//x\" is no path of a unix socket"],
+        ),
+        (
+            "address",
+            "unix = [\"@pg\"]",
+            &["a name without a file", "listen on a path"],
+        ),
+        ("address", "unix = []", &["\"address\""]),
+        (
             "cgroup",
             "cgroup = [\"a.slice\"]",
             &["p.toml:3:12:", "does not start with \"/\""],

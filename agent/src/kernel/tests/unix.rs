@@ -232,7 +232,13 @@ async fn a_path_of_108_bytes_without_an_end_is_redirected() {
     let path = SocketPath::parse(&format!("{directory}/{:x<fill$}", "s")).unwrap();
     let wanted = BTreeMap::from([(path.clone(), UnixTreatment::Redirect(scene.path("agent/1.sock")))]);
     scene.bench.kernel.set_unix(POLICY, &wanted).unwrap();
-    assert_eq!(scene.connect("a", path.as_str()), "None");
+    // Python's own connect() wants an end.
+    assert_eq!(path.as_str().len(), 108);
+    assert_eq!(scene.workload.tell("import ctypes, struct"), "None");
+    assert_eq!(scene.workload.tell("open_('a', socket.AF_UNIX)"), "None");
+    let address = format!("struct.pack('H', socket.AF_UNIX) + b{:?}", path.as_str());
+    let call = format!("ctypes.CDLL(None).connect(S['a'].fileno(), {address}, 110)");
+    assert_eq!(scene.workload.tell(&call), "0");
     assert!(came(&scene.agent));
 }
 
