@@ -78,6 +78,7 @@ pub(super) fn programs() -> Vec<Check> {
         .map(|trial| {
             let place = match trial.hook {
                 Hook::Cgroup => "on the cgroup root".to_owned(),
+                Hook::Unix(hook) => format!("on {hook} of the cgroup root"),
                 Hook::Tracepoint(name) => format!("on the tracepoint {name}"),
                 Hook::Lsm(name) => format!("on the security hook {name}"),
             };

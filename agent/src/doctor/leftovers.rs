@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 use crate::kernel::cgroup2::Cgroup2;
 use crate::kernel::{Kernel, KernelOptions};
 
+/// Where unix sockets of examinations are. Root alone may write there, and every host has it.
+pub(super) const UNIX: &str = "/run";
+
 const PREFIX: &str = "tollgate-doctor-";
 
 /// How long processes that were killed may take to leave their cgroup.
@@ -39,10 +42,21 @@ pub(super) fn sweep(cgroup2: &Cgroup2, run_dir: &Path) {
     for pins in left_in(Path::new("/sys/fs/bpf")) {
         uninstall(pins);
     }
+    for dir in left_in(Path::new(UNIX)) {
+        remove_sockets(&dir);
+    }
     for dir in left_in(run_dir) {
         uninstall(dir.join("bpf"));
         let _not_empty = fs::remove_dir(dir);
     }
+}
+
+/// Removes a directory of unix sockets.
+pub(super) fn remove_sockets(dir: &Path) {
+    for socket in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let _gone = fs::remove_file(socket.path());
+    }
+    let _gone = fs::remove_dir(dir);
 }
 
 fn uninstall(pin_dir: PathBuf) {

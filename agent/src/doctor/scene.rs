@@ -28,7 +28,7 @@ use crate::model::{CgroupId, CgroupPath};
 const LIMIT: Duration = Duration::from_secs(2);
 
 /// How long something is waited for that must not come. On a loopback it would be there at once.
-const BRIEFLY: Duration = Duration::from_millis(20);
+pub(super) const BRIEFLY: Duration = Duration::from_millis(20);
 
 /// A kernel side, and everything that is set up to try it. Dropped, it is all taken down.
 pub(super) struct Scene {

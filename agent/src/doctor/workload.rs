@@ -15,8 +15,8 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
-    MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, bind, connect, getpeername, recv, recvfrom, send,
-    sendto, setsockopt,
+    MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr, bind, connect, getpeername, recv, recvfrom,
+    send, sendto, setsockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use serde::{Deserialize, Serialize};
@@ -42,12 +42,14 @@ pub struct Launcher {
 }
 
 /// What a process is told to do.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) enum Deed {
     /// Makes a socket and keeps it under a number.
     Open { socket: u32, kind: SocketKind, v6: bool },
     /// Connects a kept socket.
     Connect { socket: u32, to: SocketAddr },
+    /// Connects a kept socket to a unix socket.
+    ConnectUnix { socket: u32, path: PathBuf },
     /// Says to whom a kept socket is connected.
     Peer { socket: u32 },
     /// Sends one byte on a connected socket.
@@ -69,6 +71,7 @@ pub(super) enum SocketKind {
     Udp,
     Mptcp,
     Raw,
+    Unix,
 }
 
 /// What became of it.
@@ -80,6 +83,8 @@ pub(super) enum Outcome {
     Refused(i32),
     /// The other end.
     Peer(SocketAddr),
+    /// The other end, a unix socket.
+    PeerUnix(PathBuf),
 }
 
 impl Outcome {
@@ -89,6 +94,7 @@ impl Outcome {
             Self::Done => "it is let through".to_owned(),
             Self::Refused(errno) => format!("refused with {:?}", Errno::from_raw(*errno)),
             Self::Peer(address) => format!("its other end is {address}"),
+            Self::PeerUnix(path) => format!("its other end is {}", path.display()),
         }
     }
 
@@ -208,7 +214,13 @@ fn perform(kept: &mut HashMap<u32, OwnedFd>, deed: Deed) -> nix::Result<Outcome>
         }
         Deed::Peer { socket } => {
             let peer: SockaddrStorage = getpeername(find(socket)?.as_raw_fd())?;
-            return address(peer).map(Outcome::Peer);
+            return match peer.as_unix_addr().map(UnixAddr::path) {
+                Some(path) => Ok(Outcome::PeerUnix(path.unwrap_or(Path::new("")).to_owned())),
+                None => address(peer).map(Outcome::Peer),
+            };
+        }
+        Deed::ConnectUnix { socket, path } => {
+            connect(find(socket)?.as_raw_fd(), &UnixAddr::new(&path)?)?;
         }
         Deed::Receive { socket } => {
             let (_, source) = recvfrom::<SockaddrStorage>(find(socket)?.as_raw_fd(), &mut [0; 16])?;
@@ -251,8 +263,13 @@ fn address(from: SockaddrStorage) -> nix::Result<SocketAddr> {
 }
 
 fn open(kind: SocketKind, v6: bool) -> nix::Result<OwnedFd> {
-    let family = if v6 { libc::AF_INET6 } else { libc::AF_INET };
+    let family = match (kind, v6) {
+        (SocketKind::Unix, _) => libc::AF_UNIX,
+        (_, false) => libc::AF_INET,
+        (_, true) => libc::AF_INET6,
+    };
     let (kind, protocol) = match kind {
+        SocketKind::Unix => (libc::SOCK_STREAM, 0),
         SocketKind::Tcp => (libc::SOCK_STREAM, libc::IPPROTO_TCP),
         SocketKind::Udp => (libc::SOCK_DGRAM, libc::IPPROTO_UDP),
         SocketKind::Mptcp => (libc::SOCK_STREAM, libc::IPPROTO_MPTCP),

@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::ffi::CString;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
@@ -22,13 +23,22 @@ use super::error::with_sources;
 
 /// A hook of unix sockets at the cgroup2 root, as its `BPF_CGROUP_UNIX_*` number (linux/bpf.h), Linux 6.7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct UnixHook(pub(super) u32);
+pub struct UnixHook(u32);
 
 impl UnixHook {
     /// `connect()`.
     pub(super) const CONNECT: Self = Self(49);
     /// `getpeername()`.
     pub(super) const GETPEERNAME: Self = Self(52);
+}
+
+impl fmt::Display for UnixHook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Self::GETPEERNAME => "getpeername_unix",
+            _ => "connect_unix",
+        })
+    }
 }
 
 /// `BPF_PROG_LOAD` (linux/bpf.h).

@@ -54,6 +54,7 @@ pub use error::KernelError;
 pub use events::{EventStream, KernelEvent};
 pub use host::{Kernel, KernelOptions, ProcessStanding, Rules, Standing};
 pub use keeper::{CgroupKeeper, ManagedCgroup, ManagedCgroups};
+pub use kfunc::UnixHook;
 pub use lock::{HostLock, PinLock};
 pub use neighbours::{AttachPoint, Attached, Mode, OwnLink, attached_at, knows, own_links};
 pub use origin::FlowOrigin;

@@ -192,13 +192,8 @@ fn load_with(loader: &mut EbpfLoader<'_>) -> Result<Loaded, KernelError> {
     let mut lacking = Vec::new();
     let mut unix = BTreeMap::new();
     for spec in PROGRAMS {
-        let loaded = match spec.hook {
-            Hook::Unix(hook) => kfunc::load(&ebpf, OBJECT, spec.name, hook)
-                .map(|program| drop(unix.insert(spec.name, program))),
-            _ => load_one(&mut ebpf, &btf, spec),
-        };
-        match (loaded, spec.need) {
-            (Ok(()), _) => {}
+        match (load_any(&mut ebpf, &btf, spec), spec.need) {
+            (Ok(program), _) => unix.extend(program.map(|program| (spec.name, program))),
             (Err(KernelError::Program { program, reason }), Need::WhereTheKernelCan) => {
                 lacking.push(Lacking { program, reason });
             }
@@ -241,13 +236,21 @@ pub fn trial() -> Result<Vec<Trial>, KernelError> {
             program: spec.name,
             hook: spec.hook,
             need: spec.need,
-            taken: match load_one(&mut ebpf, &btf, spec) {
-                Ok(()) => Ok(()),
+            taken: match load_any(&mut ebpf, &btf, spec) {
+                Ok(_) => Ok(()),
                 Err(KernelError::Program { reason, .. }) => Err(reason),
                 Err(error) => Err(error.to_string()),
             },
         })
         .collect())
+}
+
+/// Loads a program; gives it where the library does not know it.
+fn load_any(ebpf: &mut Ebpf, btf: &Btf, spec: &ProgramSpec) -> Result<Option<OwnedFd>, KernelError> {
+    match spec.hook {
+        Hook::Unix(hook) => kfunc::load(ebpf, OBJECT, spec.name, hook).map(Some),
+        _ => load_one(ebpf, btf, spec).map(|()| None),
+    }
 }
 
 fn load_one(ebpf: &mut Ebpf, btf: &Btf, spec: &ProgramSpec) -> Result<(), KernelError> {

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::generation::Generation;
 use super::link::PinnedLink;
-use super::programs::{Hook, PROGRAMS};
+use super::programs::PROGRAMS;
 
 /// `BPF_PROG_LOAD`, `BPF_PROG_GET_FD_BY_ID` (linux/bpf.h).
 const PROG_LOAD: libc::c_long = 5;
@@ -22,7 +22,7 @@ pub(crate) struct Disarmed {
 
 /// The programs of which [`disarm`] can put back the true one, and after them those of which it cannot.
 pub(crate) fn all_programs() -> Vec<&'static str> {
-    let (cgroup, other): (Vec<_>, Vec<_>) = PROGRAMS.iter().partition(|spec| spec.hook == Hook::Cgroup);
+    let (cgroup, other): (Vec<_>, Vec<_>) = PROGRAMS.iter().partition(|spec| spec.hook.is_of_cgroup());
     cgroup.into_iter().chain(other).map(|spec| spec.name).collect()
 }
 
@@ -30,7 +30,7 @@ pub(crate) fn all_programs() -> Vec<&'static str> {
 pub(crate) fn disarm(pin_dir: &Path, program: &str) -> Option<Disarmed> {
     let pin = Generation::all(pin_dir).pop().unwrap().link(program);
     let spec = PROGRAMS.iter().find(|spec| spec.name == program).unwrap();
-    if spec.hook != Hook::Cgroup {
+    if !spec.hook.is_of_cgroup() {
         fs::remove_file(pin).unwrap();
         return None;
     }

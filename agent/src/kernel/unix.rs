@@ -192,10 +192,10 @@ impl UnixNames {
     }
 }
 
-type Rules = BTreeMap<UnixPath, UnixRule>;
+pub(super) type Rules = BTreeMap<UnixPath, UnixRule>;
 
 /// The rules of a policy by name, and what each listener stands for.
-fn rules(wanted: &BTreeMap<SocketPath, UnixTreatment>) -> Result<(Rules, Rules), KernelError> {
+pub(super) fn rules(wanted: &BTreeMap<SocketPath, UnixTreatment>) -> Result<(Rules, Rules), KernelError> {
     let (mut rules, mut listeners) = (Rules::new(), Rules::new());
     for (path, treatment) in wanted {
         let rule = match treatment {

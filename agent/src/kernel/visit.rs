@@ -1,13 +1,14 @@
 //! A visit to a kernel side that somebody else loaded: a policy number and cgroups of the visitor's own, put into the
 //! pinned maps and taken out again. With it `tollgate doctor` tries the very programs that guard this host.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::Path;
 
 use agent_common::{
     CgroupClass, EventKind, FlowRecord, Ip128, PENDING_POLICY, PolicyRules, Port, ProtectedKey, ProxyPorts,
-    Stat, TupleKey,
+    Stat, TupleKey, UNIX_LISTENERS, UnixKey, UnixRule,
 };
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SkStorage};
@@ -16,8 +17,9 @@ use super::error::with_sources;
 use super::generation::{self, Generation};
 use super::maps::ignore_missing;
 use super::protected::key;
-use super::{FlowOrigin, KernelError, Protected, ProxyAddresses, Rules, Standing};
-use crate::model::{CgroupId, NetnsCookie, PolicyId};
+use super::unix::rules;
+use super::{FlowOrigin, KernelError, Protected, ProxyAddresses, Rules, Standing, UnixTreatment};
+use crate::model::{CgroupId, NetnsCookie, PolicyId, SocketPath};
 
 /// The pinned maps, and what the visitor put into them. Dropped, it takes all of that out again.
 pub struct Visit {
@@ -31,6 +33,8 @@ pub struct Visit {
     stats: PerCpuArray<MapData, u64>,
     classified: Vec<u64>,
     inserted: Vec<Key<ProtectedKey>>,
+    unix_names: HashMap<MapData, UnixKey, UnixRule>,
+    unix_inserted: Vec<UnixKey>,
 }
 
 impl Visit {
@@ -61,6 +65,8 @@ impl Visit {
             stats: open(&generation, "STATS")?,
             classified: Vec::new(),
             inserted: Vec::new(),
+            unix_names: open(&generation, "UNIX_NAMES")?,
+            unix_inserted: Vec::new(),
         }))
     }
 
@@ -138,8 +144,28 @@ impl Visit {
             .map_err(KernelError::map("PROTECTED", "an insert"))
     }
 
+    /// Has connections to the unix socket at `path` go to `listener`, for the visitor's policy.
+    pub fn redirect_unix(&mut self, path: &SocketPath, listener: &Path) -> Result<(), KernelError> {
+        let wanted = BTreeMap::from([(path.clone(), UnixTreatment::Redirect(listener.to_owned()))]);
+        let (rules, listeners) = rules(&wanted)?;
+        let own = rules.into_iter().map(|entry| (self.policy.0, entry));
+        let all = listeners.into_iter().map(|entry| (UNIX_LISTENERS, entry));
+        for (policy, (name, rule)) in all.chain(own) {
+            let key = UnixKey { policy, name };
+            self.unix_inserted.push(key);
+            self.unix_names
+                .insert(key, rule, 0)
+                .map_err(KernelError::map("UNIX_NAMES", "an insert"))?;
+        }
+        Ok(())
+    }
+
     /// Takes out what the visitor protected.
     pub fn release(&mut self) -> Result<(), KernelError> {
+        while let Some(key) = self.unix_inserted.pop() {
+            ignore_missing(self.unix_names.remove(&key))
+                .map_err(KernelError::map("UNIX_NAMES", "a removal"))?;
+        }
         while let Some(key) = self.inserted.pop() {
             ignore_missing(self.protected.remove(&key))
                 .map_err(KernelError::map("PROTECTED", "a removal"))?;
@@ -244,7 +270,7 @@ fn open<M: TryFrom<Map, Error = MapError>>(
 
 /// Policies of the host are numbered from 1, visitors from the other end.
 fn free_number(policies: &HashMap<MapData, u32, PolicyRules>) -> Result<PolicyId, KernelError> {
-    let mut number = u32::MAX;
+    let mut number = UNIX_LISTENERS - 1;
     loop {
         match policies.get(&number, 0) {
             Ok(_) => number -= 1,

@@ -8,6 +8,7 @@ mod free;
 mod names;
 mod places;
 mod sockets;
+mod unix;
 
 use super::scene::{Scene, Trouble};
 use super::workload::Outcome;
@@ -40,6 +41,7 @@ const ROOMS: &[&[Promise]] = &[
     datagrams::PROMISES,
     names::PROMISES,
     sockets::PROMISES,
+    unix::PROMISES,
     places::PROMISES,
     free::PROMISES,
 ];
