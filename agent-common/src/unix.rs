@@ -120,15 +120,10 @@ pub const fn on_unix_connect(question: UnixQuestion) -> UnixAnswer {
 
 /// Where the last component of a path begins: behind its last slash.
 #[inline(always)]
-pub const fn last_component(path: &UnixPath) -> usize {
-    let mut at = UNIX_PATH_MAX;
-    while at > 0 {
-        if path[at - 1] == b'/' {
-            return at;
-        }
-        at -= 1;
-    }
-    0
+pub fn last_component(path: &UnixPath) -> usize {
+    path.iter()
+        .rposition(|byte| *byte == b'/')
+        .map_or(0, |slash| slash + 1)
 }
 
 /// Key of `UNIX_FLOWS`: the agent knows of an accepted connection which of its listeners it came to, and the process.

@@ -161,8 +161,9 @@ impl Name {
 
 #[inline(always)]
 fn rule(name: &Name) -> Option<&'static UnixRule> {
+    let key = &name.key;
     // SAFETY: the map is not preallocated, so an entry that is replaced or removed stays as it is until the program ends.
-    unsafe { UNIX_NAMES.get(&name.key) }
+    unsafe { UNIX_NAMES.get(key) }
 }
 
 /// Leaves word for the agent of who connects. False: there is no room.

@@ -135,7 +135,7 @@ impl UnixNames {
     /// Works on with what is in the map: an earlier agent may have filled it.
     pub(super) fn new(map: HashMap<MapData, UnixKey, UnixRule>) -> Result<Self, KernelError> {
         let mut policies: BTreeMap<u32, BTreeMap<UnixPath, UnixRule>> = BTreeMap::new();
-        for entry in map.iter() {
+        for entry in &map {
             let (key, rule) = entry.map_err(KernelError::map("UNIX_NAMES", "a listing"))?;
             policies.entry(key.policy).or_default().insert(key.name, rule);
         }

@@ -46,8 +46,8 @@ impl SocketPath {
     /// A number that follows from the path alone: the first eight bytes of its BLAKE3 hash.
     pub fn slot(&self) -> u64 {
         let hash = blake3::hash(self.0.as_bytes());
-        let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
-        u64::from_le_bytes([a, b, c, d, e, f, g, h])
+        let first = hash.as_bytes().first_chunk().copied();
+        u64::from_le_bytes(first.unwrap_or_default())
     }
 
     /// The path, and what else it is called where `/var/run` is a link to `/run`.
