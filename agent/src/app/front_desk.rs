@@ -16,6 +16,7 @@ use crate::ship::Backlog;
 
 use super::accept::Reception;
 use super::reload::Reloader;
+use super::upgrade::Upgrader;
 
 /// What the control socket is answered from.
 pub(super) struct FrontDesk {
@@ -24,6 +25,9 @@ pub(super) struct FrontDesk {
     pub(super) managed: watch::Receiver<ManagedCgroups>,
     pub(super) backlog: Option<watch::Receiver<Backlog>>,
     pub(super) reloader: Arc<Reloader>,
+    pub(super) upgrader: Arc<Upgrader>,
+    /// Why another version did not take over.
+    pub(super) failed_upgrade: Option<String>,
 }
 
 impl ControlHandler for FrontDesk {
@@ -65,6 +69,7 @@ impl ControlHandler for FrontDesk {
             held_commands: host.holds.list().len() as u64,
             kernel,
             warnings,
+            failed_upgrade: self.failed_upgrade.clone(),
         }
     }
 
@@ -87,6 +92,17 @@ impl ControlHandler for FrontDesk {
         Box::pin(async {
             Response::Reloaded {
                 report: self.reloader.reload().await,
+            }
+        })
+    }
+
+    fn upgrade(&self) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+        Box::pin(async {
+            match self.upgrader.begin().await {
+                Ok(()) => Response::Upgrading,
+                Err(error) => Response::Refused {
+                    message: format!("this version goes on: {error}"),
+                },
             }
         })
     }
@@ -118,6 +134,9 @@ impl FrontDesk {
 
     fn warnings(&self) -> Vec<String> {
         let mut warnings = self.reception.policies.faults();
+        if let Some(why) = &self.failed_upgrade {
+            warnings.push(format!("another version was to take over and could not: {why}"));
+        }
         if let Some(error) = self
             .backlog
             .as_ref()

@@ -15,5 +15,6 @@ mod signals;
 mod start;
 mod state;
 mod unix;
+mod upgrade;
 
-pub use start::{StartError, run, uninstall};
+pub use start::{StartError, check, run, uninstall};

@@ -1,12 +1,13 @@
 //! One run of the agent: everything is started in an order in which nothing is open, and stopped in the reverse order.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use chrono::Utc;
 use sd_notify::NotifyState;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::approval::Holds;
@@ -34,6 +35,7 @@ use super::signals::{Asked, Signals};
 use super::start::{StartError, host};
 use super::state::StateDir;
 use super::unix::UnixSockets;
+use super::upgrade::{Left, Program, Upgrader};
 use super::{existing, kernel_side, shipping};
 
 /// Group whose members may use the control socket. Who may decide on a command, its rule says.
@@ -41,6 +43,33 @@ const OPERATORS: &str = "tollgate";
 
 /// How long sessions may take to end by themselves when the agent stops.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long sessions may go on when another version takes over, before they are told that the agent stops. New connections
+/// wait for that long.
+const UPGRADE_DRAIN: Duration = Duration::from_secs(5);
+
+/// How long shipping may take to end when another version takes over, which ships what is left.
+const UPGRADE_SHIPPING: Duration = Duration::from_secs(1);
+
+/// What the agent is started with, besides its configuration.
+pub(super) struct Start {
+    /// What is executed when another version takes over.
+    pub(super) program: Program,
+    /// Why another version did not take over.
+    pub(super) failed_upgrade: Option<String>,
+    /// Sockets of an agent before this one.
+    pub(super) sockets: Vec<OwnedFd>,
+    /// The lock of the pins.
+    pub(super) pins: PinLock,
+}
+
+/// Why the agent does not serve any more.
+pub(super) enum Ended {
+    /// It was asked to stop.
+    Stopped,
+    /// Another version is to take over; with the policies that counted last.
+    HandedOver(Left, PolicySet),
+}
 
 /// The agent, when everything is in place.
 pub(super) struct Running {
@@ -53,7 +82,9 @@ pub(super) struct Running {
     /// Stopped when the sessions have ended.
     background: JoinSet<()>,
     shipping: Option<Shipping>,
-    _pins: PinLock,
+    upgrader: Arc<Upgrader>,
+    handing_over: mpsc::Receiver<()>,
+    pins: PinLock,
 }
 
 /// The task that ships, and what ends it.
@@ -64,7 +95,11 @@ struct Shipping {
 
 impl Running {
     /// Starts everything. When this returns, connections are redirected, and those that nobody accepts yet wait.
-    pub(super) async fn start(config: &AgentConfig, set: PolicySet) -> Result<Self, StartError> {
+    pub(super) async fn start(
+        config: &AgentConfig,
+        set: PolicySet,
+        start: Start,
+    ) -> Result<Self, StartError> {
         let state = StateDir::open(&config.state_dir).map_err(host(format!(
             "the agent cannot keep its state in {}: make it a directory that root may write to, or name another `state_dir`",
             config.state_dir.display()
@@ -100,13 +135,12 @@ impl Running {
         };
 
         // Nothing that can be wrong with the configuration is found out after this.
-        let pins = PinLock::take(&config.pin_dir)?;
         let (kernel, events) = Kernel::load(&KernelOptions {
             pin_dir: config.pin_dir.clone(),
         })?;
         let kernel = Arc::new(kernel);
         let unix = UnixSockets::new(Arc::clone(&kernel), &config.run_dir);
-        let (listener, keeper) = match redirect(&kernel, config, &set, &resolved, &unix) {
+        let (listener, keeper) = match redirect(&kernel, config, &set, &resolved, &unix, start.sockets) {
             Ok(redirecting) => redirecting,
             Err(error) => {
                 if let Err(left) = kernel.abandon() {
@@ -155,12 +189,16 @@ impl Running {
             protection: Arc::clone(&protection),
             running: tokio::sync::Mutex::default(),
         });
+        let (upgrader, handing_over) = Upgrader::new(start.program);
+        let upgrader = Arc::new(upgrader);
         let desk = FrontDesk {
             reception: Arc::clone(&reception),
             started: Utc::now(),
             managed: managed.clone(),
             backlog: shipper.as_ref().map(Shipper::backlog),
             reloader: Arc::clone(&reloader),
+            upgrader: Arc::clone(&upgrader),
+            failed_upgrade: start.failed_upgrade,
         };
 
         let mut background = JoinSet::new();
@@ -189,12 +227,14 @@ impl Running {
             stopping,
             background,
             shipping,
-            _pins: pins,
+            upgrader,
+            handing_over,
+            pins: start.pins,
         })
     }
 
-    /// Serves until it is asked to stop, and stops.
-    pub(super) async fn serve(mut self, signals: &mut Signals) -> Result<(), StartError> {
+    /// Serves until it is asked to stop or to let another version take over.
+    pub(super) async fn serve(mut self, signals: &mut Signals) -> Result<Ended, StartError> {
         if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
             tracing::warn!(%error, "systemd was not told that the agent is ready");
         }
@@ -212,7 +252,16 @@ impl Running {
                         let reloader = Arc::clone(&self.reloader);
                         self.background.spawn(async move { drop(reloader.reload().await) });
                     }
+                    Asked::Upgrade => {
+                        let upgrader = Arc::clone(&self.upgrader);
+                        self.background.spawn(async move {
+                            if let Err(error) = upgrader.begin().await {
+                                tracing::error!(%error, "another version cannot take over; this one goes on");
+                            }
+                        });
+                    }
                 },
+                Some(()) = self.handing_over.recv() => return self.hand_over(sessions).await,
                 Some(flow) = self.listener.accept() => {
                     let reception = Arc::clone(&self.reception);
                     sessions.spawn(async move { reception.receive(flow).await });
@@ -226,7 +275,7 @@ impl Running {
         self.stop(sessions, why).await
     }
 
-    async fn stop(mut self, mut sessions: JoinSet<()>, why: &str) -> Result<(), StartError> {
+    async fn stop(mut self, mut sessions: JoinSet<()>, why: &str) -> Result<Ended, StartError> {
         tracing::info!(
             sessions = sessions.len(),
             "stopping, because of {why}; managed cgroups are closed from here on"
@@ -235,14 +284,7 @@ impl Running {
         drop(self.listener);
         self.stopping.send_replace(true);
         self.holds.cancel_all("the agent stops");
-        let drained = async { while sessions.join_next().await.is_some() {} };
-        if tokio::time::timeout(DRAIN, drained).await.is_err() {
-            tracing::warn!(
-                sessions = sessions.len(),
-                "some sessions did not end in time and are cut off"
-            );
-            sessions.shutdown().await;
-        }
+        end_all(&mut sessions).await;
         self.background.shutdown().await;
         self.recorder.shutdown()?;
         if let Some(shipping) = self.shipping {
@@ -251,7 +293,52 @@ impl Running {
             shipping.task.await.ok();
         }
         tracing::info!("stopped");
-        Ok(())
+        Ok(Ended::Stopped)
+    }
+
+    /// Stops as far as the version that takes over needs it: nobody is accepted, and nobody refused.
+    async fn hand_over(mut self, mut sessions: JoinSet<()>) -> Result<Ended, StartError> {
+        let now = NotifyState::monotonic_usec_now().map_err(host("the clock"))?;
+        sd_notify::notify(&[NotifyState::Reloading, now]).ok();
+        let (sockets, accepted) = self.listener.hand_over().await;
+        for flow in accepted {
+            let reception = Arc::clone(&self.reception);
+            sessions.spawn(async move { reception.receive(flow).await });
+        }
+        tracing::info!(
+            sessions = sessions.len(),
+            "another version takes over; connections wait for it"
+        );
+        let ended = async { while sessions.join_next().await.is_some() {} };
+        if tokio::time::timeout(UPGRADE_DRAIN, ended).await.is_err() {
+            self.stopping.send_replace(true);
+            self.holds.cancel_all("another version of the agent takes over");
+            end_all(&mut sessions).await;
+        }
+        self.background.shutdown().await;
+        self.recorder.shutdown()?;
+        if let Some(shipping) = self.shipping {
+            drop(shipping.last_word);
+            tokio::time::timeout(UPGRADE_SHIPPING, shipping.task).await.ok();
+        }
+        let last = self.reception.policies.current().set.clone();
+        let left = Left {
+            sockets,
+            pins: self.pins,
+        };
+        Ok(Ended::HandedOver(left, last))
+    }
+}
+
+/// Waits until the sessions that were told to end have done so, and cuts off what is left.
+async fn end_all(sessions: &mut JoinSet<()>) {
+    let drained = async { while sessions.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!(
+            sessions = sessions.len(),
+            "some sessions did not end in time and are cut off"
+        );
+        sessions.shutdown().await;
     }
 }
 
@@ -262,6 +349,7 @@ fn redirect(
     set: &PolicySet,
     resolved: &Resolved,
     unix: &UnixSockets,
+    sockets: Vec<OwnedFd>,
 ) -> Result<(Listener, CgroupKeeper), StartError> {
     for policy in set.policies() {
         kernel.set_policy(policy.id, policy.doc.workload.egress)?;
@@ -269,14 +357,12 @@ fn redirect(
     kernel_side::protect(kernel, set, resolved)?;
     unix.protect(&[set])?;
     let port = config.listen_port.unwrap_or(0);
-    let listener = Listener::bind(
-        Arc::clone(kernel),
-        ProxyAddresses {
-            v4: port,
-            v6: port,
-            dns: 0,
-        },
-    )?;
+    let wanted = ProxyAddresses {
+        v4: port,
+        v6: port,
+        dns: 0,
+    };
+    let listener = Listener::go_on(Arc::clone(kernel), wanted, sockets)?;
     let keeper = CgroupKeeper::start(Arc::clone(kernel), kernel_side::patterns(set)?)?;
     // What an earlier agent said of policies that are gone; no cgroup is under them any more.
     kernel.retain_policies(&set.policies().iter().map(|policy| policy.id).collect())?;

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use nix::sys::signal::{SigSet, Signal as Name};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// What is asked.
@@ -11,6 +12,8 @@ pub(super) enum Asked {
     Stop(&'static str),
     /// To read the policies again: SIGHUP.
     Reload,
+    /// To let another version take over: SIGUSR2.
+    Upgrade,
 }
 
 /// Signals that came and have not been looked at.
@@ -19,16 +22,21 @@ pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
+    user: Signal,
 }
 
 impl Signals {
-    /// From here on these signals do not end the process. Needs a tokio runtime.
+    /// From here on these signals do not end the process; those that came while it was replaced come now. Needs a tokio
+    /// runtime; to be called on the thread that the process began with.
     pub(super) fn catch() -> io::Result<Self> {
-        Ok(Self {
+        let signals = Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hang_up: signal(SignalKind::hangup())?,
-        })
+            user: signal(SignalKind::user_defined2())?,
+        };
+        let_through()?;
+        Ok(signals)
     }
 
     /// The next one. Safe to cancel.
@@ -37,6 +45,23 @@ impl Signals {
             _ = self.terminate.recv() => Asked::Stop("SIGTERM"),
             _ = self.interrupt.recv() => Asked::Stop("SIGINT"),
             _ = self.hang_up.recv() => Asked::Reload,
+            _ = self.user.recv() => Asked::Upgrade,
         }
     }
+}
+
+fn all() -> SigSet {
+    [Name::SIGTERM, Name::SIGINT, Name::SIGHUP, Name::SIGUSR2]
+        .into_iter()
+        .collect()
+}
+
+/// Has signals wait, over an execution as well: their default is to end the process.
+pub(super) fn hold_back() -> io::Result<()> {
+    Ok(all().thread_block()?)
+}
+
+/// Lets signals through that [`hold_back`] had wait.
+pub(super) fn let_through() -> io::Result<()> {
+    Ok(all().thread_unblock()?)
 }

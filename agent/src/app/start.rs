@@ -6,15 +6,17 @@ use std::sync::Arc;
 use crate::config::{self, AgentConfig, PolicyErrors};
 use crate::control::ControlError;
 use crate::flow::FlowError;
+use crate::kernel::given::Given;
 use crate::kernel::{HostLock, Kernel, KernelError, KernelOptions, PatternError, PinLock};
 use crate::policy::PolicySet;
 use crate::record::RecordError;
 use crate::tls::TlsError;
 
-use super::catalogue::ServiceError;
-use super::running::Running;
+use super::catalogue::{Catalogue, ServiceError};
+use super::running::{Ended, Running, Start};
 use super::shipping::ShippingError;
 use super::signals::Signals;
+use super::upgrade::Program;
 
 /// Why the agent does not start. Each sentence says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +74,48 @@ fn list(errors: &[PolicyErrors]) -> String {
         .join("\n")
 }
 
-/// Runs the agent until it is asked to stop.
-pub async fn run(config: AgentConfig) -> Result<(), StartError> {
+/// Runs the agent until it is asked to stop, with what the process was given at its start.
+pub async fn run(config: AgentConfig, given: Given) -> Result<(), StartError> {
     let mut signals = Signals::catch().map_err(host("signals"))?;
-    let _lock = HostLock::take(&config.run_dir)?;
-    let set = load_policies(&config)?;
-    Running::start(&config, set).await?.serve(&mut signals).await
+    let program = Program::current().map_err(host("the agent's own program"))?;
+    let lock = HostLock::keep(&config.run_dir, given.host_lock)?;
+    let mut set = load_policies(&config)?;
+    let mut pins = PinLock::keep(&config.pin_dir, given.pin_lock);
+    let mut sockets = given.sockets;
+    let mut failed_upgrade = None;
+    loop {
+        let start = Start {
+            program: program.clone(),
+            failed_upgrade: failed_upgrade.take(),
+            sockets: std::mem::take(&mut sockets),
+            pins: pins?,
+        };
+        let running = Running::start(&config, set, start).await?;
+        let (left, last) = match running.serve(&mut signals).await? {
+            Ended::Stopped => return Ok(()),
+            Ended::HandedOver(left, last) => (left, last),
+        };
+        // Nothing comes after this, unless it fails.
+        let error = program.execute(&lock, &left);
+        tracing::error!(%error, program = %program.path().display(), "another version could not take over; this one goes on");
+        failed_upgrade = Some(format!(
+            "{} cannot be executed: {error}",
+            program.path().display()
+        ));
+        set = last;
+        sockets = left.sockets;
+        pins = Ok(left.pins);
+    }
+}
+
+/// Whether an agent of this configuration could start: policies, secrets, the kernel's view of its programs. Changes
+/// nothing, and can be asked while an agent runs.
+pub async fn check(config: &AgentConfig) -> Result<(), StartError> {
+    let set = load_policies(config)?;
+    Catalogue::new(set, [0; 32], None).await?;
+    Ok(Kernel::check(&KernelOptions {
+        pin_dir: config.pin_dir.clone(),
+    })?)
 }
 
 /// Removes what an agent of this configuration left in the kernel.

@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app;
 use crate::config::AgentConfig;
+use crate::kernel::given::Given;
 
 use super::failed;
 
@@ -17,8 +18,17 @@ use super::failed;
 ///
 /// SIGTERM stops it: open sessions get five seconds to end, and their records are sealed. Whether it is stopped or killed,
 /// managed cgroups stay closed to what their policies protect until it runs again; `tollgate uninstall` opens them.
+///
+/// SIGHUP has it read its policies again (`tollgate reload`), SIGUSR2 has the version take over that is at the path from
+/// which it was started (`tollgate upgrade`).
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Only say whether it could start: policies, secrets, and whether the kernel takes the programs
+    ///
+    /// Changes nothing, and works beside an agent that runs. Exit codes: 0 it could, 2 it could not.
+    #[arg(long)]
+    check: bool,
+}
 
 /// Remove from the kernel what an agent left; managed cgroups are open afterwards
 ///
@@ -26,7 +36,13 @@ pub(super) struct Args {}
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct UninstallArgs {}
 
-pub(super) fn run(config: AgentConfig) -> ExitCode {
+pub(super) fn run(args: &Args, config: AgentConfig) -> ExitCode {
+    // Before anything is opened: what was handed over is known by its numbers alone.
+    let given = if args.check {
+        Given::default()
+    } else {
+        Given::take()
+    };
     log();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -36,7 +52,12 @@ pub(super) fn run(config: AgentConfig) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    match runtime.block_on(app::run(config)) {
+    let done = if args.check {
+        runtime.block_on(app::check(&config))
+    } else {
+        runtime.block_on(app::run(config, given))
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&error),
     }

@@ -12,6 +12,7 @@ pub mod replay;
 pub mod sessions;
 pub mod status;
 mod text;
+pub mod upgrade;
 pub mod verify;
 
 use std::path::PathBuf;
@@ -28,8 +29,8 @@ use crate::config::{AgentConfig, PolicyErrors};
 /// stands in one file for each in /etc/tollgate/policies.d: write one, check it with `tollgate policy check`, and see what
 /// happened with `tollgate sessions` and `tollgate replay`.
 ///
-/// status, approvals, approve, deny and reload ask the running agent. sessions, replay and verify read its records, and policy
-/// check reads files: they need no agent, and work on another host too. doctor examines the host itself.
+/// status, approvals, approve, deny, reload and upgrade ask the running agent. sessions, replay and verify read its records,
+/// and policy check reads files: they need no agent, and work on another host too. doctor examines the host itself.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version, max_term_width = 110, after_long_help = EXIT_CODES)]
 struct Arguments {
@@ -54,6 +55,7 @@ enum Verb {
     Verify(verify::VerifyArgs),
     Policy(policy::PolicyArgs),
     Reload(reload::Args),
+    Upgrade(upgrade::Args),
     Uninstall(agent::UninstallArgs),
     #[command(name = doctor::VERB, hide = true)]
     DoctorWorkload(doctor::WorkloadArgs),
@@ -76,7 +78,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, PolicyErrors> {
     // Read by the verbs that need it: policies can be checked on a host whose own file is broken.
     let config = || AgentConfig::load(arguments.config.as_deref());
     Ok(match arguments.verb {
-        Verb::Agent(agent::Args {}) => agent::run(config()?),
+        Verb::Agent(args) => agent::run(&args, config()?),
         Verb::Status(args) => wait(status::run(args, &config()?.control_socket)),
         Verb::Doctor(args) => wait(doctor::run(args, config()?)),
         Verb::DoctorWorkload(doctor::WorkloadArgs {}) => doctor::serve(),
@@ -88,6 +90,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, PolicyErrors> {
         Verb::Verify(args) => verify::run(&args, &config()?.records_dir()),
         Verb::Policy(args) => policy::run(&args),
         Verb::Reload(args) => wait(reload::run(args, &config()?.control_socket)),
+        Verb::Upgrade(args) => wait(upgrade::run(args, &config()?.control_socket)),
         Verb::Uninstall(agent::UninstallArgs {}) => agent::uninstall(&config()?),
     })
 }

@@ -158,6 +158,7 @@ mod tests {
             live_sessions: 1,
             total_sessions: 7,
             held_commands: 2,
+            failed_upgrade: None,
             kernel: KernelStatus {
                 redirected: 9,
                 events: [

@@ -24,6 +24,8 @@ pub enum Request {
     },
     /// Read the policy files again. For root alone.
     Reload,
+    /// Let the version that is installed now take over. For root alone.
+    Upgrade,
     /// Let a held command run.
     Approve {
         /// Which.
@@ -70,6 +72,8 @@ pub enum Response {
         /// What came of it.
         report: ReloadReport,
     },
+    /// To [`Request::Upgrade`]: it begins. Whether it succeeded, the status tells that is there afterwards.
+    Upgrading,
     /// The request was not carried out.
     Refused {
         /// One sentence: why, and what to do.
@@ -115,6 +119,9 @@ pub struct AgentStatus {
     pub kernel: KernelStatus,
     /// What the operator should know: a policy file that was not taken, a kernel feature that is missing. A sentence each.
     pub warnings: Vec<String>,
+    /// Why the last upgrade failed, after which the version from before went on; `None`: it did not.
+    #[serde(default)]
+    pub failed_upgrade: Option<String>,
 }
 
 /// Exact counts of the kernel side since its programs were loaded.

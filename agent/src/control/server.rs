@@ -33,6 +33,11 @@ pub trait ControlHandler: Send + Sync {
         Box::pin(async { refused("this agent cannot read its policies again; restart it") })
     }
 
+    /// Has the version that is installed now take over.
+    fn upgrade(&self) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+        Box::pin(async { refused("this agent cannot be replaced; restart it") })
+    }
+
     /// Whether process `pid` is in a managed cgroup. True where that cannot be found out.
     fn is_managed(&self, pid: u32) -> bool;
 }
@@ -208,6 +213,8 @@ impl Desk {
                 },
                 Request::Reload if peer.uid != 0 => refused("only root may change which policies count"),
                 Request::Reload => self.handler.reload().await,
+                Request::Upgrade if peer.uid != 0 => refused("only root may have another version take over"),
+                Request::Upgrade => self.handler.upgrade().await,
                 Request::Approvals { watch: false } => self.approvals(peer).await,
                 Request::Approvals { watch: true } => return self.watch(peer, reader, writer).await,
                 Request::Approve { id, binding } => self.approve(peer, &id, binding).await,

@@ -1,23 +1,24 @@
 //! The agent's listening sockets, in every network namespace from which it is asked to.
 
 use std::collections::HashMap;
-use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
-use nix::sys::socket::{Backlog, SockaddrStorage, bind, listen, setsockopt};
+use nix::sys::socket::{Backlog, listen};
 use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, JoinSet};
 
+use super::handed_over::{self, Handed};
 use super::query::{self, Query};
+use super::socket::{bound_as_before, is_without_ipv6, port_of};
+use super::{Expander, FlowError, store};
 use crate::kernel::netns::Netns;
-use crate::kernel::{EventKind, FlowOrigin, Kernel, KernelError, KernelEvent, ProxyAddresses};
+use crate::kernel::{FlowOrigin, Kernel, KernelError, ProxyAddresses};
 use crate::model::{ClientAddr, NetnsCookie, OriginalDst};
 
 /// One redirected connection.
@@ -35,37 +36,6 @@ pub struct Flow {
     pub netns: Arc<Netns>,
 }
 
-/// Why the agent cannot listen.
-#[derive(Debug, thiserror::Error)]
-pub enum FlowError {
-    /// The address cannot be listened on.
-    #[error(
-        "cannot listen on {address} in the network namespace {netns}: {source}{}",
-        advice(source)
-    )]
-    Listen {
-        /// The address.
-        address: SocketAddr,
-        /// The namespace.
-        netns: NetnsCookie,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The namespace cannot be entered, or is another one by now.
-    #[error("cannot enter the network namespace {netns} of process {pid}: {source}")]
-    Namespace {
-        /// The namespace.
-        netns: NetnsCookie,
-        /// A process in it.
-        pid: u32,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The kernel side.
-    #[error(transparent)]
-    Kernel(#[from] KernelError),
-}
-
 /// The listening sockets. Dropped, they are closed, and managed cgroups are refused what is protected.
 #[derive(Debug)]
 pub struct Listener {
@@ -78,17 +48,22 @@ pub struct Listener {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) kernel: Arc<Kernel>,
-    addresses: ProxyAddresses,
+    pub(super) addresses: ProxyAddresses,
     sender: mpsc::Sender<Flow>,
     pub(super) queries: mpsc::Sender<Query>,
-    namespaces: Mutex<HashMap<NetnsCookie, Namespace>>,
+    pub(super) namespaces: Mutex<HashMap<NetnsCookie, Namespace>>,
+    /// True when no more is to be accepted.
+    closing: watch::Sender<bool>,
     unexplained: AtomicU64,
 }
 
 #[derive(Debug)]
-struct Namespace {
+pub(super) struct Namespace {
     netns: Arc<Netns>,
-    tasks: Vec<JoinHandle<()>>,
+    /// The sockets once more, to be handed over.
+    sockets: Vec<OwnedFd>,
+    accepting: Vec<JoinHandle<()>>,
+    others: Vec<JoinHandle<()>>,
 }
 
 /// Flows that may wait for the engine. When it is behind, the accept queue fills, and then connects wait.
@@ -109,12 +84,33 @@ const STALE_FLOW: Duration = Duration::from_mins(2);
 impl Listener {
     /// Listens in the agent's own network namespace, on `wanted` (0: any free port), and tells the kernel side.
     pub fn bind(kernel: Arc<Kernel>, wanted: ProxyAddresses) -> Result<Self, FlowError> {
+        Self::go_on(kernel, wanted, Vec::new())
+    }
+
+    /// As [`Listener::bind`], with the sockets of an agent before this one, in whatever namespace they are: connections
+    /// that wait in their queues become flows. Sockets that are not the agent's are closed.
+    pub fn go_on(
+        kernel: Arc<Kernel>,
+        wanted: ProxyAddresses,
+        sockets: Vec<OwnedFd>,
+    ) -> Result<Self, FlowError> {
         let host = Arc::new(Netns::own().map_err(KernelError::system("opening the own network namespace"))?);
-        let v4 = bound_socket(&kernel, &host, wanted.v4_address())?;
+        let (earlier, mut handed) = handed_over::sort(&kernel, wanted, sockets);
+        let (mut v4, mut v6, mut datagrams) = (None, None, Vec::new());
+        if let Some(own) = handed.remove(&host.cookie()) {
+            (v4, v6, datagrams) = (own.v4, own.v6, own.datagrams);
+        }
+        let v4 = match v4 {
+            Some(socket) => socket,
+            None => bound_as_before(&kernel, &host, wanted.v4_address(), earlier.v4)?,
+        };
         // A host can be without IPv6; then what is protected is refused to IPv6 sockets.
-        let v6 = match bound_socket(&kernel, &host, wanted.v6_address()) {
-            Err(FlowError::Listen { source, .. }) if is_without_ipv6(&source) => None,
-            bound => Some(bound?),
+        let v6 = match v6 {
+            Some(socket) => Some(socket),
+            None => match bound_as_before(&kernel, &host, wanted.v6_address(), earlier.v6) {
+                Err(FlowError::Listen { source, .. }) if is_without_ipv6(&source) => None,
+                bound => Some(bound?),
+            },
         };
         let addresses = ProxyAddresses {
             v4: port_of(&v4)?,
@@ -122,7 +118,17 @@ impl Listener {
             dns: wanted.dns,
         };
         let (addresses, datagrams) = match wanted.dns {
-            0 => query::choose_ports(&kernel, &host, addresses)?,
+            0 if query::is_complete(&datagrams, addresses, earlier) => (
+                ProxyAddresses {
+                    dns: earlier.dns,
+                    ..addresses
+                },
+                datagrams,
+            ),
+            0 => {
+                drop(datagrams);
+                query::choose_ports(&kernel, &host, addresses)?
+            }
             _ => (addresses, query::bound_sockets(&kernel, &host, addresses)?),
         };
         // From here on the ports are reserved everywhere; a connection is redirected only when its listener is marked.
@@ -135,12 +141,16 @@ impl Listener {
             sender,
             queries,
             namespaces: Mutex::new(HashMap::new()),
+            closing: watch::Sender::new(false),
             unexplained: AtomicU64::new(0),
         });
         shared.serve(Arc::clone(&host), std::iter::once(v4).chain(v6), datagrams)?;
         let housekeeper = tokio::spawn(housekeeping(Arc::downgrade(&shared)));
         if let Some(namespace) = shared.namespaces.lock().get_mut(&host.cookie()) {
-            namespace.tasks.push(housekeeper);
+            namespace.others.push(housekeeper);
+        }
+        for handed in handed.into_values() {
+            shared.go_on_in(handed);
         }
         Ok(Self {
             shared,
@@ -148,6 +158,35 @@ impl Listener {
             queries: Some(waiting_queries),
             host,
         })
+    }
+
+    /// Accepts no more, and gives the sockets, on which connections go on waiting, for the agent that comes after this one
+    /// (see [`Listener::go_on`]), with the flows that had been accepted and not handed out.
+    pub async fn hand_over(mut self) -> (Vec<OwnedFd>, Vec<Flow>) {
+        self.shared.closing.send_replace(true);
+        let namespaces: Vec<_> = self.shared.namespaces.lock().drain().map(|(_, it)| it).collect();
+        let (mut sockets, mut accepting) = (Vec::new(), JoinSet::new());
+        for namespace in namespaces {
+            sockets.extend(namespace.sockets);
+            for task in namespace.others {
+                task.abort();
+            }
+            for task in namespace.accepting {
+                accepting.spawn(task);
+            }
+        }
+        let mut flows = Vec::new();
+        // A task may be waiting until there is room for its last flow.
+        loop {
+            tokio::select! {
+                Some(flow) = self.flows.recv() => flows.push(flow),
+                ended = accepting.join_next() => if ended.is_none() { break },
+            }
+        }
+        while let Ok(flow) = self.flows.try_recv() {
+            flows.push(flow);
+        }
+        (sockets, flows)
     }
 
     /// The next flow. Safe to cancel; `None` never comes while the listener lives.
@@ -189,60 +228,22 @@ impl Drop for Listener {
     }
 }
 
-/// Adds listeners in other network namespaces.
-#[derive(Clone, Debug)]
-pub struct Expander(Arc<Shared>);
-
-impl Expander {
-    /// Listens where the kernel side missed a listener; other events are not for this. To be called for each event.
-    pub fn heed(&self, event: &KernelEvent) -> Result<(), FlowError> {
-        match (event.kind, event.netns, event.tgid) {
-            (EventKind::NoListener, Some(netns), Some(pid)) => self.listen_in(netns, pid),
-            _ => Ok(()),
-        }
-    }
-
-    /// Listens in the network namespace `cookie`, in which process `pid` is. Listening already is fine.
-    pub fn listen_in(&self, cookie: NetnsCookie, pid: u32) -> Result<(), FlowError> {
-        if self.0.namespaces.lock().contains_key(&cookie) {
-            return Ok(());
-        }
-        let failed = |source| FlowError::Namespace {
-            netns: cookie,
-            pid,
-            source,
-        };
-        let netns = Arc::new(Netns::of_process(pid).map_err(failed)?);
-        if netns.cookie() != cookie {
-            return Err(failed(io::Error::other(
-                "the process has changed its namespace, or ended",
-            )));
-        }
-        let [v4, v6] = [self.0.addresses.v4_address(), self.0.addresses.v6_address()];
-        let v4 = bound_socket(&self.0.kernel, &netns, v4)?;
-        let v6 = match bound_socket(&self.0.kernel, &netns, v6) {
-            _ if self.0.addresses.v6 == 0 => None,
-            Err(FlowError::Listen { source, .. }) if is_without_ipv6(&source) => None,
-            bound => Some(bound?),
-        };
-        // Without these the namespace's DNS is refused, which is no reason to refuse its connections as well.
-        let datagrams =
-            query::bound_sockets(&self.0.kernel, &netns, self.0.addresses).unwrap_or_else(|error| {
-                tracing::error!(%error, "DNS of a workload in another network namespace is refused");
-                Vec::new()
-            });
-        self.0.serve(netns, std::iter::once(v4).chain(v6), datagrams)
-    }
-}
-
 impl Shared {
-    fn serve(
+    /// Listens on the sockets, in place of those that there were in the namespace.
+    pub(super) fn serve(
         self: &Arc<Self>,
         netns: Arc<Netns>,
         sockets: impl IntoIterator<Item = OwnedFd>,
         datagrams: Vec<OwnedFd>,
     ) -> Result<(), FlowError> {
-        let mut tasks = query::serve(self, &netns, datagrams)?;
+        let kept = |socket: &OwnedFd| {
+            socket
+                .try_clone()
+                .map_err(KernelError::system("duplicating a listener"))
+        };
+        let mut all: Vec<OwnedFd> = datagrams.iter().map(kept).collect::<Result<_, _>>()?;
+        let others = query::serve(self, &netns, datagrams)?;
+        let mut accepting = Vec::new();
         for socket in sockets {
             let failed = |source| FlowError::Listen {
                 address: self.addresses.v4_address(),
@@ -252,21 +253,50 @@ impl Shared {
             self.kernel.mark_listener(&socket)?;
             let backlog = Backlog::new(BACKLOG).map_err(|errno| failed(errno.into()))?;
             listen(&socket, backlog).map_err(|errno| failed(errno.into()))?;
+            let copy = kept(&socket)?;
+            store::keep(&copy, netns.cookie());
+            all.push(copy);
             let listener = TcpListener::from_std(StdListener::from(socket)).map_err(failed)?;
-            tasks.push(tokio::spawn(accept_all(
+            accepting.push(tokio::spawn(accept_all(
                 Arc::downgrade(self),
                 listener,
                 Arc::clone(&netns),
+                self.closing.subscribe(),
             )));
         }
-        let earlier = self
-            .namespaces
-            .lock()
-            .insert(netns.cookie(), Namespace { netns, tasks });
+        let namespace = Namespace {
+            netns,
+            sockets: all,
+            accepting,
+            others,
+        };
+        let earlier = self.namespaces.lock().insert(namespace.netns.cookie(), namespace);
         if let Some(earlier) = earlier {
             earlier.stop();
         }
         Ok(())
+    }
+
+    /// Goes on listening in a namespace other than the agent's own. One that nobody is in any more is let go later, as
+    /// others are.
+    fn go_on_in(self: &Arc<Self>, handed: Handed) {
+        let Handed {
+            netns,
+            v4,
+            v6,
+            datagrams,
+        } = handed;
+        let cookie = netns.cookie();
+        let datagrams = if query::is_complete(&datagrams, self.addresses, self.addresses) {
+            datagrams
+        } else {
+            drop(datagrams);
+            query::bound_sockets(&self.kernel, &netns, self.addresses).unwrap_or_default()
+        };
+        if let Err(error) = self.serve(netns, v4.into_iter().chain(v6), datagrams) {
+            // It is listened there again when somebody is refused for it.
+            tracing::warn!(%error, netns = %cookie, "a listener that was handed over cannot be used");
+        }
     }
 
     pub(super) fn count_unexplained(&self) {
@@ -307,15 +337,25 @@ impl Shared {
 
 impl Namespace {
     fn stop(self) {
-        for task in self.tasks {
+        for task in self.accepting.into_iter().chain(self.others) {
             task.abort();
         }
     }
 }
 
-async fn accept_all(shared: std::sync::Weak<Shared>, listener: TcpListener, netns: Arc<Netns>) {
+async fn accept_all(
+    shared: std::sync::Weak<Shared>,
+    listener: TcpListener,
+    netns: Arc<Netns>,
+    mut closing: watch::Receiver<bool>,
+) {
     loop {
-        let accepted = listener.accept().await;
+        let accepted = tokio::select! {
+            // First: what waits in the queue when the agent is replaced is its successor's.
+            biased;
+            _ = closing.wait_for(|closing| *closing) => return,
+            accepted = listener.accept() => accepted,
+        };
         let Some(shared) = shared.upgrade() else {
             return;
         };
@@ -355,6 +395,7 @@ async fn housekeeping(shared: std::sync::Weak<Shared>) {
             for netns in namespaces.iter().filter(|netns| !netns.is_inhabited()) {
                 if let Some(namespace) = shared.namespaces.lock().remove(&netns.cookie()) {
                     namespace.stop();
+                    store::forget(netns.cookie());
                 }
             }
             shared.kernel.sweep_flows(STALE_FLOW)
@@ -365,52 +406,4 @@ async fn housekeeping(shared: std::sync::Weak<Shared>) {
             Ok(Err(error)) => tracing::warn!(%error, "records of connections could not be swept"),
         }
     }
-}
-
-/// A socket of `netns` bound to `address`, as the thread that may.
-fn bound_socket(kernel: &Kernel, netns: &Netns, address: SocketAddr) -> Result<OwnedFd, FlowError> {
-    let failed = |source| FlowError::Listen {
-        address,
-        netns: netns.cookie(),
-        source,
-    };
-    let socket = netns.stream_socket(address.is_ipv6()).map_err(failed)?;
-    setsockopt(&socket, ReuseAddr, &true).map_err(|errno| failed(errno.into()))?;
-    if address.is_ipv6() {
-        setsockopt(&socket, Ipv6V6Only, &true).map_err(|errno| failed(errno.into()))?;
-    }
-    kernel
-        .with_proxy_ports(|| {
-            let name = SockaddrStorage::from(address);
-            bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &name)
-        })?
-        .map_err(|errno| failed(errno.into()))?;
-    Ok(socket)
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    if error.kind() == io::ErrorKind::AddrInUse {
-        "; stop the program that listens there, or leave `port` out of [listen]: then a free one is taken"
-    } else {
-        ""
-    }
-}
-
-pub(super) fn is_without_ipv6(error: &io::Error) -> bool {
-    matches!(
-        error.raw_os_error(),
-        Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT)
-    )
-}
-
-fn port_of(socket: &OwnedFd) -> Result<u16, FlowError> {
-    let name: SockaddrStorage = nix::sys::socket::getsockname(std::os::fd::AsRawFd::as_raw_fd(socket))
-        .map_err(|errno| KernelError::system("getsockname")(errno.into()))?;
-    let port = name
-        .as_sockaddr_in()
-        .map(nix::sys::socket::SockaddrIn::port)
-        .or_else(|| name.as_sockaddr_in6().map(nix::sys::socket::SockaddrIn6::port));
-    port.ok_or_else(|| {
-        KernelError::system("getsockname")(io::Error::other("an address of another family")).into()
-    })
 }

@@ -12,7 +12,8 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
 use super::FlowError;
-use super::listener::{Shared, is_without_ipv6};
+use super::listener::Shared;
+use super::socket::is_without_ipv6;
 use crate::kernel::netns::Netns;
 use crate::kernel::{FlowOrigin, Kernel, KernelError, ProxyAddresses};
 use crate::model::ClientAddr;
@@ -77,6 +78,12 @@ pub(super) fn bound_sockets(
         }
     }
     Ok(sockets)
+}
+
+/// Whether `sockets` are all that there are at the ports for DNS of `earlier`, where the agent listens at `addresses`.
+pub(super) fn is_complete(sockets: &[OwnedFd], addresses: ProxyAddresses, earlier: ProxyAddresses) -> bool {
+    let families = if addresses.v6 == 0 { 1 } else { 2 };
+    earlier.dns != 0 && sockets.len() == earlier.dns_ports().count() * families
 }
 
 /// Chooses ports for DNS that are free in `netns`, and binds them: those of an earlier agent, which sockets of workloads

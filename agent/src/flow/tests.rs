@@ -1,5 +1,7 @@
 //! The way of a connection through a real kernel: from `connect()` to [`Flow`].
 
+mod handover;
+
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;

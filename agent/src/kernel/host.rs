@@ -260,6 +260,12 @@ impl Kernel {
             .map_err(KernelError::map("LISTENERS", "an insert"))
     }
 
+    /// Whether a socket is marked as the agent's, by this one or by one whose pins were adopted.
+    pub fn is_marked(&self, socket: impl AsFd) -> bool {
+        let socket = socket.as_fd().as_raw_fd();
+        self.maps.lock().listeners.get(&socket, 0).is_ok()
+    }
+
     /// Says what `policy` does with destinations that it does not protect.
     ///
     /// [`Egress::Deny`] refuses every connect, TCP and UDP, and every datagram to what no service of the policy

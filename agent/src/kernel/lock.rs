@@ -2,7 +2,8 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -13,17 +14,26 @@ use super::KernelError;
 /// Proof that no other agent uses the same run directory. Released when dropped, also by SIGKILL.
 #[derive(Debug)]
 pub struct HostLock {
-    _file: Flock<File>,
+    file: Flock<File>,
 }
 
 /// Proof that no other agent works with the same pins: one with another run directory would take this one's programs
 /// for those of a predecessor and remove them. Released when dropped, also by SIGKILL.
 #[derive(Debug)]
 pub struct PinLock {
-    _directory: Flock<File>,
+    directory: Flock<File>,
 }
 
 impl PinLock {
+    /// As [`PinLock::take`]; `held`, from an agent that this one takes the place of, is the lock if it is that of `pin_dir`.
+    pub fn keep(pin_dir: &Path, held: Option<OwnedFd>) -> Result<Self, KernelError> {
+        super::bpffs::prepare(pin_dir)?;
+        match held.map(File::from).filter(|held| is_at(held, pin_dir)) {
+            Some(held) => Self::lock_file(held, pin_dir),
+            None => Self::lock(pin_dir),
+        }
+    }
+
     /// Locks `pin_dir`, which is made, and a bpffs mounted on it, if that is missing. Does not wait.
     pub fn take(pin_dir: &Path) -> Result<Self, KernelError> {
         super::bpffs::prepare(pin_dir)?;
@@ -42,10 +52,12 @@ impl PinLock {
     fn lock(pin_dir: &Path) -> Result<Self, KernelError> {
         let directory =
             File::open(pin_dir).map_err(KernelError::system(format!("opening {}", pin_dir.display())))?;
+        Self::lock_file(directory, pin_dir)
+    }
+
+    fn lock_file(directory: File, pin_dir: &Path) -> Result<Self, KernelError> {
         match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-            Ok(directory) => Ok(Self {
-                _directory: directory,
-            }),
+            Ok(directory) => Ok(Self { directory }),
             Err((_, Errno::EWOULDBLOCK)) => Err(KernelError::AgentRuns {
                 path: pin_dir.to_owned(),
                 holder: String::new(),
@@ -60,17 +72,26 @@ impl PinLock {
 impl HostLock {
     /// Takes the lock `agent.lock` in `run_dir`, which is made if it is missing. Does not wait.
     pub fn take(run_dir: &Path) -> Result<Self, KernelError> {
+        Self::keep(run_dir, None)
+    }
+
+    /// As [`HostLock::take`]; `held`, from an agent that this one takes the place of, is the lock if it is that of
+    /// `run_dir`.
+    pub fn keep(run_dir: &Path, held: Option<OwnedFd>) -> Result<Self, KernelError> {
         fs::create_dir_all(run_dir)
             .map_err(KernelError::system(format!("creating {}", run_dir.display())))?;
         let path = run_dir.join("agent.lock");
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(KernelError::system(format!("opening {}", path.display())))?;
+        let file = match held.map(File::from).filter(|held| is_at(held, &path)) {
+            Some(held) => held,
+            None => OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&path)
+                .map_err(KernelError::system(format!("opening {}", path.display())))?,
+        };
         let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(file) => file,
             Err((mut file, Errno::EWOULDBLOCK)) => {
@@ -93,7 +114,28 @@ impl HostLock {
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(KernelError::system(format!("writing {}", path.display())))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl AsFd for HostLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+impl AsFd for PinLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
+    }
+}
+
+/// Whether `file` is what is at `path` now.
+fn is_at(file: &File, path: &Path) -> bool {
+    let place = |found: fs::Metadata| (found.dev(), found.ino());
+    match (file.metadata(), fs::metadata(path)) {
+        (Ok(file), Ok(path)) => place(file) == place(path),
+        _ => false,
     }
 }
 
@@ -128,5 +170,26 @@ mod tests {
         assert!(message.contains(dir.path().to_str().unwrap()), "{message}");
         drop(first);
         assert!(PinLock::take_existing(dir.path()).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_lock_that_is_handed_on_is_never_free() {
+        let dir = tempfile::tempdir().unwrap();
+        let handed_on = |lock: &dyn AsFd| Some(lock.as_fd().try_clone_to_owned().unwrap());
+        let host = HostLock::take(dir.path()).unwrap();
+        let pins = PinLock::take_existing(dir.path()).unwrap().unwrap();
+        let inherited = [handed_on(&host), handed_on(&pins)];
+        // The program before is gone, as when another is executed in its place: nothing unlocks.
+        std::mem::forget((host, pins));
+        HostLock::take(dir.path()).unwrap_err();
+        PinLock::take_existing(dir.path()).unwrap_err();
+        let [host, pins] = inherited;
+        let host = HostLock::keep(dir.path(), host).unwrap();
+        HostLock::take(dir.path()).unwrap_err();
+        // One of another directory is none.
+        let other = tempfile::tempdir().unwrap();
+        let elsewhere = HostLock::keep(other.path(), handed_on(&host)).unwrap();
+        drop((elsewhere, host, pins));
+        assert!(dir.path().join("agent.lock").exists());
     }
 }

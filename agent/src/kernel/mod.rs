@@ -20,6 +20,7 @@ mod error;
 mod events;
 pub mod existing;
 mod generation;
+pub mod given;
 mod host;
 mod keeper;
 mod kfunc;

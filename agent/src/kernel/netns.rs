@@ -56,8 +56,16 @@ impl Netns {
         })
     }
 
+    /// The namespace of a socket. Needs `CAP_NET_ADMIN` there.
+    pub fn of_socket(socket: impl AsFd) -> io::Result<Self> {
+        Self::of_file(super::sockets::netns_of(socket)?.into())
+    }
+
     fn at(path: &str) -> io::Result<Self> {
-        let file = File::open(path)?;
+        Self::of_file(File::open(path)?)
+    }
+
+    fn of_file(file: File) -> io::Result<Self> {
         let inode = file.metadata()?.ino();
         let own = fs::metadata("/proc/self/ns/net")?.ino() == inode;
         let probe = run_in(&file, probe)??;

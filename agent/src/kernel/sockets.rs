@@ -15,6 +15,20 @@ use crate::model::NetnsCookie;
 /// `SO_NETNS_COOKIE` (asm-generic/socket.h), Linux 5.14.
 const SO_NETNS_COOKIE: c_int = 71;
 
+/// `SIOCGSKNS` (linux/sockios.h), Linux 4.9.
+const SIOCGSKNS: libc::c_ulong = 0x894c;
+
+/// The network namespace that `socket` belongs to.
+pub(super) fn netns_of(socket: impl AsFd) -> io::Result<OwnedFd> {
+    // SAFETY: the descriptor is open for the call; this request takes no argument.
+    let fd = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), SIOCGSKNS as _) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// The cookie of the network namespace that `socket` belongs to.
 pub fn netns_cookie(socket: impl AsFd) -> io::Result<NetnsCookie> {
     let mut cookie = 0_u64;

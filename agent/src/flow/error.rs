@@ -1,0 +1,39 @@
+//! Why connections cannot be taken.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::socket::advice;
+use crate::kernel::KernelError;
+use crate::model::NetnsCookie;
+
+/// Why the agent cannot listen.
+#[derive(Debug, thiserror::Error)]
+pub enum FlowError {
+    /// The address cannot be listened on.
+    #[error(
+        "cannot listen on {address} in the network namespace {netns}: {source}{}",
+        advice(source)
+    )]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The namespace.
+        netns: NetnsCookie,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The namespace cannot be entered, or is another one by now.
+    #[error("cannot enter the network namespace {netns} of process {pid}: {source}")]
+    Namespace {
+        /// The namespace.
+        netns: NetnsCookie,
+        /// A process in it.
+        pid: u32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The kernel side.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+}
