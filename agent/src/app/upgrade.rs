@@ -6,7 +6,7 @@
 
 use std::ffi::{CString, OsString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -21,7 +21,7 @@ use crate::kernel::{HostLock, PinLock};
 use super::signals;
 
 /// How long the other version may take to say whether it could start.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The program that this process runs, as it was started.
 #[derive(Clone, Debug)]
@@ -94,7 +94,7 @@ impl Program {
             .iter()
             .map(|argument| text(argument.as_bytes()))
             .collect::<Result<_, _>>()?;
-        let sockets: Vec<_> = left.sockets.iter().map(|socket| socket.as_raw_fd()).collect();
+        let sockets: Vec<_> = left.sockets.iter().map(AsRawFd::as_raw_fd).collect();
         let numbers = handover(
             host_lock.as_fd().as_raw_fd(),
             left.pins.as_fd().as_raw_fd(),

@@ -26,7 +26,7 @@ pub struct Args {
 }
 
 /// How long the new version may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// How long until it is asked again.
 const AGAIN: Duration = Duration::from_millis(50);

@@ -145,12 +145,12 @@ impl Listener {
             unexplained: AtomicU64::new(0),
         });
         shared.serve(Arc::clone(&host), std::iter::once(v4).chain(v6), datagrams)?;
+        for handed in handed.into_values() {
+            shared.go_on_in(handed);
+        }
         let housekeeper = tokio::spawn(housekeeping(Arc::downgrade(&shared)));
         if let Some(namespace) = shared.namespaces.lock().get_mut(&host.cookie()) {
             namespace.others.push(housekeeper);
-        }
-        for handed in handed.into_values() {
-            shared.go_on_in(handed);
         }
         Ok(Self {
             shared,
