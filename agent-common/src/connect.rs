@@ -13,7 +13,8 @@ pub struct ConnectQuestion {
     pub port: Port,
     /// Whether the destination is protected: by the process's policy, or by any if it is pending.
     pub protected: bool,
-    /// What the policy does with the rest; `None` if the policy is not in the map.
+    /// What the policy does with the rest: the strictest policy if the process is pending; `None` if the policy is not
+    /// in the map.
     pub egress: Option<EgressMode>,
     /// Whether DNS is steered through the agent: by the policy, or by any if the process is pending.
     pub steers_dns: bool,
@@ -37,7 +38,7 @@ pub enum ConnectAnswer {
 
 /// Decides a `connect()`, and in the same way a datagram that names its destination.
 ///
-/// A pending process is refused what any policy protects, for the moment until the agent has classified its
+/// A pending process is refused what any policy protects or refuses, for the moment until the agent has classified its
 /// cgroup. Its DNS goes through the agent, which has classified it by the time it reads the query: an address that it
 /// learned past the agent would not be protected. Everything else passes, since it is most likely not a workload at all.
 ///
@@ -48,7 +49,11 @@ pub const fn on_connect(question: ConnectQuestion) -> ConnectAnswer {
         Standing::Pending if question.protected => ConnectAnswer::Refuse(EventKind::PendingRefused),
         Standing::Free => ConnectAnswer::Pass,
         Standing::Pending if asks_dns(&question) => steer(question.protocol),
-        Standing::Pending => ConnectAnswer::Pass,
+        Standing::Pending => match question.egress {
+            Some(EgressMode::Allow | EgressMode::Observe) => ConnectAnswer::Pass,
+            Some(EgressMode::Deny) if is_dns(question.protocol, question.port) => ConnectAnswer::Pass,
+            Some(EgressMode::Deny) | None => ConnectAnswer::Refuse(EventKind::PendingRefused),
+        },
         Standing::Managed { .. } if question.protected => match question.protocol {
             ip_protocol::TCP => ConnectAnswer::Redirect,
             _ => ConnectAnswer::Refuse(EventKind::ProtocolRefused),
@@ -113,7 +118,25 @@ mod tests {
                 None,
                 Refuse(EventKind::PendingRefused),
             ),
-            (Standing::Pending, tcp, 80, false, None, Pass),
+            (Standing::Pending, tcp, 80, false, Some(Allow), Pass),
+            (Standing::Pending, tcp, 80, false, Some(Observe), Pass),
+            (Standing::Pending, udp, 53, false, Some(Deny), Pass),
+            (
+                Standing::Pending,
+                tcp,
+                80,
+                false,
+                Some(Deny),
+                Refuse(EventKind::PendingRefused),
+            ),
+            (
+                Standing::Pending,
+                tcp,
+                80,
+                false,
+                None,
+                Refuse(EventKind::PendingRefused),
+            ),
             (MANAGED, tcp, 5432, true, Some(Allow), Redirect),
             (MANAGED, tcp, 5432, true, Some(Deny), Redirect),
             (MANAGED, tcp, 5432, true, None, Redirect),
@@ -213,7 +236,7 @@ mod tests {
             (MANAGED, udp, 853, false, Some(Allow), Pass),
             (Standing::Pending, udp, 53, false, None, Steer),
             (Standing::Pending, tcp, 53, false, None, Redirect),
-            (Standing::Pending, udp, 5353, false, None, Pass),
+            (Standing::Pending, udp, 5353, false, Some(Allow), Pass),
             (Standing::Free, udp, 53, false, Some(Deny), Pass),
         ] {
             let question = ConnectQuestion {

@@ -23,7 +23,8 @@ pub struct PacketQuestion {
     pub reset: bool,
     /// Whether the destination is protected: by the socket's policy, or by any if it is pending.
     pub protected: bool,
-    /// What the policy does with the rest; `None` if the policy is not in the map.
+    /// What the policy does with the rest: the strictest policy if the socket is pending; `None` if the policy is not in
+    /// the map.
     pub egress: Option<EgressMode>,
     /// Whether the policy steers DNS through the agent.
     pub steers_dns: bool,
@@ -51,18 +52,20 @@ pub enum PacketAnswer {
 pub const fn on_packet(question: PacketQuestion) -> PacketAnswer {
     match question.standing {
         _ if question.reset => PacketAnswer::Pass,
-        Standing::Pending if question.protected => PacketAnswer::Drop(EventKind::PacketDropped),
-        Standing::Free | Standing::Pending => PacketAnswer::Pass,
-        Standing::Managed { .. } => match question.protocol {
+        Standing::Free => PacketAnswer::Pass,
+        Standing::Pending | Standing::Managed { .. } => match question.protocol {
             None => PacketAnswer::Drop(EventKind::PacketDropped),
             Some(ip_protocol::TCP) if question.to_proxy => PacketAnswer::Pass,
             Some(ip_protocol::UDP) if question.to_slot => PacketAnswer::Pass,
             Some(_) if question.protected => PacketAnswer::Drop(EventKind::PacketDropped),
             Some(ip_protocol::TCP | ip_protocol::UDP)
-                if question.steers_dns && question.port.0 == DNS_PORT.0 =>
+                if question.steers_dns
+                    && question.port.0 == DNS_PORT.0
+                    && matches!(question.standing, Standing::Managed { .. }) =>
             {
                 PacketAnswer::Drop(EventKind::PacketDropped)
             }
+            // A connection out has passed `connect()`, and the rest are answers of a server.
             Some(ip_protocol::TCP) => PacketAnswer::Pass,
             Some(protocol) => match question.egress {
                 Some(EgressMode::Allow | EgressMode::Observe) => PacketAnswer::Pass,
@@ -162,7 +165,13 @@ mod tests {
             (Standing::Free, TCP, 5432, false, true, None, Pass),
             (Standing::Free, None, 0, false, true, None, Pass),
             (Standing::Pending, TCP, 5432, false, true, None, DROP),
-            (Standing::Pending, UDP, 80, false, false, None, Pass),
+            (Standing::Pending, UDP, 80, false, false, Some(Allow), Pass),
+            (Standing::Pending, None, 0, false, false, Some(Allow), DROP),
+            (Standing::Pending, UDP, 80, false, false, Some(Deny), DROP),
+            (Standing::Pending, None, 0, false, false, Some(Deny), DROP),
+            (Standing::Pending, UDP, 53, false, false, Some(Deny), Pass),
+            (Standing::Pending, UDP, 80, false, false, None, DROP),
+            (Standing::Pending, TCP, 80, false, false, Some(Deny), Pass),
             (MANAGED, TCP, 5432, false, true, Some(Allow), DROP),
             (MANAGED, UDP, 5432, false, true, Some(Allow), DROP),
             (MANAGED, TCP, 7000, true, true, Some(Deny), Pass),
@@ -217,7 +226,8 @@ mod tests {
             (MANAGED, TCP, 53, false, Some(Allow), DROP),
             (MANAGED, TCP, 6000, true, Some(Allow), Pass),
             (MANAGED, UDP, 5353, false, Some(Allow), Pass),
-            (Standing::Pending, UDP, 53, false, None, Pass),
+            (Standing::Pending, UDP, 53, false, Some(Deny), Pass),
+            (Standing::Pending, TCP, 53, false, Some(Allow), Pass),
             (Standing::Free, UDP, 53, false, None, Pass),
         ] {
             let question = PacketQuestion {

@@ -17,6 +17,7 @@ mod egress;
 mod event;
 mod flow;
 mod maps;
+mod pattern;
 mod socket;
 mod standing;
 mod unix;
@@ -34,6 +35,7 @@ pub use flow::{FlowRecord, TupleKey};
 pub use maps::{
     CgroupClass, EgressMode, PENDING_POLICY, PROTECTED_FIXED_BITS, PolicyRules, ProtectedKey, ProxyPorts,
 };
+pub use pattern::{MAX_STATES, MAX_TRANSITIONS, Outcome, PATH_BYTES, PatternTable, PatternTurn};
 pub use socket::{SocketAnswer, on_socket, owns_proxy_port};
 pub use standing::{MAX_DEPTH, Standing, Step, step};
 #[cfg(feature = "user")]

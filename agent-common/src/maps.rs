@@ -2,8 +2,8 @@
 
 use crate::{Ip128, Port};
 
-/// Policy number under which every policy's protected destinations stand a second time, for processes whose cgroup
-/// the agent has not classified yet ([`crate::Standing::Pending`]). No policy has this number.
+/// Policy number under which every policy's protected destinations stand a second time, and the rules of the strictest,
+/// for processes whose cgroup the agent has not classified yet ([`crate::Standing::Pending`]). No policy has this number.
 pub const PENDING_POLICY: u32 = 0;
 
 /// Value of `CGROUPS`: what the agent knows of one cgroup.

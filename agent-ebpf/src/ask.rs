@@ -23,7 +23,7 @@ pub(crate) fn standing(ancestor: impl Fn(i32) -> u64) -> Standing {
     for level in 0..=MAX_DEPTH {
         let cgroup = ancestor(level as i32);
         if cgroup == 0 {
-            break;
+            return Standing::Free;
         }
         // SAFETY: an entry that is replaced meanwhile gives the old or the new class; both were true at some time
         // during the call. The map is not preallocated, so a freed entry stays until the program has ended.
@@ -33,7 +33,12 @@ pub(crate) fn standing(ancestor: impl Fn(i32) -> u64) -> Standing {
             Step::Down { watched: below } => watched = below,
         }
     }
-    Standing::Free
+    // It lies deeper than anything that is managed.
+    if watched {
+        Standing::Pending
+    } else {
+        Standing::Free
+    }
 }
 
 /// Whether a destination is protected for somebody who stands so.
@@ -60,7 +65,7 @@ pub(crate) fn protected(standing: Standing, ip: Ip128, port: Port) -> bool {
     PROTECTED.get(&any_port).is_some()
 }
 
-/// The rules of somebody who stands so: of the policy, or what holds for all who are pending.
+/// The rules of somebody who stands so: of the policy, or of the strictest for all who are pending.
 #[inline(always)]
 pub(crate) fn rules(standing: Standing) -> Option<PolicyRules> {
     let policy = match standing {

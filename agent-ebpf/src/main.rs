@@ -11,9 +11,11 @@
 
 mod ask;
 mod bind;
+mod cgroups;
 mod connect;
 mod datagram;
 mod egress;
+mod fields;
 mod getpeername;
 mod maps;
 mod report;

@@ -2,8 +2,8 @@
 //! entry looks like or means raises `agent_common::LAYOUT`.
 
 use agent_common::{
-    AskedNameservers, CgroupClass, FlowRecord, Ip128, PolicyRules, Port, ProtectedKey, ProxyPorts, Stat,
-    TupleKey, UnixFlowKey, UnixFlowRecord, UnixKey, UnixRule,
+    AskedNameservers, CgroupClass, FlowRecord, Ip128, PATH_BYTES, PatternTable, PatternTurn, PolicyRules,
+    Port, ProtectedKey, ProxyPorts, Stat, TupleKey, UnixFlowKey, UnixFlowRecord, UnixKey, UnixRule,
 };
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
@@ -23,6 +23,18 @@ pub(crate) struct Destination {
 /// Cgroup id to what the agent knows of it.
 #[map]
 pub(crate) static CGROUPS: HashMap<u64, CgroupClass> = HashMap::with_max_entries(65_536, NO_PREALLOC);
+
+/// What the policies' patterns say of new cgroups: two tables, of which one counts while the agent writes the other.
+#[map]
+pub(crate) static PATTERNS: Array<PatternTable> = Array::with_max_entries(2, 0);
+
+/// Which of them counts.
+#[map]
+pub(crate) static PATTERNS_TURN: Array<PatternTurn> = Array::with_max_entries(1, 0);
+
+/// The path of the cgroup that is being made. Not pinned.
+#[map]
+pub(crate) static CGROUP_PATH: PerCpuArray<[u8; PATH_BYTES]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Policy number to its rules.
 #[map]

@@ -120,6 +120,9 @@ pub enum DoctorError {
     /// The kernel side.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// A pattern for cgroups of the doctor's own.
+    #[error(transparent)]
+    Pattern(#[from] crate::kernel::PatternError),
     /// The system.
     #[error("{operation} failed: {source}")]
     System {

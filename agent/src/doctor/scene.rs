@@ -20,9 +20,10 @@ use crate::config::Egress;
 use crate::kernel::cgroup2::Cgroup2;
 use crate::kernel::netns::Netns;
 use crate::kernel::{
-    Kernel, KernelOptions, PinLock, Protected, ProxyAddresses, Rules, Standing, Visit, is_bpffs, sockets,
+    CgroupPattern, Kernel, KernelOptions, Patterns, PinLock, Protected, ProxyAddresses, Rules, Standing,
+    Visit, is_bpffs, sockets,
 };
-use crate::model::{CgroupId, CgroupPath};
+use crate::model::{CgroupId, CgroupPath, PolicyId};
 
 /// How long something is waited for that has to come.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -67,6 +68,7 @@ pub(super) struct Cgroups {
     /// Where a new cgroup might be a workload's.
     pub(super) nursery: PathBuf,
     root: PathBuf,
+    cgroup2: Cgroup2,
 }
 
 /// A kernel side of the doctor's own, removed when dropped.
@@ -408,6 +410,10 @@ fn load(name: &Name, run_dir: &Path) -> Result<OwnKernel, DoctorError> {
     let options = KernelOptions { pin_dir };
     let (kernel, _events) = Kernel::load(&options)?;
     let own = OwnKernel { options, dir, kernel };
+    // So that there is something to say of new cgroups; no cgroup has the name.
+    let mut patterns = Patterns::default();
+    patterns.add(CgroupPattern::new("/tollgate-doctor/nothing")?, PolicyId(1));
+    own.kernel.set_patterns(&patterns)?;
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .and_then(|free| free.local_addr())
         .map_err(system("finding a free port"))?
@@ -432,6 +438,7 @@ impl Cgroups {
             job: root.join("job"),
             nursery: root.join("nursery"),
             root,
+            cgroup2: cgroup2.clone(),
         };
         let id = |path: &Path| id_of(cgroup2, path);
         make_cgroup(&cgroups.root)?;
@@ -449,6 +456,20 @@ impl Cgroups {
         make_cgroup(&cgroups.nursery)?;
         visit.leave_free(id(&cgroups.nursery)?, true)?;
         Ok(cgroups)
+    }
+}
+
+impl Cgroups {
+    /// A path for one more cgroup, directly below the root.
+    pub(super) fn beside(&self) -> PathBuf {
+        let mut path = self.root.clone().into_os_string();
+        path.push("-new");
+        path.into()
+    }
+
+    /// The id of the cgroup whose directory is `path`.
+    pub(super) fn id_of(&self, path: &Path) -> Option<CgroupId> {
+        id_of(&self.cgroup2, path).ok()
     }
 }
 

@@ -7,7 +7,8 @@ use super::scene::Scene;
 use super::{Check, Examination, Launcher, State, Tried, promises, workload};
 use crate::config::AgentConfig;
 use crate::kernel::testing::{Pins, privileged};
-use crate::kernel::{Kernel, ProxyAddresses, sabotage};
+use crate::kernel::{CgroupPattern, Kernel, Patterns, ProxyAddresses, sabotage};
+use crate::model::PolicyId;
 
 const ROLE: &str = "TOLLGATE_TEST_DOCTOR_WORKLOAD";
 
@@ -72,6 +73,9 @@ async fn a_program_that_does_nothing_is_found_out_and_named() {
             dns: port - 32,
         })
         .unwrap();
+    let mut patterns = Patterns::default();
+    patterns.add(CgroupPattern::new("/tollgate-test/nothing").unwrap(), PolicyId(1));
+    kernel.set_patterns(&patterns).unwrap();
     let config = AgentConfig {
         pin_dir: pins.dir(),
         ..AgentConfig::default()

@@ -19,8 +19,8 @@ use super::link::PinnedLink;
 use super::maps::{Maps, Parts, ignore_missing};
 use super::programs::{Hook, Lacking, PROGRAMS};
 use super::{
-    EventStream, FlowOrigin, KernelError, Protected, ProxyAddresses, Stats, bpffs, generation, programs,
-    requirements,
+    EventStream, FlowOrigin, KernelError, Patterns, Protected, ProxyAddresses, Stats, bpffs, generation,
+    programs, requirements,
 };
 use crate::config::Egress;
 use crate::model::{CgroupId, CgroupPath, NetnsCookie, PolicyId};
@@ -356,6 +356,17 @@ impl Kernel {
             .cgroups
             .insert(id.0, class, 0)
             .map_err(KernelError::map("CGROUPS", "an insert"))
+    }
+
+    /// Says which cgroups that are made from now on are under which policy. The kernel side classifies them before
+    /// anybody is in them, also while no agent runs.
+    ///
+    /// Gives the patterns that it has no room for: cgroups that they may match are pending until they are classified
+    /// by [`Kernel::classify`], as all are where the kernel refuses the program.
+    pub fn set_patterns(&self, patterns: &Patterns) -> Result<Vec<String>, KernelError> {
+        let compiled = patterns.compile();
+        self.maps.lock().patterns.set(&compiled.table)?;
+        Ok(compiled.undecided)
     }
 
     /// Forgets a cgroup that is gone.

@@ -1,8 +1,10 @@
 //! Keeps the classification of cgroups current as they come and go.
 //!
-//! There is no window: a cgroup that is not classified, below one where a pattern might match, is refused what any
-//! policy protects. This thread only makes that moment short. inotify says which directory changed; what is true is
-//! read from the file system each time, so an event that is late, doubled or lost does no harm.
+//! New cgroups are classified by the kernel side, before anybody is in them; this thread says which patterns count, and
+//! makes sure of the rest. Where the kernel refuses that program, or has no room for a pattern, there is no window
+//! either: a cgroup that is not classified, below one where a pattern might match, is refused what any policy protects
+//! or refuses, and this thread makes that moment short. inotify says which directory changed; what is true is read from
+//! the file system each time, so an event that is late, doubled or lost does no harm.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Read as _, Write as _};
@@ -65,7 +67,7 @@ impl CgroupKeeper {
             watches: HashMap::new(),
             publish,
         };
-        keeper.rescan()?;
+        keeper.begin()?;
         let inbox = Inbox::default();
         let requests = Arc::clone(&inbox);
         let thread = std::thread::Builder::new()
@@ -209,12 +211,26 @@ impl Keeper {
 
     fn classify_by(&mut self, patterns: Patterns) -> Result<(), KernelError> {
         let before = std::mem::replace(&mut self.patterns, patterns);
-        let classified = self.rescan();
+        let classified = self.begin();
         if classified.is_err() {
             self.patterns = before;
-            self.rescan_or_log();
+            if let Err(error) = self.begin() {
+                tracing::error!(%error, "cgroups could not be classified as before; what was classified stands");
+            }
         }
         classified
+    }
+
+    /// Lets the patterns count: first for what is made from now on, then for what there is.
+    fn begin(&mut self) -> Result<(), KernelError> {
+        for pattern in self.kernel.set_patterns(&self.patterns)? {
+            tracing::warn!(
+                pattern,
+                "too many wildcards for the kernel side to tell new cgroups of this pattern by itself: each is refused what \
+                 is protected until the agent has seen it"
+            );
+        }
+        self.rescan()
     }
 
     fn rescan_or_log(&mut self) {

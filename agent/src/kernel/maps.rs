@@ -3,8 +3,8 @@
 use std::io;
 
 use agent_common::{
-    CgroupClass, EgressMode, FlowRecord, PENDING_POLICY, PolicyRules, ProxyPorts, TupleKey, UnixFlowKey,
-    UnixFlowRecord,
+    CgroupClass, EgressMode, FlowRecord, Outcome, PENDING_POLICY, PatternTable, PatternTurn, PolicyRules,
+    ProxyPorts, TupleKey, UnixFlowKey, UnixFlowRecord,
 };
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage};
@@ -18,6 +18,7 @@ use super::{EventStream, KernelError, programs};
 /// The maps that the agent writes and reads, behind one lock.
 pub(super) struct Maps {
     pub(super) cgroups: HashMap<MapData, u64, CgroupClass>,
+    pub(super) patterns: PatternMaps,
     pub(super) policies: HashMap<MapData, u32, PolicyRules>,
     pub(super) protected: ProtectedMap,
     pub(super) proxy: Array<MapData, ProxyPorts>,
@@ -30,21 +31,55 @@ pub(super) struct Maps {
 }
 
 impl Maps {
-    /// Says what becomes of processes that are not classified yet: their DNS is steered if that of any policy is, since
-    /// they may turn out to be under it. The rest passes.
+    /// Says what becomes of processes that are not classified yet: what the strictest policy refuses is refused, and their
+    /// DNS is steered if that of any policy is, since they may turn out to be under it.
     pub(super) fn judge_the_pending(&mut self) -> Result<(), KernelError> {
+        let mut strictest = EgressMode::Allow;
         let mut steered = false;
         for entry in &self.policies {
             let (policy, rules) = entry.map_err(KernelError::map("POLICIES", "a listing"))?;
-            steered |= policy != PENDING_POLICY && rules.steers_dns();
+            if policy == PENDING_POLICY {
+                continue;
+            }
+            steered |= rules.steers_dns();
+            strictest = match (strictest, rules.egress()) {
+                (EgressMode::Deny, _) | (_, EgressMode::Deny) => EgressMode::Deny,
+                (EgressMode::Observe, _) | (_, EgressMode::Observe) => EgressMode::Observe,
+                (EgressMode::Allow, EgressMode::Allow) => EgressMode::Allow,
+            };
         }
         let rules = PolicyRules {
-            egress: EgressMode::Allow as u32,
+            egress: strictest as u32,
             dns: u32::from(steered),
         };
         self.policies
             .insert(PENDING_POLICY, rules, 0)
             .map_err(KernelError::map("POLICIES", "an insert"))
+    }
+}
+
+/// What the patterns say of new cgroups: of two tables one counts while the other is written.
+pub(super) struct PatternMaps {
+    tables: Array<MapData, PatternTable>,
+    turn: Array<MapData, PatternTurn>,
+}
+
+impl PatternMaps {
+    /// Makes `table` the one that counts.
+    pub(super) fn set(&mut self, table: &PatternTable) -> Result<(), KernelError> {
+        let turn = self
+            .turn
+            .get(&0, 0)
+            .map_err(KernelError::map("PATTERNS_TURN", "a look-up"))?
+            .turn
+            .wrapping_add(1);
+        self.tables
+            .set(turn & 1, table, 0)
+            .map_err(KernelError::map("PATTERNS", "an update"))?;
+        let watched = u32::from(table.outcome(0) == Outcome::WATCHED);
+        self.turn
+            .set(0, PatternTurn { turn, watched }, 0)
+            .map_err(KernelError::map("PATTERNS_TURN", "an update"))
     }
 }
 
@@ -76,6 +111,10 @@ impl Parts {
             events: EventStream::new(take::<RingBuf<MapData>>(ebpf, "EVENTS")?)?,
             maps: Maps {
                 cgroups: take(ebpf, "CGROUPS")?,
+                patterns: PatternMaps {
+                    tables: take(ebpf, "PATTERNS")?,
+                    turn: take(ebpf, "PATTERNS_TURN")?,
+                },
                 policies: take(ebpf, "POLICIES")?,
                 protected: ProtectedMap::new(take(ebpf, "PROTECTED")?)?,
                 proxy: take(ebpf, "PROXY")?,

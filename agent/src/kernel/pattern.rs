@@ -3,17 +3,22 @@
 use globset::{GlobBuilder, GlobMatcher};
 
 use super::Standing;
+use super::automaton::{self, Compiled};
 use crate::model::PolicyId;
 
 /// A glob over cgroup paths: `*`, `?`, `[…]` and `{…}` stay within one level, a level of `**` is any number of them.
 #[derive(Clone, Debug)]
 pub struct CgroupPattern {
+    text: Box<str>,
     levels: Vec<Level>,
 }
 
+/// What one level of a pattern matches.
 #[derive(Clone, Debug)]
-enum Level {
+pub(super) enum Level {
+    /// One name.
     One(Box<GlobMatcher>),
+    /// Any number of names, none included.
     AnyNumber,
 }
 
@@ -77,7 +82,14 @@ impl CgroupPattern {
                 pattern: pattern.to_owned(),
             });
         }
-        Ok(Self { levels })
+        Ok(Self {
+            text: pattern.into(),
+            levels,
+        })
+    }
+
+    pub(super) fn levels(&self) -> &[Level] {
+        &self.levels
     }
 
     fn matches(&self, path: &[&str]) -> bool {
@@ -89,6 +101,12 @@ impl CgroupPattern {
     }
 }
 
+impl std::fmt::Display for CgroupPattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// Every policy's patterns. Where several match, the one that was added first counts.
 #[derive(Clone, Debug, Default)]
 pub struct Patterns(Vec<(CgroupPattern, PolicyId)>);
@@ -97,6 +115,11 @@ impl Patterns {
     /// Adds a pattern of `policy`.
     pub fn add(&mut self, pattern: CgroupPattern, policy: PolicyId) {
         self.0.push((pattern, policy));
+    }
+
+    /// The same for the kernel side.
+    pub(super) fn compile(&self) -> Compiled {
+        automaton::compile(&self.0)
     }
 
     /// How the cgroup at `path` (its levels below the root) stands, if none above it is managed.

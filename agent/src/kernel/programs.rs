@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::OnceLock;
 
 use aya::maps::MapInfo;
 use aya::programs::links::FdLink;
@@ -14,6 +15,7 @@ use aya::{Btf, Ebpf, EbpfLoader, VerifierLogLevel};
 
 use super::KernelError;
 use super::error::with_sources;
+use super::fields::{self, Field, Places};
 use super::generation::Generation;
 use super::kfunc::{self, UnixHook};
 use super::link::PinnedLink;
@@ -27,6 +29,8 @@ pub(super) struct ProgramSpec {
     pub(super) hook: Hook,
     /// Whether the agent can do without it.
     pub(super) need: Need,
+    /// What it reads in the kernel's structures.
+    pub(super) fields: &'static [Field],
 }
 
 /// What a program hangs on.
@@ -63,6 +67,16 @@ const fn cgroup(name: &'static str) -> ProgramSpec {
         name,
         hook: Hook::Cgroup,
         need: Need::Always,
+        fields: &[],
+    }
+}
+
+const fn tracepoint(name: &'static str, tracepoint: &'static str, fields: &'static [Field]) -> ProgramSpec {
+    ProgramSpec {
+        name,
+        hook: Hook::Tracepoint(tracepoint),
+        need: Need::WhereTheKernelCan,
+        fields,
     }
 }
 
@@ -71,6 +85,7 @@ const fn unix(name: &'static str, hook: UnixHook) -> ProgramSpec {
         name,
         hook: Hook::Unix(hook),
         need: Need::WhereTheKernelCan,
+        fields: &[],
     }
 }
 
@@ -92,11 +107,15 @@ pub(super) const PROGRAMS: &[ProgramSpec] = &[
     cgroup("tollgate_connect6"),
     unix("tollgate_unix_peer", UnixHook::GETPEERNAME),
     unix("tollgate_unix", UnixHook::CONNECT),
+    tracepoint("tollgate_rmdir", "cgroup_rmdir", fields::CGROUP),
+    tracepoint("tollgate_mkdir", "cgroup_mkdir", fields::CGROUP),
 ];
 
 /// Maps of the object that are pinned.
 pub(super) const MAPS: &[&str] = &[
     "CGROUPS",
+    "PATTERNS",
+    "PATTERNS_TURN",
     "POLICIES",
     "PROTECTED",
     "PROXY",
@@ -166,19 +185,31 @@ pub(super) fn maps_fit(generation: &Generation) -> bool {
 /// Loads every program of the embedded object; attaches nothing. Its maps are those that are pinned in `generation`;
 /// what is not there yet is made and pinned.
 pub(super) fn load(generation: &Generation) -> Result<Loaded, KernelError> {
+    let places = places()?;
     let mut loader = loader()?;
     for name in MAPS {
         loader.map_pin_path(name, generation.map(name));
     }
-    load_with(&mut loader)
+    load_with(&mut loader, places)
 }
 
 /// Has the kernel look at every program of the embedded object, with maps that nobody else has, and forgets them again.
 pub(super) fn try_load() -> Result<(), KernelError> {
-    load_with(&mut loader()?).map(drop)
+    let places = places()?;
+    load_with(&mut loader()?, places).map(drop)
 }
 
-fn loader() -> Result<EbpfLoader<'static>, KernelError> {
+/// The running kernel stays the same, so it is asked once.
+fn places() -> Result<&'static Places, KernelError> {
+    static PLACES: OnceLock<Places> = OnceLock::new();
+    if let Some(known) = PLACES.get() {
+        return Ok(known);
+    }
+    let read = Places::read(PROGRAMS.iter().flat_map(|spec| spec.fields).copied())?;
+    Ok(PLACES.get_or_init(|| read))
+}
+
+fn loader<'a>() -> Result<EbpfLoader<'a>, KernelError> {
     if OBJECT.is_empty() {
         return Err(KernelError::NoObject);
     }
@@ -187,12 +218,12 @@ fn loader() -> Result<EbpfLoader<'static>, KernelError> {
     Ok(loader)
 }
 
-fn load_with(loader: &mut EbpfLoader<'_>) -> Result<Loaded, KernelError> {
-    let (mut ebpf, btf) = open_object(loader)?;
+fn load_with<'a>(loader: &mut EbpfLoader<'a>, places: &'a Places) -> Result<Loaded, KernelError> {
+    let (mut ebpf, btf) = open_object(loader, places)?;
     let mut lacking = Vec::new();
     let mut unix = BTreeMap::new();
     for spec in PROGRAMS {
-        match (load_any(&mut ebpf, &btf, spec), spec.need) {
+        match (load_any(&mut ebpf, &btf, places, spec), spec.need) {
             (Ok(program), _) => unix.extend(program.map(|program| (spec.name, program))),
             (Err(KernelError::Program { program, reason }), Need::WhereTheKernelCan) => {
                 lacking.push(Lacking { program, reason });
@@ -204,7 +235,10 @@ fn load_with(loader: &mut EbpfLoader<'_>) -> Result<Loaded, KernelError> {
 }
 
 /// Makes the maps of the embedded object; loads no program yet.
-fn open_object(loader: &mut EbpfLoader<'_>) -> Result<(Ebpf, Btf), KernelError> {
+fn open_object<'a>(loader: &mut EbpfLoader<'a>, places: &'a Places) -> Result<(Ebpf, Btf), KernelError> {
+    for (variable, place) in places.variables() {
+        loader.override_global(variable, place, true);
+    }
     let ebpf = loader.load(OBJECT).map_err(|error| KernelError::Object {
         reason: with_sources(&error),
     })?;
@@ -229,14 +263,15 @@ pub struct Trial {
 
 /// Loads each program of the object for a trial, and lets go of it again. Attaches and pins nothing.
 pub fn trial() -> Result<Vec<Trial>, KernelError> {
-    let (mut ebpf, btf) = open_object(&mut loader()?)?;
+    let places = places()?;
+    let (mut ebpf, btf) = open_object(&mut loader()?, places)?;
     Ok(PROGRAMS
         .iter()
         .map(|spec| Trial {
             program: spec.name,
             hook: spec.hook,
             need: spec.need,
-            taken: match load_any(&mut ebpf, &btf, spec) {
+            taken: match load_any(&mut ebpf, &btf, places, spec) {
                 Ok(_) => Ok(()),
                 Err(KernelError::Program { reason, .. }) => Err(reason),
                 Err(error) => Err(error.to_string()),
@@ -246,7 +281,18 @@ pub fn trial() -> Result<Vec<Trial>, KernelError> {
 }
 
 /// Loads a program; gives it where the library does not know it.
-fn load_any(ebpf: &mut Ebpf, btf: &Btf, spec: &ProgramSpec) -> Result<Option<OwnedFd>, KernelError> {
+fn load_any(
+    ebpf: &mut Ebpf,
+    btf: &Btf,
+    places: &Places,
+    spec: &ProgramSpec,
+) -> Result<Option<OwnedFd>, KernelError> {
+    if let Some(reason) = places.lack(spec.fields) {
+        return Err(KernelError::Program {
+            program: spec.name,
+            reason,
+        });
+    }
     match spec.hook {
         Hook::Unix(hook) => kfunc::load(ebpf, OBJECT, spec.name, hook).map(Some),
         _ => load_one(ebpf, btf, spec).map(|()| None),

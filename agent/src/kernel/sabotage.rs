@@ -10,9 +10,10 @@ use super::generation::Generation;
 use super::link::PinnedLink;
 use super::programs::PROGRAMS;
 
-/// `BPF_PROG_LOAD`, `BPF_PROG_GET_FD_BY_ID` (linux/bpf.h).
+/// `BPF_PROG_LOAD`, `BPF_PROG_GET_FD_BY_ID`, `BPF_LINK_GET_FD_BY_ID` (linux/bpf.h).
 const PROG_LOAD: libc::c_long = 5;
 const PROG_GET_FD_BY_ID: libc::c_long = 13;
+const LINK_GET_FD_BY_ID: libc::c_long = 30;
 
 /// A program that does nothing. Dropped, the true one is put back, where that is possible.
 pub(crate) struct Disarmed {
@@ -31,20 +32,28 @@ pub(crate) fn disarm(pin_dir: &Path, program: &str) -> Option<Disarmed> {
     let pin = Generation::all(pin_dir).pop().unwrap().link(program);
     let spec = PROGRAMS.iter().find(|spec| spec.name == program).unwrap();
     if !spec.hook.is_of_cgroup() {
+        let link = [number(&PinnedLink::open(&pin).unwrap(), "link_id:"), 0];
         fs::remove_file(pin).unwrap();
+        // The kernel lets go of it some time later; until then the number is taken.
+        while !bpf(LINK_GET_FD_BY_ID, &link).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+            std::thread::yield_now();
+        }
         return None;
     }
     let link = PinnedLink::open(&pin).unwrap();
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd())).unwrap();
-    let number = |name: &str| -> u32 {
-        let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        line.trim().parse().unwrap()
-    };
+    let number = |name: &str| number(&link, name);
     let original = [number("prog_id:"), 0];
     let original = bpf(PROG_GET_FD_BY_ID, &original).unwrap();
     let idle = idle(number("attach_type:"));
     link.update(&idle).unwrap();
     Some(Disarmed { link, original })
+}
+
+/// What the kernel says of a link under `name`.
+fn number(link: &PinnedLink, name: &str) -> u32 {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", link.as_raw_fd())).unwrap();
+    let line = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().parse().unwrap()
 }
 
 impl Drop for Disarmed {

@@ -85,6 +85,11 @@ impl Bench {
         }
     }
 
+    /// Takes a program away, as on a kernel that refuses it.
+    pub(crate) fn without(&self, program: &str) {
+        std::fs::remove_file(self.pins.dir().join(format!("1-1/link_{program}"))).unwrap();
+    }
+
     /// Puts `cgroup` under [`POLICY`].
     pub(crate) fn manage(&self, cgroup: &TestCgroup, egress: Egress, protected: &[SocketAddr]) {
         self.kernel.set_policy(POLICY, egress).unwrap();

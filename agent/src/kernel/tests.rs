@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
+mod new_cgroups;
 mod restart;
 mod unix;
 
@@ -229,7 +230,7 @@ async fn a_cgroup_that_is_not_classified_is_refused_what_is_protected_and_nothin
     let (_open, open) = server();
     let bench = Bench::new();
     let parent = TestCgroup::new();
-    bench.kernel.set_policy(POLICY, Egress::Deny).unwrap();
+    bench.kernel.set_policy(POLICY, Egress::Allow).unwrap();
     bench.protect(&[protected]);
     bench
         .kernel

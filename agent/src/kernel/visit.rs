@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::Path;
 
 use agent_common::{
-    CgroupClass, EventKind, FlowRecord, Ip128, PENDING_POLICY, PolicyRules, Port, ProtectedKey, ProxyPorts,
-    Stat, TupleKey, UNIX_LISTENERS, UnixKey, UnixRule,
+    CgroupClass, EventKind, FlowRecord, Ip128, PENDING_POLICY, PatternTurn, PolicyRules, Port, ProtectedKey,
+    ProxyPorts, Stat, TupleKey, UNIX_LISTENERS, UnixKey, UnixRule,
 };
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SkStorage};
@@ -25,6 +25,7 @@ use crate::model::{CgroupId, NetnsCookie, PolicyId, SocketPath};
 pub struct Visit {
     policy: PolicyId,
     cgroups: HashMap<MapData, u64, CgroupClass>,
+    patterns_turn: Array<MapData, PatternTurn>,
     policies: HashMap<MapData, u32, PolicyRules>,
     protected: LpmTrie<MapData, ProtectedKey, u32>,
     proxy: Array<MapData, ProxyPorts>,
@@ -58,6 +59,7 @@ impl Visit {
             policy: free_number(&policies)?,
             policies,
             cgroups: open(&generation, "CGROUPS")?,
+            patterns_turn: open(&generation, "PATTERNS_TURN")?,
             protected: open(&generation, "PROTECTED")?,
             proxy: open(&generation, "PROXY")?,
             tuples: open(&generation, "TUPLES")?,
@@ -98,6 +100,18 @@ impl Visit {
         self.cgroups
             .insert(cgroup.0, class, 0)
             .map_err(KernelError::map("CGROUPS", "an insert"))
+    }
+
+    /// Takes back what was said of a cgroup of the visitor's own, by the visitor or by the kernel side.
+    pub fn forget(&mut self, cgroup: CgroupId) -> Result<(), KernelError> {
+        ignore_missing(self.cgroups.remove(&cgroup.0)).map_err(KernelError::map("CGROUPS", "a removal"))
+    }
+
+    /// Whether a pattern of some policy might match a cgroup directly below the root.
+    pub fn patterns_watch_the_root(&self) -> Result<bool, KernelError> {
+        let turn = self.patterns_turn.get(&0, 0);
+        let turn = turn.map_err(KernelError::map("PATTERNS_TURN", "a look-up"))?;
+        Ok(turn.watched != 0)
     }
 
     /// What the kernel side knows of a cgroup; `None`: nothing yet.

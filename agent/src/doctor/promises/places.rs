@@ -9,9 +9,23 @@ use super::super::Tried;
 use super::super::scene::{Scene, Trouble};
 use super::super::workload::{Deed, Outcome, SocketKind, Workload};
 use super::{Found, Promise, refused};
+use crate::kernel::Standing;
 use crate::kernel::netns::Netns;
 
 pub(super) const PROMISES: &[Promise] = &[
+    Promise {
+        title: "a cgroup is classified as it is made",
+        programs: &["tollgate_mkdir"],
+        broken: "the first connections of a new job are refused until the agent has seen its cgroup; while the agent is away, \
+                 nothing that is new gets through",
+        attempt: new_cgroup,
+    },
+    Promise {
+        title: "a cgroup is forgotten as it is removed",
+        programs: &["tollgate_rmdir"],
+        broken: "while the agent is away, what is known of cgroups that are gone stays, until there is no room for new ones",
+        attempt: removed_cgroup,
+    },
     Promise {
         title: "a process in a cgroup that is not classified yet is refused",
         programs: &["tollgate_connect4", "tollgate_connect6"],
@@ -50,6 +64,35 @@ pub(super) const PROMISES: &[Promise] = &[
     },
 ];
 
+fn new_cgroup(scene: &mut Scene) -> Result<Found, Trouble> {
+    if !scene.visit.patterns_watch_the_root()? {
+        return Ok(Found::NotHere("there is no policy".to_owned()));
+    }
+    let made = scene.cgroups.beside();
+    std::fs::create_dir(&made)?;
+    let standing = scene.cgroups.id_of(&made).map(|id| scene.visit.standing_of(id));
+    std::fs::remove_dir(&made)?;
+    Ok(match standing.transpose()?.flatten() {
+        Some(Standing::Managed(_)) => Found::Holds("it is managed".to_owned()),
+        Some(Standing::Unmanaged { .. }) => Found::Holds("it is not managed".to_owned()),
+        None => Found::Broken("nothing is known of it".to_owned()),
+    })
+}
+
+fn removed_cgroup(scene: &mut Scene) -> Result<Found, Trouble> {
+    let made = scene.cgroups.beside();
+    std::fs::create_dir(&made)?;
+    let id = scene.cgroups.id_of(&made);
+    let told = id.map(|id| scene.visit.leave_free(id, false));
+    std::fs::remove_dir(&made)?;
+    told.transpose()?;
+    let left = id.map(|id| scene.visit.standing_of(id)).transpose()?.flatten();
+    Ok(match left {
+        None => Found::Holds("nothing is known of it any more".to_owned()),
+        Some(_) => Found::Broken("it is still known".to_owned()),
+    })
+}
+
 fn pending(scene: &mut Scene) -> Result<Found, Trouble> {
     for destination in scene.destinations() {
         scene.visit.protect_for_pending(&destination)?;
@@ -57,6 +100,10 @@ fn pending(scene: &mut Scene) -> Result<Found, Trouble> {
     let cgroup = scene.cgroups.nursery.join("new");
     if !cgroup.exists() {
         std::fs::create_dir(&cgroup)?;
+    }
+    // It has been classified as it was made, if a pattern leads here.
+    if let Some(id) = scene.cgroups.id_of(&cgroup) {
+        scene.visit.forget(id)?;
     }
     let mut workload = Workload::start(&scene.launcher, &scene.stage, Some(&cgroup))?;
     let mut tried = Vec::new();
