@@ -119,6 +119,8 @@ pub struct Stat(pub u32);
 impl Stat {
     /// Connections that were redirected to the proxy.
     pub const REDIRECTED: Self = Self(0);
+    /// Destinations that were not listed, because the list was full.
+    pub const UNLISTED: Self = Self(15);
     /// How many counters there are.
     pub const COUNT: u32 = 16;
 
@@ -163,7 +165,8 @@ mod tests {
     fn every_kind_has_a_number_and_a_counter_of_its_own() {
         for kind in EventKind::ALL {
             assert_eq!(EventKind::from_number(kind as u32), Some(kind));
-            assert!(Stat::of(kind).0 > Stat::REDIRECTED.0 && Stat::of(kind).0 < Stat::COUNT);
+            assert!(Stat::of(kind).0 > Stat::REDIRECTED.0 && Stat::of(kind).0 < Stat::UNLISTED.0);
+            const { assert!(Stat::UNLISTED.0 < Stat::COUNT) };
         }
         assert_eq!(EventKind::from_number(0), None);
     }

@@ -17,6 +17,7 @@ mod egress;
 mod event;
 mod flow;
 mod maps;
+mod observed;
 mod pattern;
 mod socket;
 mod standing;
@@ -35,6 +36,7 @@ pub use flow::{FlowRecord, TupleKey};
 pub use maps::{
     CgroupClass, EgressMode, PENDING_POLICY, PROTECTED_FIXED_BITS, PolicyRules, ProtectedKey, ProxyPorts,
 };
+pub use observed::{MAX_OBSERVED, Observed, ObservedKey};
 pub use pattern::{MAX_STATES, MAX_TRANSITIONS, Outcome, PATH_BYTES, PatternTable, PatternTurn};
 pub use socket::{SocketAnswer, on_socket, owns_proxy_port};
 pub use standing::{MAX_DEPTH, Standing, Step, step};

@@ -2,8 +2,9 @@
 //! entry looks like or means raises `agent_common::LAYOUT`.
 
 use agent_common::{
-    AskedNameservers, CgroupClass, FlowRecord, Ip128, PATH_BYTES, PatternTable, PatternTurn, PolicyRules,
-    Port, ProtectedKey, ProxyPorts, Stat, TupleKey, UnixFlowKey, UnixFlowRecord, UnixKey, UnixRule,
+    AskedNameservers, CgroupClass, FlowRecord, Ip128, MAX_OBSERVED, Observed, ObservedKey, PATH_BYTES,
+    PatternTable, PatternTurn, PolicyRules, Port, ProtectedKey, ProxyPorts, Stat, TupleKey, UnixFlowKey,
+    UnixFlowRecord, UnixKey, UnixRule,
 };
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
@@ -85,6 +86,12 @@ pub(crate) static UNIX_NAMES: HashMap<UnixKey, UnixRule> = HashMap::with_max_ent
 /// Connections to unix sockets that were redirected lately. Preallocated like `TUPLES`.
 #[map]
 pub(crate) static UNIX_FLOWS: HashMap<UnixFlowKey, UnixFlowRecord> = HashMap::with_max_entries(65_536, 0);
+
+/// What workloads reach or try to around the services of their policies. Not LRU: what is forgotten then is not known to
+/// be forgotten. The agent makes room.
+#[map]
+pub(crate) static OBSERVED: HashMap<ObservedKey, Observed> =
+    HashMap::with_max_entries(MAX_OBSERVED, NO_PREALLOC);
 
 /// Events, for people; may be lost.
 #[map]

@@ -1,10 +1,10 @@
 //! Events and counters.
 
-use agent_common::{Event, EventKind, Ip128, Port, Stat};
-use aya_ebpf::helpers::generated::bpf_get_current_cgroup_id;
+use agent_common::{Event, EventKind, Ip128, Observed, ObservedKey, Port, Stat};
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 
-use crate::maps::{EVENTS, STATS};
+use crate::maps::{EVENTS, OBSERVED, STATS};
 
 /// Counts.
 #[inline(always)]
@@ -57,8 +57,41 @@ pub(crate) fn packet(kind: EventKind, policy: u32, cgroup: u64, ip: Ip128, port:
 
 #[inline(always)]
 fn submit(event: Event) {
+    list(&event);
     if let Some(mut entry) = EVENTS.reserve::<Event>(0) {
         entry.write(event);
         entry.submit(0);
+    }
+}
+
+/// Enters an event in the list of destinations.
+#[inline(always)]
+fn list(event: &Event) {
+    let Some(key) = ObservedKey::of(event) else {
+        return;
+    };
+    // SAFETY: takes nothing.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    let mut entry = OBSERVED.get_ptr_mut(key);
+    if entry.is_none() {
+        const NOEXIST: u64 = 1;
+        // Fails where another processor was faster, whose entry is then counted on, and where the list is full.
+        let _inserted = OBSERVED.insert(key, Observed::uncounted(event, now), NOEXIST);
+        entry = OBSERVED.get_ptr_mut(key);
+    }
+    let Some(entry) = entry else {
+        count(Stat::UNLISTED);
+        return;
+    };
+    // SAFETY: memory of the map, also if the entry is removed meanwhile: then it may be another's by now, whose line is
+    // wrong once. Two processors may write at a time: then a count is lost, or a listing shows one's process beside the
+    // other's time. Words are never torn.
+    unsafe {
+        (*entry).count += 1;
+        (*entry).last = now;
+        (*entry).cgroup = event.cgroup;
+        (*entry).tgid = event.tgid;
+        (*entry).uid = event.uid;
+        (*entry).comm = event.comm;
     }
 }

@@ -9,6 +9,7 @@ const VERBS: &[&str] = &[
     "agent",
     "status",
     "doctor",
+    "egress",
     "approvals",
     "approve",
     "deny",
@@ -90,6 +91,7 @@ fn every_listing_has_json() {
     for verb in [
         "status",
         "doctor",
+        "egress",
         "approvals",
         "sessions",
         "replay",

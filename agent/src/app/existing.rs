@@ -151,7 +151,7 @@ fn destroy(reception: &Reception, strays: &Strays, stray: &Stray) -> io::Result<
 }
 
 /// `CLOCK_BOOTTIME`, in nanoseconds.
-fn since_boot() -> u64 {
+pub(super) fn since_boot() -> u64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(u64::MAX, |now| {
         u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX)
     })

@@ -9,12 +9,14 @@ use tokio::sync::watch;
 
 use crate::config::Mode;
 use crate::control::{
-    AgentStatus, ControlHandler, KernelCount, KernelStatus, LiveSession, Response, WorkloadStatus,
+    AgentStatus, ControlHandler, EgressListing, KernelCount, KernelStatus, LiveSession, Response,
+    WorkloadStatus,
 };
 use crate::kernel::{KernelError, ManagedCgroups, ProcessStanding, existing};
 use crate::ship::Backlog;
 
 use super::accept::Reception;
+use super::egress::Egress;
 use super::reload::Reloader;
 use super::upgrade::Upgrader;
 
@@ -28,6 +30,7 @@ pub(super) struct FrontDesk {
     pub(super) upgrader: Arc<Upgrader>,
     /// Why another version did not take over.
     pub(super) failed_upgrade: Option<String>,
+    pub(super) egress: Arc<Egress>,
 }
 
 impl ControlHandler for FrontDesk {
@@ -105,6 +108,20 @@ impl ControlHandler for FrontDesk {
                 },
             }
         })
+    }
+
+    fn egress(&self) -> Result<EgressListing, String> {
+        let catalogue = self.reception.policies.current();
+        let workloads = catalogue.set.policies().iter();
+        let workloads = workloads
+            .map(|policy| (policy.id, policy.doc.workload.name.clone()))
+            .collect();
+        let resolved = self.reception.resolved.borrow().clone();
+        self.egress
+            .list(&self.reception.kernel, &workloads, |address| {
+                resolved.names_of(address)
+            })
+            .map_err(|error| error.to_string())
     }
 
     fn is_managed(&self, pid: u32) -> bool {

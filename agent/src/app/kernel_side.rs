@@ -11,6 +11,7 @@ use crate::kernel::{
 };
 use crate::policy::{PolicySet, Resolved};
 
+use super::egress::Egress;
 use super::resolve::Addresses;
 
 /// What the policies select, for the keeper of cgroups.
@@ -84,7 +85,7 @@ pub(super) async fn watch_links(kernel: Arc<Kernel>) {
 }
 
 /// Reads the kernel side's events: they are advisory, the record comes from the proxy's own accept.
-pub(super) async fn heed(mut events: EventStream, expander: Expander) {
+pub(super) async fn heed(mut events: EventStream, expander: Expander, egress: Arc<Egress>) {
     loop {
         let event = match events.next().await {
             Ok(event) => event,
@@ -99,6 +100,8 @@ pub(super) async fn heed(mut events: EventStream, expander: Expander) {
                     tracing::warn!(%error, "cannot listen in a workload's network namespace; its connections are refused");
                 }
             }
+            // What goes on and on is in the list, with a count.
+            kind if !egress.note(&event) => tracing::debug!(?kind, address = %event.address, "kernel side"),
             kind => tracing::info!(
                 ?kind,
                 address = %event.address,

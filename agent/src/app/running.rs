@@ -26,6 +26,7 @@ use crate::tls::LocalCa;
 
 use super::accept::Reception;
 use super::catalogue::Catalogue;
+use super::egress::Egress;
 use super::front_desk::FrontDesk;
 use super::policies::Policies;
 use super::protection::Protection;
@@ -191,6 +192,7 @@ impl Running {
         });
         let (upgrader, handing_over) = Upgrader::new(start.program);
         let upgrader = Arc::new(upgrader);
+        let egress = Arc::new(Egress::default());
         let desk = FrontDesk {
             reception: Arc::clone(&reception),
             started: Utc::now(),
@@ -199,10 +201,16 @@ impl Running {
             reloader: Arc::clone(&reloader),
             upgrader: Arc::clone(&upgrader),
             failed_upgrade: start.failed_upgrade,
+            egress: Arc::clone(&egress),
         };
 
         let mut background = JoinSet::new();
-        background.spawn(kernel_side::heed(events, listener.expander()));
+        background.spawn(kernel_side::heed(
+            events,
+            listener.expander(),
+            Arc::clone(&egress),
+        ));
+        background.spawn(egress.keep_room(Arc::clone(&kernel)));
         background.spawn(kernel_side::watch_links(kernel));
         background.spawn(existing::watch(
             Arc::clone(&reception),

@@ -158,6 +158,10 @@ mod tests {
             Vec::new()
         }
 
+        fn egress(&self) -> Result<crate::control::EgressListing, String> {
+            Ok(crate::control::EgressListing::default())
+        }
+
         fn is_managed(&self, _pid: u32) -> bool {
             false
         }

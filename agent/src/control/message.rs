@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::egress::EgressListing;
 use crate::approval::HoldView;
 use crate::model::{CgroupPath, HoldId, ServiceName, SessionId, WorkloadName};
 
@@ -16,6 +17,8 @@ pub enum Request {
     Status,
     /// Sessions that live.
     Sessions,
+    /// What workloads reach around the services of their policies.
+    Egress,
     /// Commands that wait for the peer's decision; for root, all.
     Approvals {
         /// Send them again at each change, until the peer closes.
@@ -56,6 +59,11 @@ pub enum Response {
     Sessions {
         /// The sessions, oldest first.
         sessions: Vec<LiveSession>,
+    },
+    /// To [`Request::Egress`].
+    Egress {
+        /// The list.
+        listing: EgressListing,
     },
     /// To [`Request::Approvals`].
     Approvals {

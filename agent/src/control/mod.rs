@@ -13,6 +13,7 @@
 //! side forbids it.
 
 mod client;
+mod egress;
 mod message;
 mod peer;
 mod server;
@@ -23,6 +24,7 @@ mod tests;
 use std::path::PathBuf;
 
 pub use client::Client;
+pub use egress::{EgressDestination, EgressListing, EgressProcess};
 pub use message::{
     AgentStatus, KernelCount, KernelStatus, LiveSession, ReloadReport, Request, Response, WorkloadStatus,
 };

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::ControlError;
+use super::egress::EgressListing;
 use super::message::{AgentStatus, LiveSession, Request, Response};
 use super::peer::{Peer, Seats};
 use crate::approval::{Approver, Decision, Holds};
@@ -37,6 +38,9 @@ pub trait ControlHandler: Send + Sync {
     fn upgrade(&self) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
         Box::pin(async { refused("this agent cannot be replaced; restart it") })
     }
+
+    /// What workloads reach around the services of their policies. The error is a sentence.
+    fn egress(&self) -> Result<EgressListing, String>;
 
     /// Whether process `pid` is in a managed cgroup. True where that cannot be found out.
     fn is_managed(&self, pid: u32) -> bool;
@@ -215,6 +219,10 @@ impl Desk {
                 Request::Reload => self.handler.reload().await,
                 Request::Upgrade if peer.uid != 0 => refused("only root may have another version take over"),
                 Request::Upgrade => self.handler.upgrade().await,
+                Request::Egress => match self.handler.egress() {
+                    Ok(listing) => Response::Egress { listing },
+                    Err(message) => refused(&message),
+                },
                 Request::Approvals { watch: false } => self.approvals(peer).await,
                 Request::Approvals { watch: true } => return self.watch(peer, reader, writer).await,
                 Request::Approve { id, binding } => self.approve(peer, &id, binding).await,

@@ -42,6 +42,10 @@ impl ControlHandler for Agent {
         Vec::new()
     }
 
+    fn egress(&self) -> Result<crate::control::EgressListing, String> {
+        Ok(crate::control::EgressListing::default())
+    }
+
     fn is_managed(&self, pid: u32) -> bool {
         self.managed.lock().contains(&pid)
     }

@@ -81,11 +81,16 @@ impl EventStream {
     }
 }
 
+/// A thread's name as text; other than printable ASCII is escaped, for it is the workload's.
+pub(super) fn thread_name(comm: &[u8; 16]) -> String {
+    let name = comm.split(|byte| *byte == 0).next().unwrap_or_default();
+    name.escape_ascii().to_string()
+}
+
 /// `None`: an event of another build's kind.
 fn decode(event: &Event) -> Option<KernelEvent> {
     let ip = IpAddr::from(event.ip);
     let port = u16::try_from(event.port.0).ok()?;
-    let name = event.comm.split(|byte| *byte == 0).next().unwrap_or_default();
     Some(KernelEvent {
         kind: EventKind::from_number(event.kind)?,
         policy: (event.policy != 0).then_some(PolicyId(event.policy)),
@@ -95,6 +100,6 @@ fn decode(event: &Event) -> Option<KernelEvent> {
         uid: event.uid,
         address: SocketAddr::new(ip, port),
         protocol: event.protocol,
-        comm: name.escape_ascii().to_string(),
+        comm: thread_name(&event.comm),
     })
 }

@@ -483,6 +483,7 @@ impl Kernel {
         };
         Ok(Stats {
             redirected: sum(Stat::REDIRECTED)?,
+            unlisted: sum(Stat::UNLISTED)?,
             events: EventKind::ALL
                 .into_iter()
                 .map(|kind| Ok((kind, sum(Stat::of(kind))?)))

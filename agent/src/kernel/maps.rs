@@ -3,8 +3,8 @@
 use std::io;
 
 use agent_common::{
-    CgroupClass, EgressMode, FlowRecord, Outcome, PENDING_POLICY, PatternTable, PatternTurn, PolicyRules,
-    ProxyPorts, TupleKey, UnixFlowKey, UnixFlowRecord,
+    CgroupClass, EgressMode, FlowRecord, Observed, ObservedKey, Outcome, PENDING_POLICY, PatternTable,
+    PatternTurn, PolicyRules, ProxyPorts, TupleKey, UnixFlowKey, UnixFlowRecord,
 };
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage};
@@ -27,6 +27,7 @@ pub(super) struct Maps {
     pub(super) listeners: SkStorage<MapData, u32>,
     pub(super) unix_names: UnixNames,
     pub(super) unix_flows: HashMap<MapData, UnixFlowKey, UnixFlowRecord>,
+    pub(super) observed: HashMap<MapData, ObservedKey, Observed>,
     pub(super) stats: PerCpuArray<MapData, u64>,
 }
 
@@ -123,6 +124,7 @@ impl Parts {
                 listeners: take(ebpf, "LISTENERS")?,
                 unix_names: UnixNames::new(take(ebpf, "UNIX_NAMES")?)?,
                 unix_flows: take(ebpf, "UNIX_FLOWS")?,
+                observed: take(ebpf, "OBSERVED")?,
                 stats: take(ebpf, "STATS")?,
             },
         })

@@ -128,6 +128,7 @@ pub(super) const MAPS: &[&str] = &[
     "REPORTED",
     "UNIX_NAMES",
     "UNIX_FLOWS",
+    "OBSERVED",
     "EVENTS",
     "STATS",
 ];

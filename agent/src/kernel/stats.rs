@@ -7,6 +7,8 @@ use agent_common::EventKind;
 pub struct Stats {
     /// Connections redirected to the agent.
     pub redirected: u64,
+    /// Destinations that did not fit in the list ([`super::Destination`]).
+    pub unlisted: u64,
     /// Events by kind, in the order of [`EventKind::ALL`]; also those that were lost from the stream.
     pub events: Vec<(EventKind, u64)>,
 }

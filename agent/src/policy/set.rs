@@ -256,6 +256,16 @@ impl Service {
 }
 
 impl Resolved {
+    /// Names that stand for `address`.
+    pub fn names_of(&self, address: IpAddr) -> Vec<String> {
+        let address = address.to_canonical();
+        let known = self.names.iter();
+        known
+            .filter(|(_, addresses)| addresses.iter().any(|known| known.to_canonical() == address))
+            .map(|(name, _)| name.clone())
+            .collect()
+    }
+
     /// Whether a packet to `address` stays on the host.
     fn is_local(&self, address: IpAddr) -> bool {
         self.local_nets().any(|net| net.contains(&address))
