@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::engine;
 use crate::identity::{FlowFacts, identify};
-use crate::kernel::existing::{Stray, Strays, can_destroy};
+use crate::kernel::existing::{Stray, Strays, shortcoming};
 use crate::kernel::{KernelError, ManagedCgroups};
 use crate::model::{ClientAddr, NetnsCookie, OriginalDst};
 use crate::policy::Resolved;
@@ -36,14 +36,11 @@ pub(super) async fn watch(
     mut managed: watch::Receiver<ManagedCgroups>,
     mut resolved: watch::Receiver<Resolved>,
 ) {
-    match can_destroy() {
-        Ok(true) => {}
-        Ok(false) => tracing::warn!(
-            "this kernel cannot destroy connections (CONFIG_INET_DIAG_DESTROY): those that were open before a cgroup was \
-             managed are recorded, and what they send is dropped, unless their socket was brought in from outside"
-        ),
+    match shortcoming() {
+        Ok(None) => {}
+        Ok(Some(lack)) => tracing::warn!("{lack}"),
         Err(error) => {
-            tracing::error!(%error, "whether this kernel can destroy connections cannot be found out");
+            tracing::error!(%error, "whether connections from before can be ended cannot be found out");
         }
     }
     let mut faults: u32 = 0;

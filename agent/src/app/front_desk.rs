@@ -163,12 +163,8 @@ impl FrontDesk {
                 "records cannot be shipped, and wait on this host: {error}"
             ));
         }
-        if matches!(existing::can_destroy(), Ok(false)) {
-            warnings.push(
-                "this kernel cannot destroy connections that were open before (CONFIG_INET_DIAG_DESTROY): one whose \
-                 socket is brought into a managed cgroup gets through"
-                    .to_owned(),
-            );
+        if let Ok(Some(lack)) = existing::shortcoming() {
+            warnings.push(lack.to_owned());
         }
         if let Err(error) = self.reception.kernel.check_links() {
             warnings.push(format!("managed cgroups may be open: {error}"));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Check, Group, State};
 use crate::kernel::cgroup2::Cgroup2;
-use crate::kernel::{self, Hook, Need};
+use crate::kernel::{self, Hook, Need, existing};
 
 /// Each requirement of its own.
 pub(super) fn requirements() -> Vec<Check> {
@@ -19,6 +19,7 @@ pub(super) fn requirements() -> Vec<Check> {
     checks.push(bpffs());
     checks.push(security_hooks());
     checks.extend(unix_connect());
+    checks.push(connections_from_before());
     checks
 }
 
@@ -60,6 +61,16 @@ fn unix_connect() -> Option<Check> {
              permission on it, or use Linux 6.7 or newer",
         )
     })
+}
+
+/// Whether connections from before a destination was protected can be ended.
+fn connections_from_before() -> Check {
+    let title = "connections from before can be ended (sock_diag)";
+    match existing::shortcoming() {
+        Ok(None) => Check::new(Group::Host, title, State::Good, "yes"),
+        Ok(Some(lack)) => Check::new(Group::Host, title, State::Warning, "not all").advise(lack),
+        Err(error) => Check::new(Group::Host, title, State::Warning, "unknown").advise(error.to_string()),
+    }
 }
 
 /// Each program, loaded for a trial.

@@ -56,9 +56,28 @@ pub struct Strays {
     namespaces: Vec<Netns>,
 }
 
-/// Whether this kernel can destroy sockets.
-pub fn can_destroy() -> io::Result<bool> {
-    SockDiag::open()?.can_destroy()
+/// What this kernel lacks for it, one sentence; `None`: nothing.
+pub fn shortcoming() -> io::Result<Option<&'static str>> {
+    let mut diag = SockDiag::open()?;
+    if !diag.lists(ip_protocol::TCP)? {
+        return Ok(Some(
+            "this kernel cannot list TCP connections (module tcp_diag): those that were open before are not ended, and one \
+             whose socket is brought into a managed cgroup gets through",
+        ));
+    }
+    if !diag.can_destroy()? {
+        return Ok(Some(
+            "this kernel cannot destroy connections (CONFIG_INET_DIAG_DESTROY): those that were open before are recorded \
+             and not ended, and one whose socket is brought into a managed cgroup gets through",
+        ));
+    }
+    if !diag.lists(ip_protocol::UDP)? {
+        return Ok(Some(
+            "this kernel cannot list UDP sockets (module udp_diag): one that was connected outside and brought into a \
+             managed cgroup gets through",
+        ));
+    }
+    Ok(None)
 }
 
 /// A managed process.

@@ -4,7 +4,9 @@
 //! whole network of an address on loopback, and ranges that somebody routed to loopback by hand.
 //!
 //! Limit: those of the agent's own network namespace. A server in a container that is reached from inside it by the
-//! container's own address is no service on this host; a policy has to name that address.
+//! container's own address is no service on this host; a policy has to name that address. To take the addresses of every
+//! container for the host's would be worse: a service of the host's, with its login, would then be taken for whatever
+//! listens on the same port in somebody else's container.
 
 use std::collections::BTreeSet;
 use std::io;

@@ -53,7 +53,8 @@ impl SockDiag {
         Ok(Self(Netlink::open(SockProtocol::NetlinkSockDiag, 0)?))
     }
 
-    /// Every connected TCP and UDP socket of the namespace, of both families.
+    /// Every connected TCP and UDP socket of the namespace, of both families. UDP is left out where the kernel cannot list
+    /// it ([`SockDiag::lists`]).
     pub(super) fn sockets(&mut self) -> io::Result<Vec<OpenSocket>> {
         let mut found = Vec::new();
         for protocol in [ip_protocol::TCP, ip_protocol::UDP] {
@@ -63,8 +64,10 @@ impl SockDiag {
                 let parse = |kind, message: &[u8]| parse(kind, message, protocol);
                 match self.0.dump(SOCK_DIAG_BY_FAMILY, &request, parse) {
                     Ok(sockets) => found.extend(sockets),
-                    // A kernel without IPv6 has no sockets of it.
-                    Err(error) if family == AF_INET6 && error.raw_os_error() == Some(libc::ENOENT) => {}
+                    // No such module, or a kernel without IPv6, which has no sockets of it.
+                    Err(error)
+                        if error.raw_os_error() == Some(libc::ENOENT)
+                            && (family == AF_INET6 || u32::from(protocol) == ip_protocol::UDP) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -80,6 +83,16 @@ impl SockDiag {
             // ESTALE: another socket has the name by now.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESTALE)) => Ok(false),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the kernel lists sockets of `protocol` (modules `tcp_diag` and `udp_diag`).
+    pub(super) fn lists(&mut self, protocol: u32) -> io::Result<bool> {
+        let protocol = u8::try_from(protocol).map_err(io::Error::other)?;
+        let request = request(AF_INET, protocol, &[0; SOCKID]);
+        match self.0.dump(SOCK_DIAG_BY_FAMILY, &request, |_, _| None::<()>) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            answer => answer.map(|_| true),
         }
     }
 
