@@ -29,7 +29,7 @@ impl Reception {
         let catalogue = self.policies.current();
         let found = {
             let resolved = self.resolved.borrow();
-            catalogue.service(policy, flow.original, &resolved)
+            catalogue.service_at(policy, &flow.original, &resolved)
         };
         let Some((service, endpoint)) = found else {
             // A name that resolved differently a moment ago. Closed: nothing is known of where it wanted to go.

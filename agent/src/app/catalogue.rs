@@ -1,14 +1,14 @@
 //! Every service of every policy, with what its sessions need ready: secrets, masks, TLS.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use crate::config::{CredentialSource, EndpointHost, Protocol, SourceSpec};
 use crate::credential::{CredentialError, Credentials};
 use crate::engine::{Service, Term};
 use crate::mask::Masks;
-use crate::model::{OriginalDst, PolicyId, ServiceName};
+use crate::model::{OriginalDst, Place, PolicyId, ServiceName};
 use crate::policy::{self, PolicySet, Resolved, WorkloadPolicy};
 use crate::tls::{TlsError, Upstream};
 
@@ -122,6 +122,24 @@ impl Catalogue {
         let found = self.set.service(policy, dst, resolved)?;
         let ready = self.services.get(&(policy, found.doc.name.clone()))?;
         Some((Arc::clone(ready), endpoint(found, dst, resolved)))
+    }
+
+    /// The service that a flow goes to, whatever it came over. A unix socket has no endpoint of its own: it is this host.
+    pub(super) fn service_at(
+        &self,
+        policy: PolicyId,
+        place: &Place,
+        resolved: &Resolved,
+    ) -> Option<(Arc<Service>, EndpointHost)> {
+        match place {
+            Place::Network(address) => self.service(policy, OriginalDst(*address), resolved),
+            Place::Unix(path) => {
+                let found = self.set.service_of_socket(policy, path)?;
+                let ready = self.services.get(&(policy, found.doc.name.clone()))?;
+                let here = EndpointHost::Net(IpAddr::from(Ipv4Addr::LOCALHOST).into());
+                Some((Arc::clone(ready), here))
+            }
+        }
     }
 
     /// Whether a session of `service` under `policy` would be the same as one under the policies here: what else stands in

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::flow::FlowError;
 use crate::kernel::local::LocalAddresses;
 use crate::kernel::{CgroupKeeper, Kernel, KernelError, PatternError, Protected};
 use crate::model::PolicyId;
@@ -23,6 +24,8 @@ use super::unix::UnixSockets;
 pub(super) enum ProtectionError {
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    #[error(transparent)]
+    Flow(#[from] FlowError),
     #[error(transparent)]
     Pattern(#[from] PatternError),
     #[error("the host's own addresses cannot be read: {0}")]

@@ -42,6 +42,9 @@ use super::{existing, kernel_side, shipping};
 /// Group whose members may use the control socket. Who may decide on a command, its rule says.
 const OPERATORS: &str = "tollgate";
 
+/// Directory of the agent's unix sockets for workloads, in its `run_dir`.
+const UNIX_SOCKETS: &str = "unix";
+
 /// How long sessions may take to end by themselves when the agent stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -140,8 +143,7 @@ impl Running {
             pin_dir: config.pin_dir.clone(),
         })?;
         let kernel = Arc::new(kernel);
-        let unix = UnixSockets::new(Arc::clone(&kernel), &config.run_dir);
-        let (listener, keeper) = match redirect(&kernel, config, &set, &resolved, &unix, start.sockets) {
+        let (listener, keeper, unix) = match redirect(&kernel, config, &set, &resolved, start.sockets) {
             Ok(redirecting) => redirecting,
             Err(error) => {
                 if let Err(left) = kernel.abandon() {
@@ -356,14 +358,12 @@ fn redirect(
     config: &AgentConfig,
     set: &PolicySet,
     resolved: &Resolved,
-    unix: &UnixSockets,
     sockets: Vec<OwnedFd>,
-) -> Result<(Listener, CgroupKeeper), StartError> {
+) -> Result<(Listener, CgroupKeeper, UnixSockets), StartError> {
     for policy in set.policies() {
         kernel.set_policy(policy.id, policy.doc.workload.egress)?;
     }
     kernel_side::protect(kernel, set, resolved)?;
-    unix.protect(&[set])?;
     let port = config.listen_port.unwrap_or(0);
     let wanted = ProxyAddresses {
         v4: port,
@@ -371,10 +371,15 @@ fn redirect(
         dns: 0,
     };
     let listener = Listener::go_on(Arc::clone(kernel), wanted, sockets)?;
+    let unix = UnixSockets::new(
+        Arc::clone(kernel),
+        listener.unix(config.run_dir.join(UNIX_SOCKETS))?,
+    );
+    unix.protect(&[set])?;
     let keeper = CgroupKeeper::start(Arc::clone(kernel), kernel_side::patterns(set)?)?;
     // What an earlier agent said of policies that are gone; no cgroup is under them any more.
     kernel.retain_policies(&set.policies().iter().map(|policy| policy.id).collect())?;
-    Ok((listener, keeper))
+    Ok((listener, keeper, unix))
 }
 
 /// Tells systemd that the agent lives, twice in the time that its unit allows. Stops when the runtime does: that is the point.

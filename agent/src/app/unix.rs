@@ -1,11 +1,12 @@
 //! Unix sockets of services: redirected, refused, or reported as open.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::config::{Egress, EndpointHost};
-use crate::kernel::{Kernel, KernelError, UnixTier, UnixTreatment};
+use crate::flow::{FlowError, UnixListeners};
+use crate::kernel::{Kernel, UnixTier, UnixTreatment};
 use crate::model::{PolicyId, SocketPath};
 use crate::policy::{PolicySet, WorkloadPolicy};
 
@@ -13,27 +14,33 @@ use crate::policy::{PolicySet, WorkloadPolicy};
 /// whose destinations have names do not get through, and their library asks name servers, which is.
 const RESOLVERS: [&str; 2] = ["/run/systemd/resolve/io.systemd.Resolve", "/run/nscd/socket"];
 
-/// Keeps the kernel side told of the unix sockets that the policies name.
+/// Listens for the unix sockets that the policies name, and keeps the kernel side told of them.
 pub(super) struct UnixSockets {
     kernel: Arc<Kernel>,
-    directory: PathBuf,
+    listeners: UnixListeners,
 }
 
 type Treatments = BTreeMap<PolicyId, BTreeMap<SocketPath, UnixTreatment>>;
 
 impl UnixSockets {
-    pub(super) fn new(kernel: Arc<Kernel>, run_dir: &Path) -> Self {
-        Self {
-            kernel,
-            directory: run_dir.join("unix"),
-        }
+    pub(super) fn new(kernel: Arc<Kernel>, listeners: UnixListeners) -> Self {
+        Self { kernel, listeners }
     }
 
     /// Has what any of `sets` names redirected or refused, and nothing else. Works by difference.
-    pub(super) fn protect(&self, sets: &[&PolicySet]) -> Result<(), KernelError> {
-        for (policy, wanted) in treatments(sets, &self.directory) {
+    pub(super) fn protect(&self, sets: &[&PolicySet]) -> Result<(), FlowError> {
+        let treatments = treatments(sets, |path| self.listeners.listener(path));
+        let redirected: BTreeSet<SocketPath> = treatments
+            .values()
+            .flatten()
+            .filter(|(_, treatment)| matches!(treatment, UnixTreatment::Redirect(_)))
+            .map(|(path, _)| path.clone())
+            .collect();
+        self.listeners.listen_for(&redirected)?;
+        for (policy, wanted) in treatments {
             self.kernel.set_unix(policy, &wanted)?;
         }
+        self.listeners.retain(&redirected);
         Ok(())
     }
 
@@ -63,20 +70,15 @@ impl UnixSockets {
     }
 }
 
-/// Where the agent listens for connections to `path`.
-fn listener(directory: &Path, path: &SocketPath) -> PathBuf {
-    directory.join(format!("{:016x}.sock", path.slot()))
-}
-
 /// What becomes of which path under which policy. What two sets or services say of one path, the first says.
-fn treatments(sets: &[&PolicySet], directory: &Path) -> Treatments {
+fn treatments(sets: &[&PolicySet], listener: impl Fn(&SocketPath) -> PathBuf) -> Treatments {
     let mut all = Treatments::new();
     for policy in sets.iter().flat_map(|set| set.policies()) {
         let treatments = all.entry(policy.id).or_default();
         for path in policy.services.iter().flat_map(|service| &service.doc.unix) {
             treatments
                 .entry(path.clone())
-                .or_insert_with(|| UnixTreatment::Redirect(listener(directory, path)));
+                .or_insert_with(|| UnixTreatment::Redirect(listener(path)));
         }
         if depends_on_names(policy) {
             for path in RESOLVERS.into_iter().filter_map(SocketPath::parse) {

@@ -8,16 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use chrono::Utc;
 use futures_util::FutureExt;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::approval::{Holds, Requester};
 use crate::config::{EndpointHost, Limits, Mode, Protocol};
 use crate::credential::Credentials;
+use crate::flow::Stream;
 use crate::identity::Identity;
 use crate::kernel::netns::Netns;
 use crate::mask::Masks;
-use crate::model::{ClientAddr, FrameKind, OriginalDst, PolicyId, ServiceName, SessionId, WorkloadName};
+use crate::model::{Caller, FrameKind, Place, PolicyId, ServiceName, SessionId, WorkloadName};
 use crate::policy::{self, Denied};
 use crate::protocol::postgres::{self, Target};
 use crate::protocol::{SessionEnd, opaque};
@@ -81,11 +81,11 @@ pub struct Service {
 /// One redirected connection.
 pub struct Flow {
     /// The workload's end.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// Its address.
-    pub client: ClientAddr,
+    pub client: Caller,
     /// Where it wanted to go.
-    pub original: OriginalDst,
+    pub original: Place,
     /// Network namespace from which the target is dialled: the workload's.
     pub netns: Arc<Netns>,
     /// The endpoint of the service that matched.
@@ -107,7 +107,7 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
     let target = Target {
         service: service.name.clone(),
         host: flow.endpoint.clone(),
-        address: dialled(flow.original),
+        address: dialled(&flow.original),
         tls: Arc::clone(&service.upstream),
     };
     let record = match begin(host, id, &meta) {
@@ -146,7 +146,7 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
         requester: requester(&identity),
         workload: service.workload.clone(),
         service: service.name.clone(),
-        target: target.address,
+        target: target.address.clone(),
         netns: flow.netns,
         source: service.source.clone(),
         expires: identity.expires_at(),
@@ -200,7 +200,7 @@ pub(super) fn begin(host: &Host, id: SessionId, meta: &OpenMeta) -> Result<Sessi
     host.recorder.begin(id, &meta).map_err(|error| error.to_string())
 }
 
-async fn refuse(host: &Host, service: &Service, stream: TcpStream, target: &Target, why: &SessionEnd) {
+async fn refuse(host: &Host, service: &Service, stream: Stream, target: &Target, why: &SessionEnd) {
     let mut stop = host.stop.clone();
     match service.protocol {
         Protocol::Postgres => tokio::select! {
@@ -289,14 +289,16 @@ fn identity_json(identity: &Identity) -> serde_json::Value {
 }
 
 /// A v4-mapped address is the v4 address on the wire; a destination of 0.0.0.0 or :: is this host.
-fn dialled(original: OriginalDst) -> SocketAddr {
-    let ip = original.0.ip().to_canonical();
-    let ip = match ip {
+fn dialled(original: &Place) -> Place {
+    let Place::Network(address) = original else {
+        return original.clone();
+    };
+    let ip = match address.ip().to_canonical() {
         std::net::IpAddr::V4(v4) if v4.is_unspecified() => std::net::Ipv4Addr::LOCALHOST.into(),
         std::net::IpAddr::V6(v6) if v6.is_unspecified() => std::net::Ipv6Addr::LOCALHOST.into(),
         other => other,
     };
-    SocketAddr::new(ip, original.0.port())
+    Place::Network(SocketAddr::new(ip, address.port()))
 }
 
 fn requester(identity: &Identity) -> Requester {
@@ -321,7 +323,7 @@ impl Drop for Gone<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{OriginalDst, SessionEnd, contained, dialled};
+    use super::{Place, SessionEnd, contained, dialled};
 
     #[tokio::test]
     async fn a_panic_ends_one_session_and_says_that_the_agent_failed() {
@@ -341,7 +343,10 @@ mod tests {
             ("[::]:5432", "[::1]:5432"),
             ("[2001:db8::1]:5432", "[2001:db8::1]:5432"),
         ] {
-            assert_eq!(dialled(OriginalDst(asked.parse().unwrap())).to_string(), reached);
+            assert_eq!(
+                dialled(&Place::Network(asked.parse().unwrap())).to_string(),
+                reached
+            );
         }
     }
 }

@@ -1,21 +1,20 @@
 //! What the stages behind a protocol do for one session.
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 use crate::approval::{HoldEnd, HoldInfo, Holds, Requester};
 use crate::config::Mode;
 use crate::credential::Credentials;
+use crate::flow::Stream;
 use crate::kernel::{dial, netns::Netns};
 use crate::mask::Masks;
-use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, SessionId};
+use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, Place, SessionId};
 use crate::policy::{self, Denied, Ruling};
 use crate::protocol::{
     HoldDecision, HoldEnding, HoldOutcome, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd,
@@ -47,7 +46,7 @@ pub(super) struct SessionStages {
     pub(super) requester: Requester,
     pub(super) workload: crate::model::WorkloadName,
     pub(super) service: crate::model::ServiceName,
-    pub(super) target: SocketAddr,
+    pub(super) target: Place,
     pub(super) netns: Arc<Netns>,
     pub(super) expires: Option<SystemTime>,
     pub(super) stop: watch::Receiver<bool>,
@@ -325,10 +324,14 @@ impl Stages for SessionStages {
         Ok(login)
     }
 
-    async fn dial(&mut self) -> Result<TcpStream, SessionEnd> {
-        dial::connect(&self.netns, self.target, DIAL_PATIENCE)
-            .await
-            .map_err(|error| SessionEnd::Target(format!("it cannot be reached: {error}")))
+    async fn dial(&mut self) -> Result<Stream, SessionEnd> {
+        let dialled = match &self.target {
+            Place::Network(address) => dial::connect(&self.netns, *address, DIAL_PATIENCE)
+                .await
+                .map(Stream::from),
+            Place::Unix(path) => dial::connect_unix(path, DIAL_PATIENCE).await.map(Stream::from),
+        };
+        dialled.map_err(|error| SessionEnd::Target(format!("it cannot be reached: {error}")))
     }
 
     fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>> {

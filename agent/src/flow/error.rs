@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use super::socket::advice;
 use crate::kernel::KernelError;
@@ -30,6 +31,22 @@ pub enum FlowError {
         netns: NetnsCookie,
         /// A process in it.
         pid: u32,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The directory of unix sockets cannot be used.
+    #[error("cannot keep unix sockets in {}: {source}", path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: io::Error,
+    },
+    /// A unix socket cannot be listened on.
+    #[error("cannot listen on {}: {source}", path.display())]
+    Unix {
+        /// Its path.
+        path: PathBuf,
         /// What the system said.
         source: io::Error,
     },

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,22 +17,22 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::handed_over::{self, Handed};
 use super::query::{self, Query};
 use super::socket::{bound_as_before, is_without_ipv6, port_of};
-use super::{Expander, FlowError, store};
+use super::{Expander, FlowError, Origin, Stream, UnixListeners, store};
 use crate::kernel::netns::Netns;
-use crate::kernel::{FlowOrigin, Kernel, KernelError, ProxyAddresses};
-use crate::model::{ClientAddr, NetnsCookie, OriginalDst};
+use crate::kernel::{Kernel, KernelError, ProxyAddresses};
+use crate::model::{Caller, ClientAddr, NetnsCookie, Place};
 
 /// One redirected connection.
 #[derive(Debug)]
 pub struct Flow {
     /// The connection to the workload.
-    pub stream: TcpStream,
+    pub stream: Stream,
     /// The workload's end of it.
-    pub client: ClientAddr,
+    pub client: Caller,
     /// Where the workload wanted to go.
-    pub original: OriginalDst,
+    pub original: Place,
     /// What the kernel side knows of it.
-    pub origin: FlowOrigin,
+    pub origin: Origin,
     /// The workload's network namespace, from which the target has to be dialled.
     pub netns: Arc<Netns>,
 }
@@ -214,6 +215,11 @@ impl Listener {
         self.shared.unexplained.load(Ordering::Relaxed)
     }
 
+    /// What listens on unix sockets in `directory`, which is made. Their flows are accepted here as well.
+    pub fn unix(&self, directory: PathBuf) -> Result<UnixListeners, FlowError> {
+        UnixListeners::new(Arc::clone(&self.shared), Arc::clone(&self.host), directory)
+    }
+
     /// What makes it listen elsewhere; can be called while a flow is awaited.
     pub fn expander(&self) -> Expander {
         Expander(Arc::clone(&self.shared))
@@ -229,6 +235,11 @@ impl Drop for Listener {
 }
 
 impl Shared {
+    /// Passes a flow on. False: nobody takes flows any more.
+    pub(super) async fn hand_on(&self, flow: Flow) -> bool {
+        self.sender.send(flow).await.is_ok()
+    }
+
     /// Listens on the sockets, in place of those that there were in the namespace.
     pub(super) fn serve(
         self: &Arc<Self>,
@@ -315,10 +326,10 @@ impl Shared {
                     tracing::debug!(%error, "TCP_NODELAY was refused");
                 }
                 Some(Flow {
-                    stream,
-                    client: ClientAddr(peer),
-                    original: origin.original,
-                    origin,
+                    stream: stream.into(),
+                    client: Caller::Network(ClientAddr(peer)),
+                    original: Place::Network(origin.original.0),
+                    origin: origin.into(),
                     netns: Arc::clone(netns),
                 })
             }
@@ -362,7 +373,7 @@ async fn accept_all(
         match accepted {
             Ok((stream, peer)) => {
                 if let Some(flow) = shared.explain(stream, peer, &netns)
-                    && shared.sender.send(flow).await.is_err()
+                    && !shared.hand_on(flow).await
                 {
                     return;
                 }
@@ -398,7 +409,8 @@ async fn housekeeping(shared: std::sync::Weak<Shared>) {
                     store::forget(netns.cookie());
                 }
             }
-            shared.kernel.sweep_flows(STALE_FLOW)
+            let unix = shared.kernel.sweep_unix_flows(STALE_FLOW)?;
+            Ok::<_, KernelError>(shared.kernel.sweep_flows(STALE_FLOW)? + unix)
         });
         match swept.await {
             Ok(Ok(0)) | Err(_) => {}

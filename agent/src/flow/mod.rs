@@ -6,14 +6,20 @@ mod error;
 mod expander;
 mod handed_over;
 mod listener;
+mod origin;
 mod query;
 mod socket;
 mod store;
+mod stream;
+mod unix;
 
 pub use error::FlowError;
 pub use expander::Expander;
 pub use listener::{Flow, Listener};
+pub use origin::Origin;
 pub use query::Query;
+pub use stream::Stream;
+pub use unix::UnixListeners;
 
 #[cfg(test)]
 mod tests;

@@ -7,10 +7,13 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+mod unix;
+
 use crate::config::Egress;
 use crate::flow::{Flow, Listener};
 use crate::kernel::ProxyAddresses;
 use crate::kernel::testing::{Bench, POLICY, TestCgroup, Workload, privileged};
+use crate::model::Place;
 
 /// A bench with a listener, a managed cgroup, and a server on this host that is protected.
 struct Stand {
@@ -71,16 +74,16 @@ async fn a_managed_connect_to_a_protected_address_becomes_a_flow() {
     ] {
         assert_eq!(workload.connect_to(name, &host, asked.port()), "None", "{name}");
         let flow = stand.flow().await;
-        assert_eq!(flow.original.0, asked, "{name}");
+        assert_eq!(flow.original, Place::Network(asked), "{name}");
         assert_eq!(flow.origin.policy, POLICY);
         assert_eq!(flow.origin.managed_cgroup, stand.cgroup.id());
         assert_eq!(flow.origin.cgroup, stand.cgroup.id());
         assert_eq!(flow.origin.tgid, workload.pid());
         assert_eq!(flow.origin.uid, 0);
         assert_eq!(flow.origin.comm, "python3");
-        assert_eq!(flow.origin.netns, stand.listener.host_namespace().cookie());
+        assert_eq!(flow.netns.cookie(), stand.listener.host_namespace().cookie());
         assert_eq!(
-            flow.client.0.port().to_string(),
+            flow.client.to_string().rsplit(':').next().unwrap(),
             workload.tell(&format!("S[{name:?}].getsockname()[1]"))
         );
         let peer = workload.tell(&format!("S[{name:?}].getpeername()[:2]"));
@@ -106,7 +109,7 @@ async fn a_connection_that_begins_with_data_becomes_a_flow_too() {
     ));
     assert_eq!(sent, "5");
     let mut flow = stand.flow().await;
-    assert_eq!(flow.original.0, address);
+    assert_eq!(flow.original, Place::Network(address));
     let mut early = [0; 5];
     tokio::io::AsyncReadExt::read_exact(&mut flow.stream, &mut early)
         .await
@@ -341,10 +344,9 @@ async fn the_same_port_in_two_namespaces_is_not_confused() {
     }
     let flows = [stand.flow().await, stand.flow().await];
     assert_eq!(flows[0].client, flows[1].client);
-    assert_ne!(flows[0].origin.netns, flows[1].origin.netns);
+    assert_ne!(flows[0].netns.cookie(), flows[1].netns.cookie());
     for mut flow in flows {
-        assert_eq!(flow.original.0, target);
-        assert_eq!(flow.netns.cookie(), flow.origin.netns);
+        assert_eq!(flow.original, Place::Network(target));
         let pid = flow.origin.tgid.to_string();
         tokio::io::AsyncWriteExt::write_all(&mut flow.stream, pid.as_bytes())
             .await
@@ -377,7 +379,7 @@ async fn the_target_is_dialled_from_the_namespace_of_the_flow() {
     assert_eq!(workload.connect("s", target), "None");
 
     let flow = stand.flow().await;
-    let upstream = crate::kernel::dial::connect(&flow.netns, flow.original.0, Duration::from_secs(20))
+    let upstream = crate::kernel::dial::connect(&flow.netns, target, Duration::from_secs(20))
         .await
         .unwrap();
     let accepted = workload.tell("S['server'].accept()[1][1]");

@@ -15,11 +15,11 @@ use chrono::{DateTime, Utc};
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::Mode;
 use nix::time::{ClockId, clock_gettime};
-use nix::unistd::{SysconfVar, sysconf};
 use serde::Serialize;
 
 use super::FlowFacts;
 use super::scrub;
+use crate::kernel::process::{Stat, parse_stat, since_boot};
 use crate::model::CgroupPath;
 
 /// The process that opened a flow.
@@ -46,13 +46,6 @@ pub struct Process {
 pub(super) struct ProcessHandle {
     pub(super) pid: u32,
     directory: OwnedFd,
-}
-
-/// What `/proc/PID/stat` says, as far as it is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stat {
-    pub(super) parent: u32,
-    pub(super) start_ticks: u64,
 }
 
 impl ProcessHandle {
@@ -133,18 +126,6 @@ impl ProcessHandle {
     }
 }
 
-/// Text after the last parenthesis: the name before it may itself hold parentheses, spaces and newlines.
-fn parse_stat(bytes: &[u8]) -> Option<Stat> {
-    let after_name = memchr::memrchr(b')', bytes)?;
-    let fields = std::str::from_utf8(bytes.get(after_name + 1..)?).ok()?;
-    let mut fields = fields.split_ascii_whitespace();
-    Some(Stat {
-        // Fields 4 and 22 of proc_pid_stat(5); the iterator starts at field 3.
-        parent: fields.nth(1)?.parse().ok()?,
-        start_ticks: fields.nth(17)?.parse().ok()?,
-    })
-}
-
 /// The line of the unified hierarchy: `0::/path`.
 fn parse_cgroup(bytes: &[u8]) -> Option<CgroupPath> {
     let text = std::str::from_utf8(bytes).ok()?;
@@ -157,17 +138,6 @@ fn parse_cgroup(bytes: &[u8]) -> Option<CgroupPath> {
 fn parse_file_gid(bytes: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(bytes.get(memchr::memmem::find(bytes, b"\nGid:")? + 1..)?).ok()?;
     text.lines().next()?.split_ascii_whitespace().nth(4)?.parse().ok()
-}
-
-fn since_boot(ticks: u64) -> Duration {
-    let per_second = sysconf(SysconfVar::CLK_TCK)
-        .ok()
-        .flatten()
-        .and_then(|ticks| u64::try_from(ticks).ok())
-        .filter(|ticks| *ticks != 0)
-        .unwrap_or(USER_HZ);
-    let nanos = u128::from(ticks) * NANOS_PER_SECOND / u128::from(per_second);
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 fn wall_clock_at(since_boot: Duration) -> io::Result<SystemTime> {
@@ -201,32 +171,12 @@ pub(super) fn variable(
     Ok(value.map(|value| zeroize::Zeroizing::new(value.to_vec())))
 }
 
-/// What the kernel reports in on every architecture, whatever it counts in.
-const USER_HZ: u64 = 100;
-const NANOS_PER_SECOND: u128 = 1_000_000_000;
 /// A quarter of the largest stack that `execve` takes arguments and environment on, doubled.
 const LONGEST_ENVIRONMENT: u64 = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use super::{Stat, parse_cgroup, parse_file_gid, parse_stat};
-
-    #[test]
-    fn a_name_with_parentheses_does_not_move_the_fields() {
-        let line = |name: &str| {
-            format!("42 ({name}) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3\n").into_bytes()
-        };
-        let expected = Stat {
-            parent: 7,
-            start_ticks: 987_654,
-        };
-        for name in ["psql", "a) R 1 1", "((", "new\nline) S 0"] {
-            assert_eq!(parse_stat(&line(name)), Some(expected), "{name}");
-        }
-        for broken in [&b""[..], b"42 (psql", b"42 (psql) S 7", b"42 (psql) S x 1"] {
-            assert_eq!(parse_stat(broken), None);
-        }
-    }
+    use super::{parse_cgroup, parse_file_gid};
 
     #[test]
     fn the_unified_hierarchy_is_found_among_others() {
@@ -242,7 +192,6 @@ mod tests {
     proptest::proptest! {
         #[test]
         fn nothing_in_proc_stops_it(raw in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
-            parse_stat(&raw);
             parse_cgroup(&raw);
             parse_file_gid(&raw);
         }

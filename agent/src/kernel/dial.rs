@@ -4,10 +4,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 use super::netns::Netns;
 use super::sockets::set_keepalive;
+use crate::model::SocketPath;
 
 /// Connects to `address` from `namespace`, or fails after `limit` with [`io::ErrorKind::TimedOut`].
 ///
@@ -22,4 +23,12 @@ pub async fn connect(namespace: &Netns, address: SocketAddr, limit: Duration) ->
     stream.set_nodelay(true)?;
     set_keepalive(&stream, Duration::from_mins(1), Duration::from_secs(15), 4)?;
     Ok(stream)
+}
+
+/// Connects to the unix socket at `path` in the agent's own mounts, or fails after `limit` with
+/// [`io::ErrorKind::TimedOut`]. Its server sees the agent's user.
+pub async fn connect_unix(path: &SocketPath, limit: Duration) -> io::Result<UnixStream> {
+    tokio::time::timeout(limit, UnixStream::connect(path.as_path()))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

@@ -37,6 +37,7 @@ pub mod netns;
 mod observed;
 mod origin;
 mod pattern;
+pub mod process;
 mod programs;
 mod protected;
 mod proxy;

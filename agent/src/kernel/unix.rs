@@ -60,6 +60,8 @@ pub struct UnixOrigin {
     pub tgid: u32,
     /// Its user, in the initial user namespace.
     pub uid: u32,
+    /// Name of its thread, other than printable ASCII escaped. For people only: a process chooses it freely.
+    pub comm: String,
 }
 
 /// What is in `UNIX_NAMES`, by policy, and the map.
@@ -256,6 +258,7 @@ fn listener_path(path: &Path) -> Result<UnixPath, KernelError> {
 }
 
 fn origin(tgid: u32, record: &UnixFlowRecord) -> UnixOrigin {
+    let name = record.comm.split(|byte| *byte == 0).next().unwrap_or_default();
     UnixOrigin {
         policy: PolicyId(record.policy),
         managed_cgroup: CgroupId(record.managed_cgroup),
@@ -263,5 +266,6 @@ fn origin(tgid: u32, record: &UnixFlowRecord) -> UnixOrigin {
         since_boot: Duration::from_nanos(record.boottime),
         tgid,
         uid: record.uid,
+        comm: name.escape_ascii().to_string(),
     }
 }

@@ -7,6 +7,7 @@ mod command;
 mod effect;
 mod frame;
 mod ids;
+mod place;
 mod secret;
 mod socket_path;
 
@@ -18,5 +19,6 @@ pub use ids::{
     CgroupId, CgroupPath, ClientAddr, HoldId, NetnsCookie, OriginalDst, PolicyId, RuleName, ServiceName,
     SessionId, WorkloadName,
 };
+pub use place::{Caller, Place};
 pub use secret::Secret;
 pub use socket_path::SocketPath;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::config::{EndpointHost, Glob, PolicyDoc, PolicyErrors, ServiceDoc};
-use crate::model::{CgroupPath, OriginalDst, PolicyId, ServiceName, WorkloadName};
+use crate::model::{CgroupPath, OriginalDst, PolicyId, ServiceName, SocketPath, WorkloadName};
 
 use super::ServicePolicy;
 
@@ -150,6 +150,12 @@ impl PolicySet {
             }
             narrowest(&|net| resolved.has_local(net))
         })
+    }
+
+    /// The service of `policy` that a unix socket belongs to: the first of the file that has it.
+    pub fn service_of_socket(&self, policy: PolicyId, path: &SocketPath) -> Option<&Arc<Service>> {
+        let mut services = self.get(policy)?.services.iter();
+        services.find(|service| service.doc.unix.contains(path))
     }
 
     /// Every name of an address in any policy, lower case: what the agent has to resolve.

@@ -12,8 +12,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use tokio::net::TcpStream;
-
+use crate::flow::Stream;
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, Secret};
 use crate::policy::{Authorized, Denied, HoldTerms, Ruling};
@@ -52,7 +51,7 @@ pub trait Stages: Send {
     fn login(&mut self) -> impl Future<Output = Result<Login, SessionEnd>> + Send;
 
     /// A connection to the target, dialled outside every managed cgroup.
-    fn dial(&mut self) -> impl Future<Output = Result<TcpStream, SessionEnd>> + Send;
+    fn dial(&mut self) -> impl Future<Output = Result<Stream, SessionEnd>> + Send;
 
     /// Resolves when the session has to end for a reason of its own: its identity expired, the agent stops.
     /// Not bound to `self`, so that it can be waited for beside everything else.

@@ -5,8 +5,8 @@
 use std::io;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 
+use crate::flow::Stream;
 use crate::model::{Direction, FrameKind};
 
 use super::{SessionEnd, Stages};
@@ -15,14 +15,14 @@ use super::{SessionEnd, Stages};
 const CHUNK: usize = 64 * 1024;
 
 /// Passes bytes both ways until both ends have closed, each recorded before it is forwarded.
-pub async fn run<S: Stages>(mut client: TcpStream, stages: &mut S) -> Result<(), SessionEnd> {
+pub async fn run<S: Stages>(client: Stream, stages: &mut S) -> Result<(), SessionEnd> {
     let mut ending = stages.ending();
-    let mut server = tokio::select! {
+    let server = tokio::select! {
         end = &mut ending => return Err(end),
         dialled = stages.dial() => dialled?,
     };
-    let (mut client_read, mut client_write) = client.split();
-    let (mut server_read, mut server_write) = server.split();
+    let (mut client_read, mut client_write) = tokio::io::split(client);
+    let (mut server_read, mut server_write) = tokio::io::split(server);
     let (mut up, mut down) = (Way::default(), Way::default());
     while !(up.is_over() && down.is_over()) {
         stages.ready().await?;

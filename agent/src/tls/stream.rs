@@ -1,22 +1,28 @@
-//! A TCP stream that may have TLS on it.
+//! A stream that may have TLS on it.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
-/// A TCP stream, with or without TLS; `T` is the side of TLS that the agent plays.
+use crate::flow::Stream;
+
+/// A stream, with or without TLS; `T` is the side of TLS that the agent plays.
 #[derive(Debug)]
 pub enum MaybeTls<T> {
     /// In clear.
-    Plain(TcpStream),
+    Plain(Stream),
     /// Inside TLS. Boxed: the state of TLS is larger than a socket by far.
     Tls(Box<T>),
 }
 
 impl<T> MaybeTls<T> {
+    /// Whether it is a unix socket, in clear.
+    pub fn is_unix(&self) -> bool {
+        matches!(self, Self::Plain(stream) if stream.is_unix())
+    }
+
     /// Whether TLS is on it.
     pub fn is_tls(&self) -> bool {
         matches!(self, Self::Tls(_))

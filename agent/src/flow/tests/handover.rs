@@ -1,6 +1,6 @@
 //! Listeners that one agent leaves to the next.
 
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use crate::config::Egress;
 use crate::flow::Listener;
 use crate::kernel::testing::{Bench, Workload, privileged};
 use crate::kernel::{Kernel, ProxyAddresses};
+use crate::model::Place;
 
 /// Another agent in the place of the one of `stand`, which hands over `sockets` besides its own.
 async fn succeed(stand: Stand, others: Vec<OwnedFd>) -> Stand {
@@ -73,8 +74,7 @@ async fn connections_that_wait_are_the_next_agents() {
     let mut pids = Vec::new();
     for _ in 0..3 {
         let flow = flow(&mut listener).await;
-        assert_eq!(flow.original.0, address);
-        assert_eq!(flow.netns.cookie(), flow.origin.netns);
+        assert_eq!(flow.original, Place::Network(address));
         pids.push(flow.origin.tgid);
     }
     pids.sort_unstable();
@@ -153,7 +153,7 @@ async fn sockets_that_are_not_the_agents_are_closed() {
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
     let mut workload = Workload::inside(&stand.cgroup);
     assert_eq!(workload.connect("s", address), "None");
-    assert_eq!(stand.flow().await.original.0, address);
+    assert_eq!(stand.flow().await.original, Place::Network(address));
     drop(workload);
 }
 
@@ -174,8 +174,7 @@ async fn ports_that_the_configuration_does_not_name_any_more_are_given_up() {
     assert_eq!(listener.addresses().v4_address(), free);
     let mut workload = Workload::inside(&stand.cgroup);
     assert_eq!(workload.connect("s", address), "None");
-    let destination: SocketAddr = flow(&mut listener).await.original.0;
-    assert_eq!(destination, address);
+    assert_eq!(flow(&mut listener).await.original, Place::Network(address));
     drop(workload);
 }
 

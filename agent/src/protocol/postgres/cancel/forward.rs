@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+
+use crate::flow::Stream;
 
 use super::super::login::{LoginError, secure};
 use super::super::startup::CANCEL_REQUEST;
@@ -15,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Tells the target to cancel, over `stream`, which is connected to [`UpstreamCancel::target`]; with TLS as the
 /// service asks for. Returns when the target has taken it (it closes the connection).
-pub async fn forward(stream: TcpStream, cancel: &UpstreamCancel) -> Result<(), LoginError> {
+pub async fn forward(stream: Stream, cancel: &UpstreamCancel) -> Result<(), LoginError> {
     let exchange = async {
         let mut stream = secure(stream, &cancel.target).await?;
         // At most 256 bytes of secret.

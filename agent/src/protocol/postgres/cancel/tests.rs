@@ -26,7 +26,7 @@ fn target() -> Target {
     Target {
         service: "db".into(),
         host: EndpointHost::Name("db.acme.test".to_owned()),
-        address: SocketAddr::from((Ipv4Addr::LOCALHOST, 5432)),
+        address: crate::model::Place::Network(SocketAddr::from((Ipv4Addr::LOCALHOST, 5432))),
         tls: Arc::new(Upstream::from_spec(&tls).unwrap()),
     }
 }

@@ -2,12 +2,12 @@
 //! relation that was not found may be committed in the next moment.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use crate::model::Place;
 use crate::model::{PolicyId, ServiceName};
 use crate::protocol::sql::RelationName;
 
@@ -26,7 +26,7 @@ pub struct CatalogKey {
     /// Service.
     pub service: ServiceName,
     /// Server.
-    pub address: SocketAddr,
+    pub address: Place,
     /// Database.
     pub database: String,
 }
@@ -210,7 +210,7 @@ mod tests {
         let key = |database: &str| CatalogKey {
             policy: PolicyId(1),
             service: "db".into(),
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 5432)),
+            address: crate::model::Place::Network(SocketAddr::from((Ipv4Addr::LOCALHOST, 5432))),
             database: database.to_owned(),
         };
         let (one, same, other) = (caches.of(key("a")), caches.of(key("a")), caches.of(key("b")));

@@ -2,10 +2,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
-
 use super::{Catalog, CatalogCache, Relation};
 use crate::config::TlsMode;
+use crate::flow::Stream;
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId};
 use crate::policy::Ruling;
@@ -96,7 +95,7 @@ impl Stages for Asker<'_> {
         Ok(credential("app", "secret"))
     }
 
-    fn dial(&mut self) -> impl Future<Output = Result<TcpStream, SessionEnd>> + Send {
+    fn dial(&mut self) -> impl Future<Output = Result<Stream, SessionEnd>> + Send {
         self.dialled += 1;
         let address = self.server.address();
         async move { Ok(dial(address).await) }

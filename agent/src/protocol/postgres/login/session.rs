@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::flow::Stream;
 use crate::protocol::Login;
 
 use super::auth::{Authentication, Step};
@@ -75,7 +75,7 @@ impl fmt::Debug for LoggedIn {
 /// # Errors
 /// See [`LoginError`]; for the client, [`LoginError::to_client`].
 pub async fn login(
-    stream: TcpStream,
+    stream: Stream,
     target: &Target,
     login: &Login,
     ask: Ask<'_>,
@@ -85,12 +85,7 @@ pub async fn login(
         .map_err(|_| LoginError::TooSlow(PATIENCE.as_secs()))?
 }
 
-async fn start(
-    stream: TcpStream,
-    target: &Target,
-    login: &Login,
-    ask: Ask<'_>,
-) -> Result<LoggedIn, LoginError> {
+async fn start(stream: Stream, target: &Target, login: &Login, ask: Ask<'_>) -> Result<LoggedIn, LoginError> {
     // Read for the check alone: a NUL would end the name early and let the rest be read as other parameters.
     let (user, password) = (login.user.expose(), login.password.expose());
     let database = login.database.as_deref().unwrap_or(ask.database);

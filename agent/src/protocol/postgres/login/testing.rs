@@ -11,10 +11,12 @@ use std::sync::Arc;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, SanType};
 use tempfile::TempDir;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 
 use super::{Ask, Settings, Target, discard_password, greeting, login};
 use crate::config::{EndpointHost, TlsMode, TlsSpec};
+use crate::flow::Stream;
+use crate::model::Place;
 use crate::model::{PolicyId, Secret};
 use crate::protocol::Login;
 use crate::protocol::postgres::cancel::{CancelMap, Cancelled, Owner, forward};
@@ -150,7 +152,7 @@ impl Server {
                 Some(name) => EndpointHost::Name(name.to_owned()),
                 None => EndpointHost::Net(IpAddr::V4(Ipv4Addr::LOCALHOST).into()),
             },
-            address: self.address(),
+            address: Place::Network(self.address()),
             tls: Arc::new(Upstream::from_spec(&spec).unwrap()),
         }
     }
@@ -207,8 +209,21 @@ pub(crate) fn credential(user: &str, password: &str) -> Login {
 }
 
 /// A connection from the test itself.
-pub(crate) async fn dial(address: SocketAddr) -> TcpStream {
-    TcpSocket::new_v4().unwrap().connect(address).await.unwrap()
+pub(crate) async fn dial(address: SocketAddr) -> Stream {
+    TcpSocket::new_v4()
+        .unwrap()
+        .connect(address)
+        .await
+        .unwrap()
+        .into()
+}
+
+/// Connects to a target on this host.
+pub(crate) async fn dial_target(target: &Target) -> Stream {
+    match &target.address {
+        Place::Network(address) => dial(*address).await,
+        Place::Unix(path) => UnixStream::connect(path.as_path()).await.unwrap().into(),
+    }
 }
 
 /// A proxy that starts sessions with `credential` and then copies bytes.
@@ -244,7 +259,7 @@ impl Proxy {
             names: &[],
             address: Ipv4Addr::LOCALHOST.into(),
         };
-        match accept(stream, tls).await {
+        match accept(stream.into(), tls).await {
             Ok(Opened::Session {
                 mut client,
                 startup,
@@ -259,7 +274,7 @@ impl Proxy {
                     database: startup.database(),
                     settings: &settings,
                 };
-                let stream = dial(self.target.address).await;
+                let stream = dial_target(&self.target).await;
                 let mut session = match login(stream, &self.target, &self.credential, ask).await {
                     Ok(session) => session,
                     Err(error) => return refuse(client, &error.to_client(&self.target.service)).await,
@@ -273,7 +288,7 @@ impl Proxy {
             }
             Ok(Opened::Cancel { client, key }) => {
                 if let Cancelled::Forward(cancel) = self.cancels.cancel(key, &owner) {
-                    forward(dial(cancel.target().address).await, &cancel)
+                    forward(dial_target(cancel.target()).await, &cancel)
                         .await
                         .unwrap();
                 }

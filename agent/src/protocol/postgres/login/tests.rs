@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use super::testing::{Authority, Proxy, Server, credential, dial, program};
+use super::testing::{Authority, Proxy, Server, credential, dial_target, program};
 use super::{Ask, LoggedIn, LoginError, Settings, Target, greeting, login, message::next_frame};
 use crate::config::{TlsMode, TlsSpec};
 use crate::protocol::Login;
@@ -37,7 +37,7 @@ async fn attempt(target: &Target, login_: &Login, database: &str) -> Result<Logg
         database,
         settings: &settings,
     };
-    login(dial(target.address).await, target, login_, ask).await
+    login(dial_target(target).await, target, login_, ask).await
 }
 
 fn startup(user: &str) -> Startup {
@@ -328,7 +328,7 @@ async fn against(answers: &'static [u8], upstream: TlsMode) -> LoginError {
     let target = Target {
         service: "orders-db".into(),
         host: crate::config::EndpointHost::Net(address.ip().into()),
-        address,
+        address: crate::model::Place::Network(address),
         tls: Arc::new(
             Upstream::from_spec(&TlsSpec {
                 upstream,

@@ -11,9 +11,8 @@ mod whole;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
-
 use crate::config::EndpointHost;
+use crate::flow::Stream;
 use crate::model::{Direction, FrameKind, PolicyId};
 use crate::protocol::{SessionEnd, Stages, sql};
 use crate::tls::LocalCa;
@@ -59,7 +58,7 @@ impl Adapter {
     /// Runs one session, or one cancel request.
     pub async fn run<S: Stages>(
         &self,
-        stream: TcpStream,
+        stream: Stream,
         policy: PolicyId,
         target: &Target,
         stages: &mut S,
@@ -96,7 +95,7 @@ impl Adapter {
     }
 
     /// Tells a client in its own protocol that it is not let in.
-    pub async fn refuse(&self, stream: TcpStream, target: &Target, why: &SessionEnd) {
+    pub async fn refuse(&self, stream: Stream, target: &Target, why: &SessionEnd) {
         if let Ok(Opened::Session { client, .. }) =
             startup::accept(stream, self.client_tls(&names(target), target)).await
         {
@@ -180,7 +179,7 @@ impl Adapter {
         let key = CatalogKey {
             policy,
             service: target.service.clone(),
-            address: target.address,
+            address: target.address.clone(),
             database: database.clone(),
         };
         let catalog = Catalog::new(target.clone(), database, self.catalogs.of(key));
@@ -206,7 +205,7 @@ impl Adapter {
         ClientTls {
             authority: &self.authority,
             names,
-            address: target.address.ip(),
+            address: target.ip(),
         }
     }
 }

@@ -8,11 +8,11 @@ use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::drive::Conversation;
 use super::statements::Statements;
 use crate::config::{EndpointHost, parse_policy};
+use crate::flow::Stream;
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, PolicyId};
 use crate::policy::{PolicySet, Ruling};
@@ -155,7 +155,7 @@ impl Stages for Recording {
         Err(SessionEnd::Agent("nobody logs in here".to_owned()))
     }
 
-    async fn dial(&mut self) -> Result<TcpStream, SessionEnd> {
+    async fn dial(&mut self) -> Result<Stream, SessionEnd> {
         Err(SessionEnd::Agent("nobody is dialled here".to_owned()))
     }
 
@@ -203,7 +203,7 @@ async fn every_byte_is_on_record_before_it_is_forwarded() {
     let target = Target {
         service: "s".into(),
         host: EndpointHost::Name("db".to_owned()),
-        address: "127.0.0.1:5432".parse().unwrap(),
+        address: crate::model::Place::Network("127.0.0.1:5432".parse().unwrap()),
         tls: Arc::new(Upstream::from_spec(&rules.doc.tls).unwrap()),
     };
     let cancels = Arc::new(CancelMap::default());
@@ -215,7 +215,7 @@ async fn every_byte_is_on_record_before_it_is_forwarded() {
     let key = CatalogKey {
         policy: PolicyId(1),
         service: "s".into(),
-        address: target.address,
+        address: target.address.clone(),
         database: "d".to_owned(),
     };
     // Sockets of several sizes: what is taken at once, and what has to wait and is copied.

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::flow::Stream;
 use crate::protocol::SessionEnd;
 use crate::tls::{LeafNames, LocalCa, MaybeTls, TlsError};
 
@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const LINGER: Duration = Duration::from_secs(1);
 
 /// The client's end of a session.
-pub type ClientStream = MaybeTls<TlsStream<TcpStream>>;
+pub type ClientStream = MaybeTls<TlsStream<Stream>>;
 
 /// What TLS towards the client needs.
 #[derive(Clone, Copy, Debug)]
@@ -105,17 +105,13 @@ impl From<StartupError> for SessionEnd {
 ///
 /// # Errors
 /// What the client sent is refused; it has been told with a native FATAL, where it could understand it.
-pub async fn accept(stream: TcpStream, tls: ClientTls<'_>) -> Result<Opened, StartupError> {
+pub async fn accept(stream: Stream, tls: ClientTls<'_>) -> Result<Opened, StartupError> {
     accept_until(Instant::now() + PATIENCE, stream, tls).await
 }
 
-async fn accept_until(
-    deadline: Instant,
-    stream: TcpStream,
-    tls: ClientTls<'_>,
-) -> Result<Opened, StartupError> {
+async fn accept_until(deadline: Instant, stream: Stream, tls: ClientTls<'_>) -> Result<Opened, StartupError> {
     // Small messages both ways: waiting for more only adds delay. Without it the session works all the same.
-    let _ = stream.set_nodelay(true);
+    let _ = stream.set_nodelay();
     let mut client = ClientStream::Plain(stream);
     let mut negotiation = Negotiation::default();
     let mut buffer = BytesMut::with_capacity(1024);
@@ -139,6 +135,11 @@ async fn accept_until(
                             StartupError::Truncated
                         });
                     }
+                    Ok(Next::Again(client))
+                }
+                // As the server itself: nobody listens in on a unix socket.
+                Step::StartTls if client.is_unix() => {
+                    client.write_all(b"N").await.map_err(StartupError::Io)?;
                     Ok(Next::Again(client))
                 }
                 Step::StartTls => Ok(Next::Again(start_tls(client, tls).await?)),

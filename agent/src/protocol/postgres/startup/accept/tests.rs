@@ -39,7 +39,7 @@ impl Host {
                 names: &["db.acme.test".to_owned()],
                 address: address.ip(),
             };
-            accept(stream, tls).await
+            accept(stream.into(), tls).await
         };
         let talking = async { talk(TcpSocket::new_v4().unwrap().connect(address).await.unwrap()).await };
         tokio::join!(serving, talking)
@@ -245,6 +245,6 @@ async fn a_client_that_says_nothing_is_let_go() {
         names: &[],
         address: address.ip(),
     };
-    let opened = accept_until(Instant::now(), stream, tls).await;
+    let opened = accept_until(Instant::now(), stream.into(), tls).await;
     assert!(matches!(opened, Err(StartupError::TooSlow)), "{opened:?}");
 }

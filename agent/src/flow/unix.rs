@@ -1,0 +1,199 @@
+//! The agent's listening unix sockets: one for each protected path, so that it is known which one was asked for.
+//!
+//! They lie in a directory that root alone may write to, so that nobody takes their names while the agent is away. Their
+//! mode lets everybody connect: whoever was not redirected there is closed again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, DirBuilder, Permissions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::PeerPidfd;
+use parking_lot::Mutex;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+
+use super::listener::Shared;
+use super::{Flow, FlowError, Origin};
+use crate::kernel::netns::Netns;
+use crate::kernel::{UnixOrigin, process};
+use crate::model::{Caller, Place, SocketPath};
+
+/// The listening unix sockets. Dropped, they are closed, and connections to what they stand for are refused.
+#[derive(Debug)]
+pub struct UnixListeners {
+    shared: Arc<Shared>,
+    host: Arc<Netns>,
+    directory: PathBuf,
+    sockets: Mutex<BTreeMap<SocketPath, JoinHandle<()>>>,
+}
+
+impl UnixListeners {
+    /// None yet; they will be in `directory`, which is made.
+    pub(super) fn new(shared: Arc<Shared>, host: Arc<Netns>, directory: PathBuf) -> Result<Self, FlowError> {
+        prepare(&directory).map_err(|source| FlowError::Directory {
+            path: directory.clone(),
+            source,
+        })?;
+        Ok(Self {
+            shared,
+            host,
+            directory,
+            sockets: Mutex::default(),
+        })
+    }
+
+    /// Where the agent listens for connections to `path`.
+    pub fn listener(&self, path: &SocketPath) -> PathBuf {
+        self.directory.join(format!("{:016x}.sock", path.slot()))
+    }
+
+    /// Listens for each of `paths`. Listening already is fine, and what it listens for besides stays.
+    pub fn listen_for(&self, paths: &BTreeSet<SocketPath>) -> Result<(), FlowError> {
+        let mut sockets = self.sockets.lock();
+        for path in paths {
+            if sockets.contains_key(path) {
+                continue;
+            }
+            let place = self.listener(path);
+            let listener = bind(&place).map_err(|source| FlowError::Unix { path: place, source })?;
+            let accepting = accept_all(
+                Arc::downgrade(&self.shared),
+                listener,
+                path.clone(),
+                Arc::clone(&self.host),
+            );
+            sockets.insert(path.clone(), tokio::spawn(accepting));
+        }
+        Ok(())
+    }
+
+    /// Who is at the other end of a connection to the listener of `path`.
+    #[cfg(test)]
+    pub(super) fn who(&self, stream: &UnixStream, path: &SocketPath) -> io::Result<UnixOrigin> {
+        who(&self.shared, stream, path)
+    }
+
+    /// Stops listening for all but `paths`.
+    pub fn retain(&self, paths: &BTreeSet<SocketPath>) {
+        self.sockets.lock().retain(|path, task| {
+            let kept = paths.contains(path);
+            if !kept {
+                task.abort();
+                // Where it stays nobody listens, which is as good.
+                let _gone = fs::remove_file(self.listener(path));
+            }
+            kept
+        });
+    }
+}
+
+impl Drop for UnixListeners {
+    /// The names stay, so that connections are refused as on a server that is down, and not as on one that never was.
+    fn drop(&mut self) {
+        for (_, task) in std::mem::take(&mut *self.sockets.lock()) {
+            task.abort();
+        }
+    }
+}
+
+/// Makes the directory: everybody may enter it, root alone may make names in it or list them.
+fn prepare(directory: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o711).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = fs::symlink_metadata(directory)?;
+    if !found.is_dir() || found.uid() != 0 {
+        return Err(io::Error::other(
+            "it is there already, and no directory of root's",
+        ));
+    }
+    fs::set_permissions(directory, Permissions::from_mode(0o711))
+}
+
+/// A listener in the place of the one that an earlier agent left. It is not made elsewhere and renamed: a socket goes by
+/// the name that it was bound to, and that is what the kernel side knows it by.
+fn bind(place: &Path) -> io::Result<UnixListener> {
+    match fs::remove_file(place) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(place)?;
+    fs::set_permissions(place, Permissions::from_mode(0o666))?;
+    Ok(listener)
+}
+
+async fn accept_all(shared: Weak<Shared>, listener: UnixListener, path: SocketPath, host: Arc<Netns>) {
+    loop {
+        let accepted = listener.accept().await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                if let Some(flow) = explain(&shared, stream, &path, &host)
+                    && !shared.hand_on(flow).await
+                {
+                    return;
+                }
+            }
+            Err(error) => {
+                // Descriptors or memory are short; that is over in a while.
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// The flow of an accepted connection, or nothing if it was closed.
+fn explain(shared: &Shared, stream: UnixStream, path: &SocketPath, host: &Arc<Netns>) -> Option<Flow> {
+    match who(shared, &stream, path) {
+        Ok(origin) => Some(Flow {
+            stream: stream.into(),
+            client: Caller::Process(origin.tgid),
+            original: Place::Unix(path.clone()),
+            origin: Origin::from(origin),
+            netns: Arc::clone(host),
+        }),
+        Err(error) => {
+            shared.count_unexplained();
+            tracing::warn!(%path, %error, "closed a connection of unknown origin");
+            None
+        }
+    }
+}
+
+/// Who is at the other end, if it was redirected here.
+///
+/// The process has to live, and to have lived when it was redirected: so its number is its own and not one that was
+/// given away again.
+fn who(shared: &Shared, stream: &UnixStream, path: &SocketPath) -> io::Result<UnixOrigin> {
+    let holder = getsockopt(stream, PeerPidfd)?;
+    let peer = stream.peer_cred()?;
+    let tgid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
+    let unknown = || io::Error::other(format!("process {tgid} was not redirected here"));
+    let origin = shared
+        .kernel
+        .unix_flow(path, tgid)
+        .map_err(io::Error::other)?
+        .ok_or_else(unknown)?;
+    let started = process::started(tgid)?;
+    if started > origin.since_boot || has_ended(holder.as_fd())? {
+        return Err(unknown());
+    }
+    Ok(origin)
+}
+
+/// Whether the process of a pidfd has ended.
+fn has_ended(process: BorrowedFd<'_>) -> io::Result<bool> {
+    let mut sources = [PollFd::new(process, PollFlags::POLLIN)];
+    Ok(poll(&mut sources, PollTimeout::ZERO)? > 0)
+}

@@ -1,0 +1,89 @@
+//! What the kernel says of a process in `/proc/PID/stat`, as far as it is asked.
+
+use std::io;
+use std::time::Duration;
+
+use nix::unistd::{SysconfVar, sysconf};
+
+/// What `/proc/PID/stat` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// The parent's pid.
+    pub parent: u32,
+    /// Start in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+/// When the process that has the number `pid` now was started, since boot; not later than it was.
+///
+/// # Errors
+/// It is gone, or does not let itself be read.
+pub fn started(pid: u32) -> io::Result<Duration> {
+    let text = std::fs::read(format!("/proc/{pid}/stat"))?;
+    let stat = parse_stat(&text).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(since_boot(stat.start_ticks))
+}
+
+/// Text after the last parenthesis: the name before it may itself hold parentheses, spaces and newlines.
+pub fn parse_stat(bytes: &[u8]) -> Option<Stat> {
+    let after_name = memchr::memrchr(b')', bytes)?;
+    let fields = std::str::from_utf8(bytes.get(after_name + 1..)?).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    Some(Stat {
+        // Fields 4 and 22 of proc_pid_stat(5); the iterator starts at field 3.
+        parent: fields.nth(1)?.parse().ok()?,
+        start_ticks: fields.nth(17)?.parse().ok()?,
+    })
+}
+
+/// Clock ticks since boot as a time.
+pub fn since_boot(ticks: u64) -> Duration {
+    let per_second = sysconf(SysconfVar::CLK_TCK)
+        .ok()
+        .flatten()
+        .and_then(|ticks| u64::try_from(ticks).ok())
+        .filter(|ticks| *ticks != 0)
+        .unwrap_or(USER_HZ);
+    let nanos = u128::from(ticks) * NANOS_PER_SECOND / u128::from(per_second);
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
+
+/// What the kernel reports in on every architecture, whatever it counts in.
+const USER_HZ: u64 = 100;
+const NANOS_PER_SECOND: u128 = 1_000_000_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_parentheses_does_not_move_the_fields() {
+        let line = |name: &str| {
+            format!("42 ({name}) S 7 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 1 2 3\n").into_bytes()
+        };
+        let expected = Stat {
+            parent: 7,
+            start_ticks: 987_654,
+        };
+        for name in ["psql", "a) R 1 1", "((", "new\nline) S 0"] {
+            assert_eq!(parse_stat(&line(name)), Some(expected), "{name}");
+        }
+        for broken in [&b""[..], b"42 (psql", b"42 (psql) S 7", b"42 (psql) S x 1"] {
+            assert_eq!(parse_stat(broken), None);
+        }
+    }
+
+    #[test]
+    fn this_process_was_started_before_now() {
+        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).unwrap();
+        assert!(started(std::process::id()).unwrap() <= Duration::from(now));
+        assert!(started(u32::MAX).is_err());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_in_proc_stops_it(raw in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            parse_stat(&raw);
+        }
+    }
+}
