@@ -79,3 +79,23 @@ pub(crate) fn agent(release: bool) -> Result<PathBuf> {
         .join(if release { "release" } else { "debug" })
         .join("tollgate"))
 }
+
+/// Builds the loads of the benchmarks, optimised, and gives the binary's path.
+pub(crate) fn load() -> Result<PathBuf> {
+    let root = workspace();
+    let built = Command::new("cargo")
+        .current_dir(&root)
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--package",
+            "tollgate-tests",
+            "--bin",
+            "tollgate-load",
+        ])
+        .status()
+        .context("start cargo")?;
+    ensure!(built.success(), "the loads do not build");
+    Ok(root.join("target/release/tollgate-load"))
+}

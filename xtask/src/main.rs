@@ -1,5 +1,6 @@
 //! Tasks of the project: `cargo xtask --help`.
 
+mod bench;
 mod build;
 mod demo;
 mod layers;
@@ -31,6 +32,9 @@ enum Task {
     /// Run the kernel and bypass suites under Debian's kernels in virtual machines (QEMU, emulated), with and without the BPF security
     /// module, and print one table. Needs root; the first run fetches kernels and a root file system (some minutes).
     Vm(vm::Arguments),
+    /// Measure what Tollgate costs on this host.
+    #[command(subcommand)]
+    Bench(bench::Benchmark),
     /// Install what is missing for building and testing, naming each thing.
     Setup,
     /// Build the eBPF object alone (target/bpf/tollgate-ebpf).
@@ -73,6 +77,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Demo => demo::run(),
         Task::Test(arguments) => test::run(arguments),
         Task::Vm(arguments) => vm::run(arguments),
+        Task::Bench(benchmark) => bench::run(benchmark),
         Task::Setup => setup::everything(),
         Task::BuildEbpf => {
             setup::for_build()?;

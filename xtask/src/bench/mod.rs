@@ -1,0 +1,28 @@
+//! What Tollgate costs, measured on this host.
+
+mod figures;
+mod kernel;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// What to measure.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Benchmark {
+    /// What the kernel side costs: connect latency bare, beside a running agent, managed and redirected; sockets, datagrams
+    /// and bytes a second. Needs root, and is best run when nothing else does.
+    Kernel {
+        /// Fewer and shorter rounds: a first impression in half a minute.
+        #[arg(long)]
+        quick: bool,
+        /// Use binaries that are built already (a release build of the agent takes minutes).
+        #[arg(long)]
+        no_build: bool,
+    },
+}
+
+pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
+    match benchmark {
+        Benchmark::Kernel { quick, no_build } => kernel::run(*quick, *no_build),
+    }
+}
