@@ -12,7 +12,8 @@ pub const PENDING_POLICY: u32 = 0;
 pub struct CgroupClass {
     /// Policy of the cgroup and everything below it; 0: none.
     pub policy: u32,
-    /// 1: a policy's glob might match a cgroup below, so children that are not in the map are pending.
+    /// 1: a policy's glob might match a cgroup below, so children that are not in the map are pending. 0: nothing below is
+    /// looked at.
     pub watched: u32,
 }
 

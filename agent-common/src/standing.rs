@@ -1,7 +1,7 @@
 //! How a process stands to the policies: the walk over its cgroup's ancestors, from the root down.
 //!
 //! The outermost managed ancestor wins: a workload cannot leave its policy by making a nested cgroup whose path
-//! another policy matches.
+//! another policy matches. A cgroup that is under none, and below which no glob can match, ends the walk.
 
 use crate::CgroupClass;
 
@@ -44,9 +44,10 @@ pub const fn step(parent_watched: bool, cgroup: u64, class: Option<CgroupClass>)
             policy: class.policy,
             cgroup,
         }),
-        Some(class) => Step::Down {
-            watched: class.watched != 0,
-        },
+        // No glob can match below. Most processes of a host are found to be free here, a level or two below the root: they
+        // pay for these look-ups at every connect, every socket and every packet.
+        Some(class) if class.watched == 0 => Step::Done(Standing::Free),
+        Some(_) => Step::Down { watched: true },
         None if parent_watched => Step::Done(Standing::Pending),
         None => Step::Down { watched: false },
     }
@@ -79,6 +80,8 @@ mod tests {
             (&[][..], Standing::Free),
             (&[None, None], Standing::Free),
             (&[WATCHED, SEEN, None, None], Standing::Free),
+            (&[WATCHED, SEEN, MANAGED_7], Standing::Free),
+            (&[SEEN], Standing::Free),
             (&[WATCHED, None], Standing::Pending),
             (&[WATCHED, None, MANAGED_7], Standing::Pending),
             (&[WATCHED, WATCHED, None], Standing::Pending),

@@ -450,7 +450,7 @@ impl Cgroups {
         while expected && visit.standing_of(root)?.is_none() && since.elapsed() < LIMIT {
             std::thread::sleep(Duration::from_millis(1));
         }
-        visit.leave_free(root, false)?;
+        visit.leave_free(root, true)?;
         make_cgroup(&cgroups.job)?;
         visit.manage(id(&cgroups.job)?)?;
         make_cgroup(&cgroups.nursery)?;

@@ -8,10 +8,12 @@ use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::sockopt::Linger;
 use nix::sys::socket::{
     AddressFamily, SockFlag, SockProtocol, SockType, SockaddrStorage, connect, setsockopt, socket,
 };
+use nix::unistd::Pid;
 use serde_json::json;
 
 /// What is done first without being measured: caches and the CPU's clock come up.
@@ -23,6 +25,13 @@ const GREETING: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    // Where the scheduler puts client and server decides more than what is to be measured: each has a place.
+    let last = std::thread::available_parallelism()?.get() - 1;
+    stay_on(if arguments.first() == Some(&"serve") {
+        last
+    } else {
+        0
+    })?;
     match *arguments.as_slice() {
         ["serve"] => serve(),
         ["connect", address, count] => connects(address.parse()?, count.parse()?, false),
@@ -35,6 +44,12 @@ fn main() -> Result<()> {
              datagrams ADDRESS MILLISECONDS | stream ADDRESS MILLISECONDS"
         ),
     }
+}
+
+fn stay_on(processor: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(processor)?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("stay on processor {processor}"))
 }
 
 fn millis(text: &str) -> Result<Duration> {

@@ -51,7 +51,10 @@ fn table(quantity: Quantity, rows: &[(&'static str, Vec<f64>)]) -> String {
         "lowest to highest",
         "to bare"
     );
-    let bare = rows.first().map(|(_, figures)| figures.as_slice()).unwrap_or_default();
+    let bare = rows
+        .first()
+        .map(|(_, figures)| figures.as_slice())
+        .unwrap_or_default();
     for (circumstance, figures) in rows {
         let ratios: Vec<f64> = figures.iter().zip(bare).map(|(here, bare)| here / bare).collect();
         let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
@@ -71,7 +74,11 @@ fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;
-    match (sorted.len() % 2, middle.checked_sub(1).and_then(|below| sorted.get(below)), sorted.get(middle)) {
+    match (
+        sorted.len() % 2,
+        middle.checked_sub(1).and_then(|below| sorted.get(below)),
+        sorted.get(middle),
+    ) {
         (0, Some(below), Some(above)) => f64::midpoint(*below, *above),
         (_, _, Some(middle)) => *middle,
         _ => f64::NAN,

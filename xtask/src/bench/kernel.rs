@@ -47,11 +47,11 @@ struct Size {
 }
 
 const WHOLE: Size = Size {
-    rounds: 11,
+    rounds: 21,
     connects: 2_000,
     greetings: 100,
     sockets: 5_000,
-    time: Duration::from_millis(300),
+    time: Duration::from_millis(200),
 };
 
 const QUICK: Size = Size {
@@ -94,17 +94,23 @@ fn measure(agent: &Path, load: &Path, size: &Size) -> Result<Figures> {
     let unprotected = Server::start(load)?;
     let redirection = Redirection::start(load)?;
     let job = Cgroup::create(&format!("/tollgate-bench-{}/job", std::process::id()))?;
+    // As deep as a login's or a container's.
+    let top = Cgroup::create(&format!("/tollgate-bench-{}-elsewhere", std::process::id()))?;
+    let elsewhere = Cgroup::create(&format!("{}/a/b/c", top.path()))?;
+    let elsewhere = Some(&elsewhere);
     let mut agent = prepare(agent, &job, &server)?;
+    say_who_else(&agent)?;
     let loads = Loads { load, size };
     let mut figures = Figures::default();
     for round in 1..=size.rounds {
         say(&format!("round {round} of {}", size.rounds));
-        loads.everything(&mut figures, BARE, None, &server)?;
+        loads.everything(&mut figures, BARE, elsewhere, &server)?;
         if let Some(redirection) = &redirection {
             redirection.measure(&mut figures, size)?;
         }
         agent.resume()?;
-        loads.everything(&mut figures, UNMANAGED, None, &server)?;
+        beside_the_server(&agent)?;
+        loads.everything(&mut figures, UNMANAGED, elsewhere, &server)?;
         loads.everything(&mut figures, UNMATCHED, Some(&job), &unprotected)?;
         loads.connections(&mut figures, REDIRECTED, Some(&job), &server)?;
         agent.uninstall()?;
@@ -128,6 +134,37 @@ fn prepare(binary: &Path, job: &Cgroup, server: &Server) -> Result<Agent> {
     );
     agent.policy("bench", &Policy::from_text(&policy))?;
     Ok(agent)
+}
+
+/// A host on whose cgroups others have programs is not bare.
+fn say_who_else(agent: &Agent) -> Result<()> {
+    let examined = agent.tollgate("doctor").arg("--json").output()?;
+    let report: Value = serde_json::from_slice(&examined.stdout).context("what the doctor says")?;
+    let text = |check: &Value, name: &str| check.get(name).and_then(Value::as_str).map(str::to_owned);
+    let checks = report.get("checks").and_then(Value::as_array);
+    for check in checks.into_iter().flatten() {
+        let title = text(check, "title").unwrap_or_default();
+        let by_others = text(check, "group").as_deref() == Some("neighbours");
+        if by_others && title != "programs of others on cgroups" {
+            say(&format!("NOT BARE: {title}"));
+        }
+    }
+    Ok(())
+}
+
+/// Puts the agent's threads where the loads' server is: the connections that it takes then cost the client what those to
+/// the server cost.
+fn beside_the_server(agent: &Agent) -> Result<()> {
+    let last = std::thread::available_parallelism()?.get() - 1;
+    let mut taskset = Command::new("taskset");
+    taskset.args([
+        "--all-tasks",
+        "--cpu-list",
+        "--pid",
+        &last.to_string(),
+        &agent.pid().to_string(),
+    ]);
+    finish(&mut taskset).map(drop)
 }
 
 struct Loads<'a> {
@@ -165,10 +202,16 @@ impl Loads<'_> {
         let Size {
             connects, greetings, ..
         } = self.size;
-        let made = self.run(cgroup, &["connect", &server.address("accept")?, &connects.to_string()])?;
+        let made = self.run(
+            cgroup,
+            &["connect", &server.address("accept")?, &connects.to_string()],
+        )?;
         figures.add(CONNECT, circumstance, field(&made, "p50")?);
         figures.add(CONNECT_99, circumstance, field(&made, "p99")?);
-        let answered = self.run(cgroup, &["greet", &server.address("greet")?, &greetings.to_string()])?;
+        let answered = self.run(
+            cgroup,
+            &["greet", &server.address("greet")?, &greetings.to_string()],
+        )?;
         figures.add(GREET, circumstance, field(&answered, "p50")?);
         Ok(())
     }
@@ -253,7 +296,13 @@ impl Redirection {
     fn start(load: &Path) -> Result<Option<Self>> {
         let mut command = Command::new("unshare");
         command
-            .args(["--net", "--", "/bin/sh", "-c", "ip link set lo up && exec \"$0\" serve"])
+            .args([
+                "--net",
+                "--",
+                "/bin/sh",
+                "-c",
+                "ip link set lo up && exec \"$0\" serve",
+            ])
             .arg(load);
         let server = Server::spawn(&mut command)?;
         let redirection = Self {
@@ -292,12 +341,20 @@ impl Redirection {
         } = size;
         let run = |what: &str, port: u16, count: &usize| {
             let address = format!("127.0.0.1:{port}");
-            parse(&finish(self.inside(&self.load).args([what, &address, &count.to_string()]))?)
+            parse(&finish(self.inside(&self.load).args([
+                what,
+                &address,
+                &count.to_string(),
+            ]))?)
         };
         let made = run("connect", Self::PORT, connects)?;
         figures.add(CONNECT, NFT, field(&made, "p50")?);
         figures.add(CONNECT_99, NFT, field(&made, "p99")?);
-        figures.add(GREET, NFT, field(&run("greet", Self::PORT + 1, greetings)?, "p50")?);
+        figures.add(
+            GREET,
+            NFT,
+            field(&run("greet", Self::PORT + 1, greetings)?, "p50")?,
+        );
         Ok(())
     }
 }
