@@ -6,6 +6,7 @@ mod egress;
 mod existing;
 mod front_desk;
 mod kernel_side;
+mod last_good;
 mod policies;
 mod protection;
 mod reload;

@@ -4,21 +4,49 @@
 //! sessions of a service that means what it meant before go on, others are told to connect again.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config;
+use crate::config::{self, PolicyDoc, PolicyErrors};
 use crate::control::ReloadReport;
 use crate::engine::Live;
 use crate::kernel::ProcessStanding;
+use crate::policy::PolicySet;
 
 use super::accept::Reception;
 use super::catalogue::Catalogue;
 use super::protection::Protection;
 use super::resolve::{self, Addresses};
 
+/// The policies in `dir`, as a reload of `last_good` would have them, and what is wrong with which.
+pub(super) fn after(last_good: &PolicySet, dir: &Path) -> (PolicySet, Vec<String>) {
+    merged(last_good, config::load_policies(dir), dir)
+}
+
+fn merged(
+    before: &PolicySet,
+    loaded: Vec<Result<PolicyDoc, PolicyErrors>>,
+    dir: &Path,
+) -> (PolicySet, Vec<String>) {
+    let (set, errors) = before.reloaded(loaded);
+    let mut faults: Vec<String> = errors
+        .iter()
+        .map(|error| format!("{error}; the policy from before still counts"))
+        .collect();
+    if set.policies().is_empty() {
+        faults.push(format!(
+            "there is no policy in {}, and nobody is left without one by a reload: the policies from before still count. \
+             To open what they close, stop the agent and run `tollgate uninstall`",
+            dir.display()
+        ));
+        return (before.clone(), faults);
+    }
+    (set, faults)
+}
+
 /// What a reload works with.
 pub(super) struct Reloader {
-    pub(super) policy_dir: std::path::PathBuf,
+    pub(super) policy_dir: PathBuf,
     pub(super) mask_key: [u8; 32],
     pub(super) reception: Arc<Reception>,
     pub(super) protection: Arc<Protection>,
@@ -59,19 +87,7 @@ impl Reloader {
         let Ok(loaded) = tokio::task::spawn_blocking(move || config::load_policies(&dir)).await else {
             return unchanged(vec!["the policy files could not be read".to_owned()]);
         };
-        let (set, errors) = before.set.reloaded(loaded);
-        let mut faults: Vec<String> = errors
-            .iter()
-            .map(|error| format!("{error}; the policy from before still counts"))
-            .collect();
-        if set.policies().is_empty() {
-            faults.push(format!(
-                "there is no policy in {}, and nobody is left without one by a reload: the policies from before still \
-                 count. To open what they close, stop the agent and run `tollgate uninstall`",
-                self.policy_dir.display()
-            ));
-            return unchanged(faults);
-        }
+        let (set, mut faults) = merged(&before.set, loaded, &self.policy_dir);
         let (next, unusable) = Catalogue::usable(&set, self.mask_key, &before).await;
         faults.extend(unusable);
         self.resolve_new_names(&next).await;

@@ -37,7 +37,7 @@ use super::start::{StartError, host};
 use super::state::StateDir;
 use super::unix::UnixSockets;
 use super::upgrade::{Left, Program, Upgrader};
-use super::{existing, kernel_side, shipping};
+use super::{existing, kernel_side, last_good, shipping};
 
 /// Group whose members may use the control socket. Who may decide on a command, its rule says.
 const OPERATORS: &str = "tollgate";
@@ -61,6 +61,8 @@ pub(super) struct Start {
     pub(super) program: Program,
     /// Why another version did not take over.
     pub(super) failed_upgrade: Option<String>,
+    /// Why policy files do not count as they are.
+    pub(super) faults: Vec<String>,
     /// Sockets of an agent before this one.
     pub(super) sockets: Vec<OwnedFd>,
     /// The lock of the pins.
@@ -71,8 +73,8 @@ pub(super) struct Start {
 pub(super) enum Ended {
     /// It was asked to stop.
     Stopped,
-    /// Another version is to take over; with the policies that counted last.
-    HandedOver(Left, PolicySet),
+    /// Another version is to take over.
+    HandedOver(Left),
 }
 
 /// The agent, when everything is in place.
@@ -161,6 +163,7 @@ impl Running {
         let (stopping, stop) = watch::channel(false);
         let holds = Holds::new();
         let policies = Arc::new(Policies::new(catalogue));
+        policies.set_faults(start.faults);
         let managed = keeper.managed();
         let protection = Arc::new(Protection::new(
             Arc::clone(&kernel),
@@ -331,12 +334,13 @@ impl Running {
             drop(shipping.last_word);
             tokio::time::timeout(UPGRADE_SHIPPING, shipping.task).await.ok();
         }
-        let last = self.reception.policies.current().set.clone();
-        let left = Left {
+        let policies = last_good::leave(&self.reception.policies.current().set)
+            .map_err(host("the policies that count now"))?;
+        Ok(Ended::HandedOver(Left {
             sockets,
             pins: self.pins,
-        };
-        Ok(Ended::HandedOver(left, last))
+            policies,
+        }))
     }
 }
 

@@ -17,6 +17,7 @@ use super::running::{Ended, Running, Start};
 use super::shipping::ShippingError;
 use super::signals::Signals;
 use super::upgrade::Program;
+use super::{last_good, reload};
 
 /// Why the agent does not start. Each sentence says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -79,21 +80,32 @@ pub async fn run(config: AgentConfig, given: Given) -> Result<(), StartError> {
     let mut signals = Signals::catch().map_err(host("signals"))?;
     let program = Program::current().map_err(host("the agent's own program"))?;
     let lock = HostLock::keep(&config.run_dir, given.host_lock)?;
-    let mut set = load_policies(&config)?;
-    let mut pins = PinLock::keep(&config.pin_dir, given.pin_lock);
+    let mut pins = PinLock::keep(&config.pin_dir, given.pin_lock)?;
     let mut sockets = given.sockets;
+    let mut last_good = given.policies;
     let mut failed_upgrade = None;
     loop {
+        let (set, faults) = match last_good.take() {
+            Some(left) => {
+                let last_good = last_good::found(left).map_err(host("the policies that counted last"))?;
+                reload::after(&last_good, &config.policy_dir)
+            }
+            None => (load_policies(&config)?, Vec::new()),
+        };
         let start = Start {
             program: program.clone(),
             failed_upgrade: failed_upgrade.take(),
+            faults,
             sockets: std::mem::take(&mut sockets),
-            pins: pins?,
+            pins,
         };
-        let running = Running::start(&config, set, start).await?;
-        let (left, last) = match running.serve(&mut signals).await? {
+        let left = match Running::start(&config, set, start)
+            .await?
+            .serve(&mut signals)
+            .await?
+        {
             Ended::Stopped => return Ok(()),
-            Ended::HandedOver(left, last) => (left, last),
+            Ended::HandedOver(left) => left,
         };
         // Nothing comes after this, unless it fails.
         let error = program.execute(&lock, &left);
@@ -102,9 +114,9 @@ pub async fn run(config: AgentConfig, given: Given) -> Result<(), StartError> {
             "{} cannot be executed: {error}",
             program.path().display()
         ));
-        set = last;
         sockets = left.sockets;
-        pins = Ok(left.pins);
+        pins = left.pins;
+        last_good = Some(left.policies);
     }
 }
 

@@ -74,7 +74,7 @@ impl Program {
             .sockets
             .iter()
             .map(AsFd::as_fd)
-            .chain([host_lock.as_fd(), left.pins.as_fd()])
+            .chain([host_lock.as_fd(), left.pins.as_fd(), left.policies.as_fd()])
             .collect();
         let failed = inheritable(&kept, true)
             .and_then(|()| self.replace(host_lock, left))
@@ -98,6 +98,7 @@ impl Program {
         let numbers = handover(
             host_lock.as_fd().as_raw_fd(),
             left.pins.as_fd().as_raw_fd(),
+            left.policies.as_raw_fd(),
             &sockets,
         );
         // What the service manager gave this process at its start is not what these numbers are now.
@@ -130,6 +131,8 @@ pub(super) struct Left {
     pub(super) sockets: Vec<OwnedFd>,
     /// The lock of the pins.
     pub(super) pins: PinLock,
+    /// The policies that counted last.
+    pub(super) policies: OwnedFd,
 }
 
 fn inheritable(descriptors: &[BorrowedFd<'_>], inheritable: bool) -> io::Result<()> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -16,12 +17,35 @@ pub struct PolicyDoc {
     pub path: PathBuf,
     /// BLAKE3 of the file's bytes, lower-case hex; stands in every record made under it.
     pub hash: String,
+    /// The file as it was read.
+    pub text: PolicyText,
     /// `[workload]`.
     pub workload: Workload,
     /// `[identity.oidc]`; `None`: no token is asked for.
     pub identity: Option<IdentitySpec>,
     /// `[[service]]`, in the order of the file.
     pub services: Vec<ServiceDoc>,
+}
+
+/// The text of a policy file. `Debug` keeps it to itself: names of injected users may be in it.
+#[derive(Clone)]
+pub struct PolicyText(Arc<str>);
+
+impl PolicyText {
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PolicyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PolicyText")
+    }
 }
 
 /// `[workload]`.

@@ -8,7 +8,7 @@
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Names the descriptors that an agent leaves to the one that it executes: `PID;LOCK;LOCK;SOCKET,SOCKET,…`. The pid is that
+/// Names the descriptors that an agent leaves to the one that it executes: `PID;LOCK;LOCK;POLICIES;SOCKET,SOCKET,…`. The pid is that
 /// of both, so that a child that inherits the variable does not take its own descriptors for these.
 pub const HANDOVER: &str = "TOLLGATE_HANDOVER";
 
@@ -21,6 +21,8 @@ pub struct Given {
     pub host_lock: Option<OwnedFd>,
     /// The lock of the pins, held.
     pub pin_lock: Option<OwnedFd>,
+    /// The policies that counted last.
+    pub policies: Option<OwnedFd>,
 }
 
 impl Given {
@@ -35,6 +37,7 @@ impl Given {
                 sockets: handover.sockets.into_iter().filter_map(own).collect(),
                 host_lock: own(handover.host_lock),
                 pin_lock: own(handover.pin_lock),
+                policies: own(handover.policies),
             };
         }
         // Of the process that was executed, systemd knows nothing: its descriptors are taken once, above or here.
@@ -56,14 +59,15 @@ impl Given {
 struct Numbers {
     host_lock: RawFd,
     pin_lock: RawFd,
+    policies: RawFd,
     sockets: Vec<RawFd>,
 }
 
 /// The text for [`HANDOVER`].
-pub fn handover(host_lock: RawFd, pin_lock: RawFd, sockets: &[RawFd]) -> String {
+pub fn handover(host_lock: RawFd, pin_lock: RawFd, policies: RawFd, sockets: &[RawFd]) -> String {
     let sockets: Vec<_> = sockets.iter().map(ToString::to_string).collect();
     format!(
-        "{};{host_lock};{pin_lock};{}",
+        "{};{host_lock};{pin_lock};{policies};{}",
         std::process::id(),
         sockets.join(",")
     )
@@ -77,6 +81,7 @@ fn parse(text: &str) -> Option<Numbers> {
     }
     let host_lock = parts.next()?.parse().ok()?;
     let pin_lock = parts.next()?.parse().ok()?;
+    let policies = parts.next()?.parse().ok()?;
     let sockets = parts.next()?;
     let sockets = sockets
         .split(',')
@@ -85,6 +90,7 @@ fn parse(text: &str) -> Option<Numbers> {
     Some(Numbers {
         host_lock,
         pin_lock,
+        policies,
         sockets: sockets.collect::<Option<_>>()?,
     })
 }
@@ -109,21 +115,22 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_is_what_is_taken() {
-        let text = handover(5, 6, &[7, 12]);
+        let text = handover(5, 6, 8, &[7, 12]);
         let numbers = Numbers {
             host_lock: 5,
             pin_lock: 6,
+            policies: 8,
             sockets: vec![7, 12],
         };
         assert_eq!(parse(&text), Some(numbers));
-        assert_eq!(parse(&handover(5, 6, &[])).unwrap().sockets, [0; 0]);
+        assert_eq!(parse(&handover(5, 6, 8, &[])).unwrap().sockets, [0; 0]);
         let child = text.replacen(&std::process::id().to_string(), "1", 1);
         for other in [
             "",
             "x",
             &child,
             &text.replace("12", "12x"),
-            &text.replace(";7", ""),
+            &text.replace(";7,12", ""),
         ] {
             assert_eq!(parse(other), None, "{other}");
         }

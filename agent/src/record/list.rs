@@ -1,6 +1,6 @@
 //! What sessions there are.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
@@ -61,16 +61,17 @@ pub fn list(directory: &Path) -> Result<Vec<SessionSummary>, RecordError> {
     let layout = Layout::found_at(directory);
     std::fs::metadata(directory).map_err(|error| RecordError::io("read", directory, error))?;
     let alive = is_alive(&layout);
-    let segments = layout.segments()?;
-    let journals = layout.journal_files()?;
-    let sessions: BTreeSet<_> = journals
-        .iter()
-        .map(|(session, _)| *session)
-        .chain(segments.iter().map(|file| file.session))
+    // The journals come first: a session whose journal goes meanwhile has its segments under their last names.
+    let mut sessions: BTreeMap<SessionId, Vec<SegmentFile>> = layout
+        .journal_files()?
+        .into_iter()
+        .map(|(session, _)| (session, Vec::new()))
         .collect();
+    for file in layout.segments()? {
+        sessions.entry(file.session).or_default().push(file);
+    }
     let mut summaries = Vec::with_capacity(sessions.len());
-    for session in sessions {
-        let files: Vec<_> = segments.iter().filter(|file| file.session == session).collect();
+    for (session, files) in sessions {
         match summarize(&layout, session, &files, alive) {
             Ok(summary) => summaries.push(summary),
             Err(RecordError::NotFound { .. }) => {}
@@ -83,7 +84,7 @@ pub fn list(directory: &Path) -> Result<Vec<SessionSummary>, RecordError> {
 fn summarize(
     layout: &Layout,
     session: SessionId,
-    files: &[&SegmentFile],
+    files: &[SegmentFile],
     alive: bool,
 ) -> Result<SessionSummary, RecordError> {
     let mut reader = Reader::open(layout.directory(), session)?;

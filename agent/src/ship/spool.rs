@@ -1,10 +1,12 @@
 //! What is still to be shipped, and the marks of what was.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::ShipError;
@@ -25,11 +27,16 @@ pub(super) struct Mark {
 #[derive(Clone, Debug)]
 pub(super) struct Spool {
     layout: Layout,
+    /// Files whose mark was seen. It is asked after each session, and there may be many.
+    marked: Arc<Mutex<HashSet<PathBuf>>>,
 }
 
 impl Spool {
     pub(super) fn new(layout: Layout) -> Self {
-        Self { layout }
+        Self {
+            layout,
+            marked: Arc::default(),
+        }
     }
 
     pub(super) fn ledger(&self) -> PathBuf {
@@ -39,7 +46,17 @@ impl Spool {
     /// Sealed segments without a mark, the oldest first.
     pub(super) fn waiting(&self) -> Result<Vec<SegmentFile>, ShipError> {
         let mut segments = self.layout.segments()?;
-        segments.retain(|file| file.sealed && !self.mark_of(&file.path).exists());
+        let mut marked = self.marked.lock();
+        segments.retain(|file| {
+            if !file.sealed || marked.contains(&file.path) {
+                return false;
+            }
+            let is_marked = self.mark_of(&file.path).exists();
+            if is_marked {
+                marked.insert(file.path.clone());
+            }
+            !is_marked
+        });
         Ok(segments)
     }
 
@@ -66,6 +83,7 @@ impl Spool {
 
     /// Removes the mark of a file that is gone.
     pub(super) fn remove_mark(&self, path: &Path) -> Result<(), ShipError> {
+        self.marked.lock().remove(path);
         let mark = self.mark_of(path);
         fs::remove_file(&mark).map_err(|error| failed("remove", &mark, error))
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::model::WorkloadName;
 
 use super::keys;
-use super::policy::{Egress, IdentitySpec, Mode, PolicyDoc, TokenSource, Workload};
+use super::policy::{Egress, IdentitySpec, Mode, PolicyDoc, PolicyText, TokenSource, Workload};
 use super::reader::{Field, Table, Wrong};
 use super::scalar;
 
@@ -40,6 +40,7 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
     Some(PolicyDoc {
         path: path.to_owned(),
         hash: blake3::hash(text.as_bytes()).to_hex().to_string(),
+        text: PolicyText::new(text),
         workload: workload??,
         identity: match identity {
             Some(decoded) => Some(decoded?),
