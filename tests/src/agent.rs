@@ -72,6 +72,17 @@ impl Agent {
 
     /// Starts it, or starts it again.
     pub fn resume(&mut self) -> Result<()> {
+        self.begin()?;
+        if let Some(service) = &mut self.service {
+            service.wait_for("it to be ready", Duration::from_secs(30), |output| {
+                output.contains("ready")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Starts it, and does not wait until it is ready.
+    pub fn begin(&mut self) -> Result<()> {
         self.starts += 1;
         let log = self.scratch.path().join(format!("agent-{}.log", self.starts));
         // A test that is killed cannot clean up; the agent then stops by itself.
@@ -83,11 +94,7 @@ impl Agent {
             .arg("--config")
             .arg(self.config())
             .env("NO_COLOR", "1");
-        let mut service = Service::start("tollgate agent", &mut command, &log)?;
-        service.wait_for("it to be ready", Duration::from_secs(30), |output| {
-            output.contains("ready")
-        })?;
-        self.service = Some(service);
+        self.service = Some(Service::start("tollgate agent", &mut command, &log)?);
         Ok(())
     }
 
@@ -155,6 +162,13 @@ impl Agent {
             service.wait(Duration::from_secs(10))?;
         }
         Ok(())
+    }
+
+    /// Asks it to stop, and does not wait until it has.
+    pub fn terminate(&self) -> Result<()> {
+        self.service
+            .as_ref()
+            .map_or(Ok(()), |service| service.signal(Signal::SIGTERM))
     }
 
     /// Stops it gracefully and gives what it logged; fails when it ends with an error.

@@ -154,9 +154,7 @@ fn none_of_twenty_thousand_connections_is_lost_or_taken_for_anothers() {
         (reloads.join().unwrap(), upgrades.join().unwrap())
     });
     let took = begun.elapsed();
-    println!(
-        "{CONNECTIONS} connections in {took:.1?}, {reloads} reloads and {upgrades} upgrades under them; CPU of the agent {used}"
-    );
+    println!("{CONNECTIONS} connections in {took:.1?}, {reloads} reloads and {upgrades} upgrades under them");
     assert!(reloads > 5 && upgrades >= 2, "{reloads} {upgrades}");
 
     let sessions = eventually("every session to be closed", Duration::from_secs(30), || {
