@@ -51,7 +51,6 @@ pub const fn on_connect(question: ConnectQuestion) -> ConnectAnswer {
         Standing::Pending if asks_dns(&question) => steer(question.protocol),
         Standing::Pending => match question.egress {
             Some(EgressMode::Allow | EgressMode::Observe) => ConnectAnswer::Pass,
-            Some(EgressMode::Deny) if is_dns(question.protocol, question.port) => ConnectAnswer::Pass,
             Some(EgressMode::Deny) | None => ConnectAnswer::Refuse(EventKind::PendingRefused),
         },
         Standing::Managed { .. } if question.protected => match question.protocol {
@@ -62,7 +61,6 @@ pub const fn on_connect(question: ConnectQuestion) -> ConnectAnswer {
         Standing::Managed { .. } => match question.egress {
             Some(EgressMode::Allow) => ConnectAnswer::Pass,
             Some(EgressMode::Observe) => ConnectAnswer::PassReported,
-            Some(EgressMode::Deny) if is_dns(question.protocol, question.port) => ConnectAnswer::Pass,
             Some(EgressMode::Deny) | None => ConnectAnswer::Refuse(EventKind::EgressRefused),
         },
     }
@@ -80,12 +78,6 @@ const fn steer(protocol: u32) -> ConnectAnswer {
         ip_protocol::UDP => ConnectAnswer::Steer,
         _ => ConnectAnswer::Refuse(EventKind::ProtocolRefused),
     }
-}
-
-/// Whether this is DNS over UDP, which `egress = "deny"` lets pass: without it no name of a service could be found.
-#[inline(always)]
-pub(crate) const fn is_dns(protocol: u32, port: Port) -> bool {
-    protocol == ip_protocol::UDP && port.0 == DNS_PORT.0
 }
 
 #[cfg(test)]
@@ -120,7 +112,14 @@ mod tests {
             ),
             (Standing::Pending, tcp, 80, false, Some(Allow), Pass),
             (Standing::Pending, tcp, 80, false, Some(Observe), Pass),
-            (Standing::Pending, udp, 53, false, Some(Deny), Pass),
+            (
+                Standing::Pending,
+                udp,
+                53,
+                false,
+                Some(Deny),
+                Refuse(EventKind::PendingRefused),
+            ),
             (
                 Standing::Pending,
                 tcp,
@@ -175,7 +174,14 @@ mod tests {
                 Refuse(EventKind::EgressRefused),
             ),
             (MANAGED, tcp, 80, false, None, Refuse(EventKind::EgressRefused)),
-            (MANAGED, udp, 53, false, Some(Deny), Pass),
+            (
+                MANAGED,
+                udp,
+                53,
+                false,
+                Some(Deny),
+                Refuse(EventKind::EgressRefused),
+            ),
             (
                 MANAGED,
                 tcp,

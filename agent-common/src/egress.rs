@@ -3,7 +3,6 @@
 //! It sees what `connect()` does not: datagrams of unconnected sockets, and connections from before the cgroup was
 //! managed. It goes by the *socket's* cgroup, so a socket that was made elsewhere and brought in gets past it.
 
-use crate::connect::is_dns;
 use crate::{DNS_PORT, EgressMode, EventKind, Port, Standing, ip_protocol};
 
 /// A packet as the decision sees it.
@@ -67,9 +66,8 @@ pub const fn on_packet(question: PacketQuestion) -> PacketAnswer {
             }
             // A connection out has passed `connect()`, and the rest are answers of a server.
             Some(ip_protocol::TCP) => PacketAnswer::Pass,
-            Some(protocol) => match question.egress {
+            Some(_) => match question.egress {
                 Some(EgressMode::Allow | EgressMode::Observe) => PacketAnswer::Pass,
-                Some(EgressMode::Deny) if is_dns(protocol, question.port) => PacketAnswer::Pass,
                 Some(EgressMode::Deny) | None => PacketAnswer::Drop(EventKind::PacketDropped),
             },
         },
@@ -169,7 +167,7 @@ mod tests {
             (Standing::Pending, None, 0, false, false, Some(Allow), DROP),
             (Standing::Pending, UDP, 80, false, false, Some(Deny), DROP),
             (Standing::Pending, None, 0, false, false, Some(Deny), DROP),
-            (Standing::Pending, UDP, 53, false, false, Some(Deny), Pass),
+            (Standing::Pending, UDP, 53, false, false, Some(Deny), DROP),
             (Standing::Pending, UDP, 80, false, false, None, DROP),
             (Standing::Pending, TCP, 80, false, false, Some(Deny), Pass),
             (MANAGED, TCP, 5432, false, true, Some(Allow), DROP),
@@ -178,7 +176,7 @@ mod tests {
             (MANAGED, UDP, 7000, true, true, Some(Allow), DROP),
             (MANAGED, None, 0, false, false, Some(Allow), DROP),
             (MANAGED, TCP, 40000, false, false, Some(Deny), Pass),
-            (MANAGED, UDP, 53, false, false, Some(Deny), Pass),
+            (MANAGED, UDP, 53, false, false, Some(Deny), DROP),
             (MANAGED, UDP, 443, false, false, Some(Deny), DROP),
             (MANAGED, UDP, 443, false, false, None, DROP),
             (MANAGED, UDP, 443, false, false, Some(Observe), Pass),
@@ -226,7 +224,7 @@ mod tests {
             (MANAGED, TCP, 53, false, Some(Allow), DROP),
             (MANAGED, TCP, 6000, true, Some(Allow), Pass),
             (MANAGED, UDP, 5353, false, Some(Allow), Pass),
-            (Standing::Pending, UDP, 53, false, Some(Deny), Pass),
+            (Standing::Pending, UDP, 53, false, Some(Deny), DROP),
             (Standing::Pending, TCP, 53, false, Some(Allow), Pass),
             (Standing::Free, UDP, 53, false, None, Pass),
         ] {

@@ -24,6 +24,8 @@ pub enum EventKind {
     BindRefused = 8,
     /// A connection was redirected to the proxy but its origin could not be stored; it was refused.
     StoreFailed = 9,
+    /// A datagram to a protected destination was refused.
+    DatagramRefused = 10,
     /// A connection that went around the proxy was destroyed. Counted by the agent, which does it.
     ConnectionDestroyed = 14,
     /// A connection to a unix socket that the policy protects, or refuses, was refused.
@@ -32,7 +34,7 @@ pub enum EventKind {
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::EgressRefused,
         Self::EgressObserved,
         Self::ProtocolRefused,
@@ -42,6 +44,7 @@ impl EventKind {
         Self::SocketRefused,
         Self::BindRefused,
         Self::StoreFailed,
+        Self::DatagramRefused,
         Self::ConnectionDestroyed,
         Self::UnixRefused,
     ];
@@ -63,6 +66,7 @@ impl EventKind {
             Self::SocketRefused => "socket-refused",
             Self::BindRefused => "bind-refused",
             Self::StoreFailed => "store-failed",
+            Self::DatagramRefused => "datagram-refused",
             Self::ConnectionDestroyed => "connection-destroyed",
             Self::UnixRefused => "unix-refused",
         }
@@ -80,6 +84,7 @@ impl EventKind {
             Self::PacketDropped => "cgroup_skb/egress",
             Self::SocketRefused => "sock_create",
             Self::BindRefused => "bind4/6",
+            Self::DatagramRefused => "sendmsg4/6",
             Self::ConnectionDestroyed => "sock_diag",
             Self::UnixRefused => "connect_unix",
         }
@@ -121,6 +126,8 @@ impl Stat {
     pub const REDIRECTED: Self = Self(0);
     /// Destinations that were not listed, because the list was full.
     pub const UNLISTED: Self = Self(15);
+    /// Sockets and datagrams that were sent to the agent instead of a nameserver.
+    pub const STEERED: Self = Self(11);
     /// How many counters there are.
     pub const COUNT: u32 = 16;
 

@@ -83,7 +83,10 @@ fn connect<const V6_SOCKET: bool>(ctx: &SockAddrContext, asked: impl Fn() -> Ip1
             Err(kind) => refuse_connection(ctx, kind, policy, asked, port, protocol),
         },
         ConnectAnswer::Steer => match datagram::steer::<V6_SOCKET>(ctx, standing, asked) {
-            Ok(()) => PROCEED,
+            Ok(()) => {
+                report::count(Stat::STEERED);
+                PROCEED
+            }
             Err(kind) => refuse_connection(ctx, kind, policy, asked, port, protocol),
         },
     }

@@ -4,8 +4,8 @@
 //! socket sends is judged when it connects.
 
 use agent_common::{
-    ConnectAnswer, ConnectQuestion, DNS_PORT, EventKind, Ip128, Port, Standing, nameserver_of, on_connect,
-    slot_address, slot_at, take_slot,
+    ConnectAnswer, ConnectQuestion, DNS_PORT, EventKind, Ip128, Port, Standing, Stat, nameserver_of,
+    on_connect, slot_address, slot_at, take_slot,
 };
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
@@ -87,23 +87,26 @@ fn send<const V6_SOCKET: bool>(ctx: &SockAddrContext, asked: impl Fn() -> Ip128)
             PROCEED
         }
         ConnectAnswer::Steer => match steer::<V6_SOCKET>(ctx, standing, asked) {
-            Ok(()) => PROCEED,
+            Ok(()) => {
+                report::count(Stat::STEERED);
+                PROCEED
+            }
             Err(kind) => refuse_connection(ctx, kind, policy, asked, port, protocol),
         },
-        ConnectAnswer::Refuse(kind) => {
-            report::by_process(kind, policy, netns(ctx), asked, port, protocol);
-            REFUSE
-        }
         // A datagram cannot go to a listener for connections.
-        ConnectAnswer::Redirect => {
+        ConnectAnswer::Refuse(EventKind::ProtocolRefused) | ConnectAnswer::Redirect => {
             report::by_process(
-                EventKind::ProtocolRefused,
+                EventKind::DatagramRefused,
                 policy,
                 netns(ctx),
                 asked,
                 port,
                 protocol,
             );
+            REFUSE
+        }
+        ConnectAnswer::Refuse(kind) => {
+            report::by_process(kind, policy, netns(ctx), asked, port, protocol);
             REFUSE
         }
     }

@@ -31,6 +31,7 @@ pub mod ship;
 
 pub mod replay;
 
+pub mod dns;
 pub mod engine;
 
 pub mod control;

@@ -28,7 +28,7 @@ impl Netns {
             holder,
         };
         let pid = namespace.holder.id().to_string();
-        let own = std::fs::read_link("/proc/self/ns/net")?;
+        let own = std::fs::read_link("/proc/thread-self/ns/net")?;
         eventually("the namespace", std::time::Duration::from_secs(5), || {
             let its = std::fs::read_link(format!("/proc/{pid}/ns/net")).ok()?;
             (its != own).then_some(())
@@ -68,6 +68,16 @@ impl Netns {
     /// Address of the host's end.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Runs `work` in it, on this thread; what is started meanwhile stays there.
+    pub fn inside<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let own = std::fs::File::open("/proc/thread-self/ns/net")?;
+        let its = std::fs::File::open(format!("/proc/{}/ns/net", self.holder.id()))?;
+        nix::sched::setns(its, nix::sched::CloneFlags::CLONE_NEWNET)?;
+        let result = work();
+        nix::sched::setns(own, nix::sched::CloneFlags::CLONE_NEWNET)?;
+        result
     }
 
     /// A process in it.

@@ -189,7 +189,8 @@ password = "{secret}"
     }
 }
 
-fn fill(server: &Postgres) -> Result<()> {
+/// Makes the small shop in a server.
+pub fn fill(server: &Postgres) -> Result<()> {
     server.admin("postgres", &format!("CREATE DATABASE {DATABASE}"))?;
     server.admin(
         DATABASE,

@@ -16,6 +16,7 @@ const STAGES: &[&str] = &[
     "flow",
     "identity",
     "policy",
+    "dns",
     "mask",
     "tls",
     "protocol",

@@ -4,20 +4,28 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::IdentitySpec;
+use crate::config::{EndpointHost, IdentitySpec, TlsMode};
+use crate::dns::Dns;
 use crate::engine::{self, Host};
 use crate::flow::Flow;
 use crate::identity::{FlowFacts, Identity, IdentityError, TokenVerifier, identify};
 use crate::kernel::Kernel;
+use crate::model::Place;
 use crate::policy::{Denied, Resolved};
 
+use super::names::Known;
 use super::policies::Policies;
+use super::resolve;
+
+/// Port of DNS (RFC 1035).
+const DNS_PORT: u16 = 53;
 
 /// What every flow is looked at with.
 pub(super) struct Reception {
     pub(super) kernel: Arc<Kernel>,
     pub(super) policies: Arc<Policies>,
     pub(super) resolved: watch::Receiver<Resolved>,
+    pub(super) dns: Arc<Dns<Known>>,
     pub(super) verifier: TokenVerifier,
     pub(super) host: Host,
 }
@@ -31,6 +39,12 @@ impl Reception {
             let resolved = self.resolved.borrow();
             catalogue.service_at(policy, &flow.original, &resolved)
         };
+        if found.is_none()
+            && let Place::Network(nameserver) = flow.original
+            && nameserver.port() == DNS_PORT
+        {
+            return self.dns.converse(flow, nameserver).await;
+        }
         let Some((service, endpoint)) = found else {
             // A name that resolved differently a moment ago. Closed: nothing is known of where it wanted to go.
             tracing::warn!(%policy, original = %flow.original, "a flow to a destination that no service has any more was closed");
@@ -58,6 +72,10 @@ impl Reception {
                 return;
             }
         };
+        let identity = match self.unproven(&service, &endpoint, &flow.original).await {
+            Some(denied) => Err((identity.unwrap_or_else(|(identity, _)| identity), denied)),
+            None => identity,
+        };
         let flow = engine::Flow {
             stream: flow.stream,
             client: flow.client,
@@ -66,6 +84,41 @@ impl Reception {
             endpoint,
         };
         Box::pin(engine::run(&self.host, &service, flow, identity)).await;
+    }
+
+    /// Why a session must not log in: nobody whom the agent believes says that the name it goes by has this address, and
+    /// no certificate would tell. A workload can have a nameserver of its own say anything.
+    async fn unproven(
+        &self,
+        service: &engine::Service,
+        endpoint: &EndpointHost,
+        original: &Place,
+    ) -> Option<Denied> {
+        let (EndpointHost::Name(name), Place::Network(address)) = (endpoint, original) else {
+            return None;
+        };
+        let address = address.ip().to_canonical();
+        let verified = service.rules.doc.tls.upstream == TlsMode::VerifyFull;
+        if verified
+            || service.credentials.is_none()
+            || !self.resolved.borrow().is_unproven(service.policy, name, address)
+        {
+            return None;
+        }
+        if resolve::has_address(name, address).await {
+            return None;
+        }
+        tracing::warn!(%name, %address, workload = %service.workload, service = %service.name, "a nameserver that the agent does not believe gave a name this address");
+        Some(Denied {
+            rules: Vec::new(),
+            message: format!(
+                "tollgate: {address} is not known to be {name}, and this service's certificate is not verified"
+            ),
+            hint: format!(
+                "a nameserver that this host is not configured with said so; name it under `resolvers` in [dns] of the policy, \
+                 have the host resolve {name} to it, or set tls.upstream = \"verify-full\""
+            ),
+        })
     }
 
     /// Who asks. The inner error is an identity that the policy does not accept: that is told to the client.

@@ -121,7 +121,7 @@ impl Catalogue {
     ) -> Option<(Arc<Service>, EndpointHost)> {
         let found = self.set.service(policy, dst, resolved)?;
         let ready = self.services.get(&(policy, found.doc.name.clone()))?;
-        Some((Arc::clone(ready), endpoint(found, dst, resolved)))
+        Some((Arc::clone(ready), endpoint(policy, found, dst, resolved)))
     }
 
     /// The service that a flow goes to, whatever it came over. A unix socket has no endpoint of its own: it is this host.
@@ -218,7 +218,12 @@ async fn prepare(
 
 /// The endpoint by which a destination was found: a name that resolves to it before a network that has it, since a name
 /// is what certificates are issued for.
-fn endpoint(service: &crate::policy::Service, dst: OriginalDst, resolved: &Resolved) -> EndpointHost {
+fn endpoint(
+    policy: PolicyId,
+    service: &crate::policy::Service,
+    dst: OriginalDst,
+    resolved: &Resolved,
+) -> EndpointHost {
     let address: IpAddr = dst.0.ip().to_canonical();
     let on_port = || {
         service
@@ -230,9 +235,8 @@ fn endpoint(service: &crate::policy::Service, dst: OriginalDst, resolved: &Resol
     on_port()
         .find(|endpoint| match &endpoint.host {
             EndpointHost::Name(name) => resolved
-                .names
-                .get(name)
-                .is_some_and(|known| known.contains(&address)),
+                .addresses(policy, name)
+                .any(|known| known.to_canonical() == address),
             EndpointHost::Net(_) => false,
         })
         .or_else(|| on_port().next())

@@ -55,7 +55,7 @@ impl Egress {
         &self,
         kernel: &Kernel,
         workloads: &BTreeMap<PolicyId, WorkloadName>,
-        names: impl Fn(IpAddr) -> Vec<String>,
+        names: impl Fn(PolicyId, IpAddr) -> Vec<String>,
     ) -> Result<EgressListing, KernelError> {
         let clock = Clock::now();
         let mut found = kernel.destinations()?;
@@ -67,7 +67,7 @@ impl Egress {
             .filter_map(|destination| Some((workloads.get(&destination.key.policy)?, destination)))
             .map(|(workload, destination)| EgressDestination {
                 workload: workload.clone(),
-                names: names(destination.key.address.ip()),
+                names: names(destination.key.policy, destination.key.address.ip()),
                 address: destination.key.address.ip().to_canonical(),
                 port: destination.key.address.port(),
                 transport: transport(destination.key.protocol),

@@ -1,5 +1,6 @@
 //! Answers the control socket.
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -118,8 +119,14 @@ impl ControlHandler for FrontDesk {
             .collect();
         let resolved = self.reception.resolved.borrow().clone();
         self.egress
-            .list(&self.reception.kernel, &workloads, |address| {
-                resolved.names_of(address)
+            .list(&self.reception.kernel, &workloads, |policy, address| {
+                // What the workload was told, the last first; then what the agent knows besides.
+                let told = self.reception.dns.names_of(policy, address);
+                let mut names: Vec<String> = told.iter().map(ToString::to_string).collect();
+                names.extend(resolved.names_of(address));
+                let mut seen = BTreeSet::new();
+                names.retain(|name| seen.insert(name.clone()));
+                names
             })
             .map_err(|error| error.to_string())
     }

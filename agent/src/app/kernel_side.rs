@@ -5,11 +5,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::dns::{Learned, Terms};
 use crate::flow::Expander;
 use crate::kernel::{
-    CgroupPattern, EventKind, EventStream, Kernel, KernelError, PatternError, Patterns, Protected, local,
+    CgroupPattern, EventKind, EventStream, Kernel, KernelError, PatternError, Patterns, Protected, Rules,
+    local,
 };
-use crate::policy::{PolicySet, Resolved};
+use crate::policy::{PolicySet, Resolved, WorkloadPolicy};
 
 use super::egress::Egress;
 use super::resolve::Addresses;
@@ -25,12 +27,22 @@ pub(super) fn patterns(set: &PolicySet) -> Result<Patterns, PatternError> {
     Ok(patterns)
 }
 
-/// Names as they are resolved now, and the host's own addresses as they are now.
-pub(super) fn resolved(names: Addresses) -> io::Result<Resolved> {
+/// Names as they are resolved now and as workloads were told them, and the host's own addresses as they are now.
+pub(super) fn resolved(names: Addresses, learned: &Learned) -> io::Result<Resolved> {
     Ok(Resolved {
         names,
+        told: learned.addresses(),
+        unproven: learned.unproven(),
         local: local::networks()?,
     })
+}
+
+/// What a policy does with destinations that it does not protect.
+pub(super) fn rules(policy: &WorkloadPolicy) -> Rules {
+    Rules {
+        egress: policy.doc.workload.egress,
+        dns: Terms::of(policy).is_some(),
+    }
 }
 
 /// Tells the kernel side what each policy protects. Works by difference.

@@ -7,6 +7,7 @@ mod existing;
 mod front_desk;
 mod kernel_side;
 mod last_good;
+mod names;
 mod policies;
 mod protection;
 mod reload;

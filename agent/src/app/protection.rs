@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::dns::{Alias, DnsName, Learned, Told, TooMany};
 use crate::flow::FlowError;
 use crate::kernel::local::LocalAddresses;
 use crate::kernel::{CgroupKeeper, Kernel, KernelError, PatternError, Protected};
@@ -15,6 +17,7 @@ use crate::policy::{PolicySet, Resolved};
 
 use super::catalogue::Catalogue;
 use super::kernel_side;
+use super::names::Memory;
 use super::policies::Policies;
 use super::resolve::Addresses;
 use super::unix::UnixSockets;
@@ -38,6 +41,8 @@ pub(super) struct Protection {
     keeper: CgroupKeeper,
     policies: Arc<Policies>,
     names: watch::Sender<Addresses>,
+    learned: Mutex<Learned>,
+    memory: Memory,
     resolved: watch::Sender<Resolved>,
     unix: UnixSockets,
     /// Held by whoever changes the kernel's maps: a name that resolves anew must not undo half a reload.
@@ -50,6 +55,7 @@ impl Protection {
         keeper: CgroupKeeper,
         policies: Arc<Policies>,
         names: Addresses,
+        (learned, memory): (Learned, Memory),
         resolved: Resolved,
         unix: UnixSockets,
     ) -> Self {
@@ -58,6 +64,8 @@ impl Protection {
             keeper,
             policies,
             names: watch::Sender::new(names),
+            learned: Mutex::new(learned),
+            memory,
             resolved: watch::Sender::new(resolved),
             unix,
             changing: Mutex::new(()),
@@ -100,6 +108,64 @@ impl Protection {
         });
     }
 
+    /// Takes what a workload is about to be told. Whether it is protected already; else
+    /// [`Self::protect_what_is_told`] has to succeed before it is told.
+    pub(super) fn tell(
+        &self,
+        policy: PolicyId,
+        told: &[Told],
+        aliases: &[Alias],
+        proven: bool,
+    ) -> Result<bool, TooMany> {
+        self.learned
+            .lock()
+            .learn(policy, told, aliases, proven, Instant::now())?;
+        // By what is in the kernel, not by what is known: another answer with the same address may be on its way there.
+        let resolved = self.resolved.borrow();
+        Ok(told.iter().all(|told| {
+            let name = told.name.as_str();
+            let of_policy = resolved.told.get(&policy).and_then(|names| names.get(name));
+            of_policy.is_some_and(|known| known.contains(&told.address))
+                && !(proven && resolved.is_unproven(policy, name, told.address))
+        }))
+    }
+
+    /// Protects what workloads are about to be told. Blocks.
+    pub(super) fn protect_what_is_told(&self) -> Result<(), ProtectionError> {
+        if self.refresh()? {
+            self.remember();
+        }
+        Ok(())
+    }
+
+    /// The protected name that led to `alias` before.
+    pub(super) fn name_of(&self, policy: PolicyId, alias: &DnsName) -> Option<DnsName> {
+        self.learned.lock().name_of(policy, alias)
+    }
+
+    /// Lets go what workloads were told long ago, for as long as the agent runs.
+    pub(super) async fn forget(self: Arc<Self>) {
+        let mut tick = tokio::time::interval(FORGET);
+        loop {
+            tick.tick().await;
+            let this = Arc::clone(&self);
+            let forgotten = tokio::task::spawn_blocking(move || {
+                this.learned.lock().expire(Instant::now());
+                let changed = this.refresh();
+                this.remember();
+                changed
+            });
+            if let Ok(Err(error)) = forgotten.await {
+                tracing::error!(%error, "what workloads were told long ago stays protected");
+            }
+        }
+    }
+
+    fn remember(&self) {
+        let saved = self.learned.lock().saved(Instant::now(), since_epoch());
+        self.memory.save(&saved);
+    }
+
     /// Follows names and the host's own addresses for as long as the agent runs.
     pub(super) async fn follow(self: Arc<Self>, addresses: LocalAddresses) {
         let mut names = self.names.subscribe();
@@ -125,13 +191,17 @@ impl Protection {
     /// Protects what names and local addresses are now. Whether that is anything else than before.
     fn refresh(&self) -> Result<bool, ProtectionError> {
         let _changing = self.changing.lock();
-        let now = kernel_side::resolved(self.names()).map_err(ProtectionError::Local)?;
+        let now = self.now()?;
         if now == *self.resolved.borrow() {
             return Ok(false);
         }
         kernel_side::protect(&self.kernel, &self.policies.current().set, &now)?;
         self.resolved.send_replace(now);
         Ok(true)
+    }
+
+    fn now(&self) -> Result<Resolved, ProtectionError> {
+        kernel_side::resolved(self.names(), &self.learned.lock()).map_err(ProtectionError::Local)
     }
 
     /// Has `next` count instead of the policies that count now. Blocks until every cgroup is classified anew.
@@ -142,7 +212,7 @@ impl Protection {
         let _changing = self.changing.lock();
         let before = self.policies.current();
         let next = Arc::new(next);
-        let now = kernel_side::resolved(self.names()).map_err(ProtectionError::Local)?;
+        let now = self.now()?;
         let managed: BTreeSet<_> = self.keeper.managed().borrow().keys().copied().collect();
         if let Err(error) = self.carry_out(&before.set, &next, &now) {
             if let Err(stays) = self.carry_out(&next.set, &before, &now) {
@@ -168,6 +238,9 @@ impl Protection {
             known.retain(|name, _| wanted.contains(name.as_str()));
             false
         });
+        self.learned
+            .lock()
+            .retain(|policy| next.set.get(policy).is_some());
         // Whoever looks after connections from before looks again, also if no address has changed.
         self.resolved.send_replace(now);
         Ok(change)
@@ -183,7 +256,7 @@ impl Protection {
         // First, so that a flow that is redirected by what follows finds its service.
         self.policies.replace(Arc::clone(to));
         for policy in to.set.policies() {
-            self.kernel.set_policy(policy.id, policy.doc.workload.egress)?;
+            self.kernel.set_policy(policy.id, kernel_side::rules(policy))?;
         }
         let mut both: BTreeMap<PolicyId, BTreeSet<Protected>> = BTreeMap::new();
         for (policy, entry) in protected(from, resolved)
@@ -204,6 +277,14 @@ impl Protection {
         Ok(())
     }
 }
+
+/// What time it is, since the epoch.
+pub(super) fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// How often it is looked what workloads were told long ago.
+const FORGET: Duration = Duration::from_mins(1);
 
 /// What a reload changed in the kernel.
 pub(super) struct Change {

@@ -48,6 +48,15 @@ pub(super) async fn resolve(names: &BTreeSet<String>, before: &Addresses) -> Add
         .collect()
 }
 
+/// Whether the host itself is told that `name` has `address`, when it asks now.
+pub(super) async fn has_address(name: &str, address: IpAddr) -> bool {
+    let answer = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((name, 0))).await;
+    match answer {
+        Ok(Ok(mut found)) => found.any(|found| found.ip().to_canonical() == address),
+        Ok(Err(_)) | Err(_) => false,
+    }
+}
+
 /// Asks again every `interval` for as long as the agent runs, for the names of the policies that count then.
 pub(super) async fn follow(protection: Arc<Protection>, policies: Arc<Policies>, interval: Duration) {
     let mut tick = tokio::time::interval(interval);

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use sd_notify::NotifyState;
@@ -13,6 +13,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::approval::Holds;
 use crate::config::{AgentConfig, Durability};
 use crate::control::Server;
+use crate::dns::{Dns, Learned};
 use crate::engine::Host;
 use crate::flow::Listener;
 use crate::identity::TokenVerifier;
@@ -28,8 +29,9 @@ use super::accept::Reception;
 use super::catalogue::Catalogue;
 use super::egress::Egress;
 use super::front_desk::FrontDesk;
+use super::names::{self, Known, Memory};
 use super::policies::Policies;
-use super::protection::Protection;
+use super::protection::{self, Protection};
 use super::reload::Reloader;
 use super::resolve::{self, Addresses};
 use super::signals::{Asked, Signals};
@@ -128,7 +130,10 @@ impl Running {
         let addresses = resolve::resolve(&names, &Addresses::new()).await;
         // Followed before they are read, so that no change falls between the two.
         let own_addresses = LocalAddresses::watch().map_err(host("the host's own addresses"))?;
-        let resolved = kernel_side::resolved(addresses.clone()).map_err(host("the host's own addresses"))?;
+        let memory = Memory::below(&config.run_dir);
+        let learned = Learned::restored(memory.load(), Instant::now(), protection::since_epoch());
+        let resolved =
+            kernel_side::resolved(addresses.clone(), &learned).map_err(host("the host's own addresses"))?;
 
         let control = Server::bind(&config.control_socket, Some(OPERATORS))?;
         let shipper = match &config.ship {
@@ -145,7 +150,7 @@ impl Running {
             pin_dir: config.pin_dir.clone(),
         })?;
         let kernel = Arc::new(kernel);
-        let (listener, keeper, unix) = match redirect(&kernel, config, &set, &resolved, start.sockets) {
+        let (mut listener, keeper, unix) = match redirect(&kernel, config, &set, &resolved, start.sockets) {
             Ok(redirecting) => redirecting,
             Err(error) => {
                 if let Err(left) = kernel.abandon() {
@@ -170,13 +175,23 @@ impl Running {
             keeper,
             Arc::clone(&policies),
             addresses,
+            (learned, memory),
             resolved,
             unix,
+        ));
+        let dns = Arc::new(Dns::new(
+            Known {
+                kernel: Arc::clone(&kernel),
+                policies: Arc::clone(&policies),
+                protection: Arc::clone(&protection),
+            },
+            listener.host_namespace().cookie(),
         ));
         let reception = Arc::new(Reception {
             kernel: Arc::clone(&kernel),
             policies: Arc::clone(&policies),
             resolved: protection.resolved(),
+            dns: Arc::clone(&dns),
             verifier: TokenVerifier::new(),
             host: Host {
                 recorder: recorder.clone(),
@@ -223,6 +238,10 @@ impl Running {
             protection.resolved(),
         ));
         background.spawn(Arc::clone(&protection).follow(own_addresses));
+        background.spawn(Arc::clone(&protection).forget());
+        if let Some(queries) = listener.take_queries() {
+            background.spawn(names::answer(dns, queries));
+        }
         background.spawn(resolve::follow(protection, policies, config.resolve_interval));
         background.spawn(control.serve(Arc::clone(&holds), Arc::new(desk), std::future::pending()));
         background.spawn(watchdog());
@@ -365,7 +384,7 @@ fn redirect(
     sockets: Vec<OwnedFd>,
 ) -> Result<(Listener, CgroupKeeper, UnixSockets), StartError> {
     for policy in set.policies() {
-        kernel.set_policy(policy.id, policy.doc.workload.egress)?;
+        kernel.set_policy(policy.id, kernel_side::rules(policy))?;
     }
     kernel_side::protect(kernel, set, resolved)?;
     let port = config.listen_port.unwrap_or(0);

@@ -19,6 +19,7 @@ pub(super) const ROOT: TableKeys = TableKeys {
     keys: &[
         ("workload", "a table [workload]"),
         ("identity", "a table [identity.oidc]"),
+        ("dns", "a table [dns]"),
         ("service", "a table [[service]]"),
     ],
     later: &["record"],
@@ -34,6 +35,16 @@ pub(super) const WORKLOAD: TableKeys = TableKeys {
         ("egress", r#""deny""#),
     ],
     later: &["container", "record"],
+    secret: false,
+};
+
+pub(super) const DNS: TableKeys = TableKeys {
+    heading: "[dns]",
+    keys: &[
+        ("allow", r#"["*.debian.org"]"#),
+        ("resolvers", r#"["10.0.0.2", "2001:db8::53"]"#),
+    ],
+    later: &[],
     secret: false,
 };
 

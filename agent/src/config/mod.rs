@@ -24,7 +24,7 @@ pub use agent::{AgentConfig, Durability, ShipSpec, ShipTarget};
 pub use glob::{Glob, GlobError};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
 pub use policy::{
-    ColumnPattern, CredentialSource, Detector, Egress, Endpoint, EndpointHost, IdentitySpec, Limits,
+    ColumnPattern, CredentialSource, Detector, DnsSpec, Egress, Endpoint, EndpointHost, IdentitySpec, Limits,
     MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, PolicyText, Protocol, RuleDoc, RuleVerdict,
     ServiceDoc, SourceSpec, TablePattern, TlsMode, TlsSpec, TokenSource, Workload,
 };

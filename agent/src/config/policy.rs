@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub struct PolicyDoc {
     pub workload: Workload,
     /// `[identity.oidc]`; `None`: no token is asked for.
     pub identity: Option<IdentitySpec>,
+    /// `[dns]`.
+    pub dns: DnsSpec,
     /// `[[service]]`, in the order of the file.
     pub services: Vec<ServiceDoc>,
 }
@@ -79,6 +82,17 @@ pub enum Egress {
     Allow,
     /// Passed and reported.
     Observe,
+}
+
+/// `[dns]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DnsSpec {
+    /// `allow`: globs over names that may be asked for besides those of services, with `egress = "deny"`. Lower case; `*`
+    /// stays within one label, `**` does not.
+    pub allow: Vec<String>,
+    /// `resolvers`: the nameservers that may be asked with `egress = "deny"`, and whose answers are believed. Empty: those of
+    /// the host's resolv.conf, and of the workload's.
+    pub resolvers: Vec<IpAddr>,
 }
 
 /// `[identity.oidc]`.

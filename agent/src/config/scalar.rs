@@ -254,6 +254,45 @@ fn parts(text: &str, parts: &[&str]) -> Result<(), Wrong> {
     Ok(())
 }
 
+/// A name of DNS with globs: `*.debian.org`. Lower case, without the final dot.
+pub(super) fn dns_pattern(text: &str) -> Result<String, Wrong> {
+    let name = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+    let fits = name.len() <= 253
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_*?".contains(&b))
+        });
+    if !fits {
+        return Err(Wrong::new(
+            format!("\"{text}\" is no name of DNS"),
+            "write \"deb.debian.org\", \"*.debian.org\" for one label more, or \"**.debian.org\" for any number",
+        ));
+    }
+    let levels = name.replace('.', "/");
+    Glob::path(&levels).map_err(|error| bad_glob(text, &error))?;
+    if Glob::path(&levels).is_ok_and(|glob| glob.matches("a/b/c/d/e")) {
+        return Err(Wrong::new(
+            format!("\"{text}\" matches every name"),
+            "name the domains that are needed: a nameserver that is asked for any name carries data out",
+        ));
+    }
+    Ok(name)
+}
+
+/// Address of a nameserver; its port is 53.
+pub(super) fn nameserver(text: &str) -> Result<IpAddr, Wrong> {
+    text.parse::<IpAddr>()
+        .map(|address| address.to_canonical())
+        .map_err(|_| {
+            Wrong::new(
+                format!("\"{text}\" is no address"),
+                "write the address of a nameserver, such as \"10.0.0.2\" or \"2001:db8::53\", without a port",
+            )
+        })
+}
+
 /// A cgroup path with globs.
 pub(super) fn cgroup(text: &str) -> Result<String, Wrong> {
     Glob::path(text).map_err(|error| bad_glob(text, &error))?;

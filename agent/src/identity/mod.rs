@@ -31,7 +31,7 @@ pub use process::Process;
 pub use token::{TokenClaims, TokenError, TokenVerifier};
 
 use process::{ProcessHandle, is_gone};
-use readers::read_beside;
+pub use readers::{Hangs, read_beside};
 
 /// What the kernel side knows of a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]

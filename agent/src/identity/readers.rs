@@ -16,10 +16,10 @@ use crate::model::CgroupId;
 
 /// The read did not end in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Hangs;
+pub struct Hangs;
 
 /// Runs `read` on a thread of its own, for at most [`LONGEST`].
-pub(super) async fn read_beside<T: Send + 'static>(
+pub async fn read_beside<T: Send + 'static>(
     cgroup: CgroupId,
     read: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Hangs> {

@@ -269,8 +269,7 @@ impl Kernel {
     /// Says what `policy` does with destinations that it does not protect.
     ///
     /// [`Egress::Deny`] refuses every connect, TCP and UDP, and every datagram to what no service of the policy
-    /// names, loopback included, with EPERM. Where DNS is not steered, UDP to port 53 is excepted, since names have to be
-    /// resolved.
+    /// names, loopback included, with EPERM; so a policy that denies steers DNS, or resolves no names.
     pub fn set_policy(&self, policy: PolicyId, rules: impl Into<Rules>) -> Result<(), KernelError> {
         check_number(policy)?;
         let rules = rules.into();

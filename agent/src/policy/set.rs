@@ -48,6 +48,10 @@ pub struct Service {
 pub struct Resolved {
     /// Addresses of each name of [`PolicySet::names`]; a name that is missing has none yet.
     pub names: BTreeMap<String, Vec<IpAddr>>,
+    /// Addresses of names as the workload of a policy was told them. They say nothing to another workload.
+    pub told: BTreeMap<PolicyId, BTreeMap<String, Vec<IpAddr>>>,
+    /// Those of them that no nameserver which the agent believes has said.
+    pub unproven: BTreeMap<PolicyId, BTreeMap<String, BTreeSet<IpAddr>>>,
     /// Networks that the host delivers to itself: the addresses of its interfaces above all. Loopback is known without
     /// them.
     pub local: BTreeSet<IpNet>,
@@ -136,7 +140,7 @@ impl PolicySet {
         let narrowest = |address: &dyn Fn(&IpNet) -> bool| {
             let mut found: Option<(u8, &Arc<Service>)> = None;
             for service in &policy.services {
-                for net in service.nets(port, resolved) {
+                for net in service.nets(policy.id, port, resolved) {
                     if address(&net) && found.is_none_or(|(narrow, _)| relative_prefix(&net) > narrow) {
                         found = Some((relative_prefix(&net), service));
                     }
@@ -179,7 +183,7 @@ impl PolicySet {
             let mut local_ports: Vec<(u16, ServiceName)> = Vec::new();
             for service in &policy.services {
                 for endpoint in &service.doc.addresses {
-                    for net in endpoint_nets(&endpoint.host, resolved) {
+                    for net in endpoint_nets(policy.id, &endpoint.host, resolved) {
                         if resolved.has_local(&net) {
                             local_ports.push((endpoint.port, service.doc.name.clone()));
                         }
@@ -252,12 +256,12 @@ impl WorkloadPolicy {
 
 impl Service {
     /// Networks of the service on `port`.
-    fn nets(&self, port: u16, resolved: &Resolved) -> impl Iterator<Item = IpNet> {
+    fn nets(&self, policy: PolicyId, port: u16, resolved: &Resolved) -> impl Iterator<Item = IpNet> {
         self.doc
             .addresses
             .iter()
             .filter(move |endpoint| endpoint.port == port)
-            .flat_map(|endpoint| endpoint_nets(&endpoint.host, resolved))
+            .flat_map(move |endpoint| endpoint_nets(policy, &endpoint.host, resolved))
     }
 }
 
@@ -270,6 +274,20 @@ impl Resolved {
             .filter(|(_, addresses)| addresses.iter().any(|known| known.to_canonical() == address))
             .map(|(name, _)| name.clone())
             .collect()
+    }
+
+    /// The addresses of a name for a workload: those that the agent knows, and those that the workload was told.
+    pub fn addresses(&self, policy: PolicyId, name: &str) -> impl Iterator<Item = IpAddr> {
+        let told = self.told.get(&policy).and_then(|told| told.get(name));
+        let known = self.names.get(name).into_iter().flatten();
+        known.chain(told.into_iter().flatten()).copied()
+    }
+
+    /// Whether nobody but a nameserver that the agent does not believe says that a name has this address.
+    pub fn is_unproven(&self, policy: PolicyId, name: &str, address: IpAddr) -> bool {
+        let known = self.names.get(name).is_some_and(|known| known.contains(&address));
+        let unproven = self.unproven.get(&policy).and_then(|names| names.get(name));
+        !known && unproven.is_some_and(|addresses| addresses.contains(&address))
     }
 
     /// Whether a packet to `address` stays on the host.
@@ -295,14 +313,11 @@ impl Resolved {
     }
 }
 
-fn endpoint_nets(host: &EndpointHost, resolved: &Resolved) -> Vec<IpNet> {
+fn endpoint_nets(policy: PolicyId, host: &EndpointHost, resolved: &Resolved) -> Vec<IpNet> {
     match host {
         EndpointHost::Net(net) => vec![*net],
         EndpointHost::Name(name) => resolved
-            .names
-            .get(name)
-            .into_iter()
-            .flatten()
+            .addresses(policy, name)
             .map(|address| IpNet::from(address.to_canonical()))
             .collect(),
     }

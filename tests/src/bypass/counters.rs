@@ -12,6 +12,9 @@ use crate::process::run;
 /// How a redirection is counted: the program that did it, and where nothing arrived, what stopped the attack.
 const REDIRECTED: (&str, &str) = ("redirected", "connect4/6");
 
+/// Likewise what is sent to the agent instead of a nameserver.
+const STEERED: (&str, &str) = ("steered", "the agent's DNS");
+
 /// Counts by kind of event and program.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters(BTreeMap<(&'static str, &'static str), u64>);
@@ -27,7 +30,10 @@ impl Counters {
         for (kind, program, stat) in EventKind::ALL
             .into_iter()
             .map(|kind| (kind.name(), kind.program(), Stat::of(kind)))
-            .chain([(REDIRECTED.0, REDIRECTED.1, Stat::REDIRECTED)])
+            .chain([
+                (REDIRECTED.0, REDIRECTED.1, Stat::REDIRECTED),
+                (STEERED.0, STEERED.1, Stat::STEERED),
+            ])
         {
             let number = numbers.get(usize::try_from(stat.0)?).copied().unwrap_or(0);
             counts.insert((kind, program), number);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::model::WorkloadName;
 
 use super::keys;
-use super::policy::{Egress, IdentitySpec, Mode, PolicyDoc, PolicyText, TokenSource, Workload};
+use super::policy::{DnsSpec, Egress, IdentitySpec, Mode, PolicyDoc, PolicyText, TokenSource, Workload};
 use super::reader::{Field, Table, Wrong};
 use super::scalar;
 
@@ -33,6 +33,14 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
         .and_then(|table| table.required("oidc"))
         .and_then(|field| field.table(&keys::OIDC))
         .map(oidc);
+    let strict = workload.as_ref().is_some_and(|workload| {
+        workload
+            .as_ref()
+            .is_some_and(|workload| workload.egress == Egress::Deny)
+    });
+    let dns = or_default(root.optional("dns"), DnsSpec::default(), |field| {
+        dns(field.table(&keys::DNS)?, strict)
+    });
     let services = match root.optional("service") {
         Some(field) => service::services(field),
         None => Some(Vec::new()),
@@ -42,6 +50,7 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
         hash: blake3::hash(text.as_bytes()).to_hex().to_string(),
         text: PolicyText::new(text),
         workload: workload??,
+        dns: dns?,
         identity: match identity {
             Some(decoded) => Some(decoded?),
             None => None,
@@ -78,6 +87,29 @@ fn workload(table: Table<'_>) -> Option<Workload> {
         cgroups: cgroups?,
         mode: mode?,
         egress: egress?,
+    })
+}
+
+fn dns(table: Table<'_>, strict: bool) -> Option<DnsSpec> {
+    if !strict {
+        table.refuse(
+            "allow",
+            "\"allow\" has a meaning with egress = \"deny\" alone: elsewhere every name may be asked for",
+            "remove it, or write egress = \"deny\" in [workload]",
+        );
+    }
+    let allow = or_default(table.optional("allow"), Vec::new(), |field| {
+        field.parsed_list("name at least one name, or remove the key", scalar::dns_pattern)
+    });
+    let resolvers = or_default(table.optional("resolvers"), Vec::new(), |field| {
+        field.parsed_list(
+            "name at least one nameserver, or remove the key",
+            scalar::nameserver,
+        )
+    });
+    Some(DnsSpec {
+        allow: allow?,
+        resolvers: resolvers?,
     })
 }
 

@@ -32,6 +32,7 @@ fn resolved(names: &[(&str, &[&str])], local: &[&str]) -> Resolved {
             .map(|(name, ips)| ((*name).to_owned(), parse(ips)))
             .collect(),
         local: parse(local).into_iter().map(IpNet::from).collect(),
+        ..Resolved::default()
     }
 }
 

@@ -21,6 +21,8 @@ pub fn all() -> impl Iterator<Item = &'static Vector> {
 /// Programs that stop things, as the kernel side's events name them.
 mod by {
     pub(super) const CONNECT: &[&str] = &["connect4/6"];
+    pub(super) const DATAGRAM: &[&str] = &["sendmsg4/6"];
+    pub(super) const DNS: &[&str] = &["the agent's DNS"];
     pub(super) const PACKET: &[&str] = &["cgroup_skb/egress"];
     /// Connections from before, by who is faster.
     pub(super) const EARLIER: &[&str] = &["sock_diag", "cgroup_skb/egress"];

@@ -8,39 +8,37 @@ const OTHER_KERNELS: &str = "programs on cgroups go by the cgroup that a socket 
 
 pub(super) const VECTORS: &[Vector] = &[
     Vector::new("udp/connected", "a connected UDP socket", Stopped(by::CONNECT)),
-    Vector::new("udp/unconnected", "`sendto()` over IPv4", Stopped(by::PACKET)),
-    Vector::new("udp/unconnected6", "`sendto()` over IPv6", Stopped(by::PACKET)),
+    Vector::new("udp/unconnected", "`sendto()` over IPv4", Stopped(by::DATAGRAM)),
+    Vector::new("udp/unconnected6", "`sendto()` over IPv6", Stopped(by::DATAGRAM)),
     Vector::new(
         "udp/v4_mapped",
         "`sendto()` to `::ffff:a.b.c.d`",
-        Stopped(by::PACKET),
+        Stopped(by::DATAGRAM),
     ),
     Vector::new(
         "udp/connected_elsewhere",
         "a socket that is connected elsewhere",
-        Stopped(by::PACKET),
+        Stopped(by::DATAGRAM),
     ),
     Vector::new(
         "udp/quic",
         "QUIC: UDP to port 443 of a protected destination",
-        Stopped(by::PACKET),
+        Stopped(by::DATAGRAM),
     ),
     Vector::new(
         "udp/fragmented",
         "a datagram that goes in fragments",
-        Stopped(by::PACKET),
+        Stopped(by::DATAGRAM),
     ),
     Vector::new("udp/udp_lite", "UDP-Lite", Stopped(by::SOCKET)),
-    Vector::open(
+    Vector::new(
         "udp/made_before_move",
         "a UDP socket from before the job was managed",
-        OTHER_KERNELS,
-        "start jobs in their cgroup",
-    )
-    .with_lsm(Stopped(by::SECURITY)),
+        Stopped(by::DATAGRAM),
+    ),
     Vector::open(
         "udp/connected_before_move",
-        "the same, connected",
+        "the same, connected before as well",
         OTHER_KERNELS,
         "start jobs in their cgroup",
     )
@@ -48,18 +46,18 @@ pub(super) const VECTORS: &[Vector] = &[
     Vector::new(
         "udp/source_route",
         "IPv4 source routing by way of a free address",
-        Stopped(by::PACKET),
+        Stopped(by::DATAGRAM),
     )
     .root_only("CAP_NET_RAW"),
     Vector::new(
         "udp/routing_header",
         "an IPv6 segment routing header by way of a free address",
-        Stopped(by::PACKET),
+        Stopped(by::DATAGRAM),
     ),
     Vector::new(
         "udp/destination_options",
         "IPv6 extension headers before the transport's",
-        Stopped(by::PACKET),
+        Stopped(by::DATAGRAM),
     )
     .root_only("CAP_NET_RAW"),
     Vector::open(
@@ -74,11 +72,10 @@ pub(super) const VECTORS: &[Vector] = &[
         Stopped(by::PACKET),
     )
     .under_deny(),
-    Vector::open(
+    Vector::new(
         "udp/dns_tunnel",
         "bytes in a question to a name server of the attacker's, under `egress = \"deny\"`",
-        "UDP to port 53 passes, since names have to be resolved",
-        "a resolver that is watched, and a firewall that lets nobody else's port 53 through",
+        Stopped(by::DNS),
     )
     .under_deny(),
     Vector::new("udp/dns_tunnel_tcp", "the same over TCP", Stopped(by::CONNECT)).under_deny(),
