@@ -17,6 +17,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::handed_over::{self, Handed};
 use super::query::{self, Query};
 use super::socket::{bound_as_before, is_without_ipv6, port_of};
+use super::unix::UnixSockets;
 use super::{Expander, FlowError, Origin, Stream, UnixListeners, store};
 use crate::kernel::netns::Netns;
 use crate::kernel::{Kernel, KernelError, ProxyAddresses};
@@ -53,8 +54,9 @@ pub(super) struct Shared {
     sender: mpsc::Sender<Flow>,
     pub(super) queries: mpsc::Sender<Query>,
     pub(super) namespaces: Mutex<HashMap<NetnsCookie, Namespace>>,
+    pub(super) unix: UnixSockets,
     /// True when no more is to be accepted.
-    closing: watch::Sender<bool>,
+    pub(super) closing: watch::Sender<bool>,
     unexplained: AtomicU64,
 }
 
@@ -96,6 +98,7 @@ impl Listener {
         sockets: Vec<OwnedFd>,
     ) -> Result<Self, FlowError> {
         let host = Arc::new(Netns::own().map_err(KernelError::system("opening the own network namespace"))?);
+        let (unix, sockets) = UnixSockets::handed_over(sockets);
         let (earlier, mut handed) = handed_over::sort(&kernel, wanted, sockets);
         let (mut v4, mut v6, mut datagrams) = (None, None, Vec::new());
         if let Some(own) = handed.remove(&host.cookie()) {
@@ -142,6 +145,7 @@ impl Listener {
             sender,
             queries,
             namespaces: Mutex::new(HashMap::new()),
+            unix,
             closing: watch::Sender::new(false),
             unexplained: AtomicU64::new(0),
         });
@@ -166,7 +170,11 @@ impl Listener {
     pub async fn hand_over(mut self) -> (Vec<OwnedFd>, Vec<Flow>) {
         self.shared.closing.send_replace(true);
         let namespaces: Vec<_> = self.shared.namespaces.lock().drain().map(|(_, it)| it).collect();
-        let (mut sockets, mut accepting) = (Vec::new(), JoinSet::new());
+        let (mut sockets, tasks) = self.shared.unix.take();
+        let mut accepting = JoinSet::new();
+        for task in tasks {
+            accepting.spawn(task);
+        }
         for namespace in namespaces {
             sockets.extend(namespace.sockets);
             for task in namespace.others {
@@ -230,6 +238,9 @@ impl Drop for Listener {
     fn drop(&mut self) {
         for (_, namespace) in self.shared.namespaces.lock().drain() {
             namespace.stop();
+        }
+        for task in self.shared.unix.take().1 {
+            task.abort();
         }
     }
 }

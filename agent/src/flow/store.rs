@@ -5,12 +5,20 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use sd_notify::NotifyState;
 
-use crate::model::NetnsCookie;
+use crate::model::{NetnsCookie, SocketPath};
 
 /// Gives a copy of a listener into its keeping. One that it has already it does not take twice.
 pub(super) fn keep(socket: &OwnedFd, netns: NetnsCookie) {
-    let name = name(netns);
-    let state = [NotifyState::FdStore, NotifyState::FdName(&name)];
+    keep_as(socket, &name(netns));
+}
+
+/// As [`keep`], for the listener of a unix socket.
+pub(super) fn keep_unix(socket: &OwnedFd, path: &SocketPath) {
+    keep_as(socket, &unix_name(path));
+}
+
+fn keep_as(socket: &OwnedFd, name: &str) {
+    let state = [NotifyState::FdStore, NotifyState::FdName(name)];
     if let Err(error) = sd_notify::notify_with_fds(&state, &[socket.as_fd()]) {
         tracing::warn!(%error, "the service manager does not keep a listener: connections are refused during a restart");
     }
@@ -18,8 +26,16 @@ pub(super) fn keep(socket: &OwnedFd, netns: NetnsCookie) {
 
 /// Takes back what it keeps of a namespace.
 pub(super) fn forget(netns: NetnsCookie) {
-    let name = name(netns);
-    let state = [NotifyState::FdStoreRemove, NotifyState::FdName(&name)];
+    forget_what_is(&name(netns));
+}
+
+/// Takes back the listener of a unix socket.
+pub(super) fn forget_unix(path: &SocketPath) {
+    forget_what_is(&unix_name(path));
+}
+
+fn forget_what_is(name: &str) {
+    let state = [NotifyState::FdStoreRemove, NotifyState::FdName(name)];
     if let Err(error) = sd_notify::notify(&state) {
         tracing::warn!(%error, "the service manager goes on keeping a listener that nobody needs");
     }
@@ -28,4 +44,9 @@ pub(super) fn forget(netns: NetnsCookie) {
 /// Cookies are unique for the life of the host.
 fn name(netns: NetnsCookie) -> String {
     format!("listener-{netns}")
+}
+
+/// Numbers of paths follow from the paths.
+fn unix_name(path: &SocketPath) -> String {
+    format!("unix-{:016x}", path.slot())
 }

@@ -6,32 +6,73 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::getsockopt;
-use nix::sys::socket::sockopt::PeerPidfd;
+use nix::sys::socket::sockopt::{AcceptConn, PeerPidfd};
+use nix::sys::socket::{UnixAddr, getsockname, getsockopt};
 use parking_lot::Mutex;
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::listener::Shared;
-use super::{Flow, FlowError, Origin};
+use super::{Flow, FlowError, Origin, store};
 use crate::kernel::netns::Netns;
 use crate::kernel::{UnixOrigin, process};
 use crate::model::{Caller, Place, SocketPath};
 
-/// The listening unix sockets. Dropped, they are closed, and connections to what they stand for are refused.
+/// What makes the agent listen on unix sockets.
 #[derive(Debug)]
 pub struct UnixListeners {
     shared: Arc<Shared>,
     host: Arc<Netns>,
     directory: PathBuf,
-    sockets: Mutex<BTreeMap<SocketPath, JoinHandle<()>>>,
+}
+
+/// The listening unix sockets of an agent.
+#[derive(Debug, Default)]
+pub(super) struct UnixSockets {
+    open: Mutex<BTreeMap<SocketPath, Open>>,
+    /// Those of an agent before this one that are not used yet, by the path that they are bound to.
+    handed: Mutex<BTreeMap<PathBuf, OwnedFd>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    /// The socket once more, to be handed over.
+    socket: OwnedFd,
+    accepting: JoinHandle<()>,
+}
+
+impl UnixSockets {
+    /// Takes the listening unix sockets out of what was handed over; gives the rest.
+    pub(super) fn handed_over(sockets: Vec<OwnedFd>) -> (Self, Vec<OwnedFd>) {
+        let (mut handed, mut rest) = (BTreeMap::new(), Vec::new());
+        for socket in sockets {
+            match bound_path(&socket) {
+                Some(path) => drop(handed.insert(path, socket)),
+                None => rest.push(socket),
+            }
+        }
+        let all = Self {
+            handed: Mutex::new(handed),
+            ..Self::default()
+        };
+        (all, rest)
+    }
+
+    /// The sockets, to be handed over, and the tasks that accept on them, which end by themselves.
+    pub(super) fn take(&self) -> (Vec<OwnedFd>, Vec<JoinHandle<()>>) {
+        let open = std::mem::take(&mut *self.open.lock());
+        open.into_values()
+            .map(|open| (open.socket, open.accepting))
+            .unzip()
+    }
 }
 
 impl UnixListeners {
@@ -45,7 +86,6 @@ impl UnixListeners {
             shared,
             host,
             directory,
-            sockets: Mutex::default(),
         })
     }
 
@@ -54,24 +94,57 @@ impl UnixListeners {
         self.directory.join(format!("{:016x}.sock", path.slot()))
     }
 
-    /// Listens for each of `paths`. Listening already is fine, and what it listens for besides stays.
+    /// Listens for each of `paths`. Listening already is fine, and what it listens for besides stays. A socket of an agent
+    /// before this one is used again: connections that wait in its queue become flows.
     pub fn listen_for(&self, paths: &BTreeSet<SocketPath>) -> Result<(), FlowError> {
-        let mut sockets = self.sockets.lock();
+        let mut open = self.shared.unix.open.lock();
         for path in paths {
-            if sockets.contains_key(path) {
+            if open.contains_key(path) {
                 continue;
             }
             let place = self.listener(path);
-            let listener = bind(&place).map_err(|source| FlowError::Unix { path: place, source })?;
+            let failed = |source| FlowError::Unix {
+                path: place.clone(),
+                source,
+            };
+            let handed = self.shared.unix.handed.lock().remove(&place);
+            let socket = match handed.filter(|_| place.exists()) {
+                Some(socket) => socket,
+                None => bind(&place).map_err(failed)?,
+            };
+            let copy = socket.try_clone().map_err(failed)?;
+            store::keep_unix(&copy, path);
+            let listener = std::os::unix::net::UnixListener::from(socket);
+            listener.set_nonblocking(true).map_err(failed)?;
             let accepting = accept_all(
                 Arc::downgrade(&self.shared),
-                listener,
+                UnixListener::from_std(listener).map_err(failed)?,
                 path.clone(),
                 Arc::clone(&self.host),
+                self.shared.closing.subscribe(),
             );
-            sockets.insert(path.clone(), tokio::spawn(accepting));
+            let new = Open {
+                socket: copy,
+                accepting: tokio::spawn(accepting),
+            };
+            open.insert(path.clone(), new);
         }
         Ok(())
+    }
+
+    /// Stops listening for all but `paths`.
+    pub fn retain(&self, paths: &BTreeSet<SocketPath>) {
+        self.shared.unix.handed.lock().clear();
+        self.shared.unix.open.lock().retain(|path, open| {
+            let kept = paths.contains(path);
+            if !kept {
+                open.accepting.abort();
+                store::forget_unix(path);
+                // Where it stays nobody listens, which is as good.
+                let _gone = fs::remove_file(self.listener(path));
+            }
+            kept
+        });
     }
 
     /// Who is at the other end of a connection to the listener of `path`.
@@ -80,27 +153,22 @@ impl UnixListeners {
         who(&self.shared, stream, path)
     }
 
-    /// Stops listening for all but `paths`.
-    pub fn retain(&self, paths: &BTreeSet<SocketPath>) {
-        self.sockets.lock().retain(|path, task| {
-            let kept = paths.contains(path);
-            if !kept {
-                task.abort();
-                // Where it stays nobody listens, which is as good.
-                let _gone = fs::remove_file(self.listener(path));
-            }
-            kept
-        });
+    /// Stops listening. The names stay, so that connections are refused as on a server that is down, and not as on one
+    /// that never was.
+    #[cfg(test)]
+    pub(super) async fn close(&self) {
+        for task in self.shared.unix.take().1 {
+            task.abort();
+            let _aborted = task.await;
+        }
     }
 }
 
-impl Drop for UnixListeners {
-    /// The names stay, so that connections are refused as on a server that is down, and not as on one that never was.
-    fn drop(&mut self) {
-        for (_, task) in std::mem::take(&mut *self.sockets.lock()) {
-            task.abort();
-        }
-    }
+/// The path of a listening unix socket; `None`: it is something else.
+fn bound_path(socket: &OwnedFd) -> Option<PathBuf> {
+    let name: UnixAddr = getsockname(socket.as_raw_fd()).ok()?;
+    let listens = getsockopt(socket, AcceptConn).ok()?;
+    name.path().filter(|_| listens).map(Path::to_owned)
 }
 
 /// Makes the directory: everybody may enter it, root alone may make names in it or list them.
@@ -120,19 +188,30 @@ fn prepare(directory: &Path) -> io::Result<()> {
 
 /// A listener in the place of the one that an earlier agent left. It is not made elsewhere and renamed: a socket goes by
 /// the name that it was bound to, and that is what the kernel side knows it by.
-fn bind(place: &Path) -> io::Result<UnixListener> {
+fn bind(place: &Path) -> io::Result<OwnedFd> {
     match fs::remove_file(place) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let listener = UnixListener::bind(place)?;
+    let listener = std::os::unix::net::UnixListener::bind(place)?;
     fs::set_permissions(place, Permissions::from_mode(0o666))?;
-    Ok(listener)
+    Ok(listener.into())
 }
 
-async fn accept_all(shared: Weak<Shared>, listener: UnixListener, path: SocketPath, host: Arc<Netns>) {
+async fn accept_all(
+    shared: Weak<Shared>,
+    listener: UnixListener,
+    path: SocketPath,
+    host: Arc<Netns>,
+    mut closing: watch::Receiver<bool>,
+) {
     loop {
-        let accepted = listener.accept().await;
+        let accepted = tokio::select! {
+            // Looked at first: what is not accepted waits for the agent that takes over.
+            biased;
+            _ = closing.wait_for(|closing| *closing) => return,
+            accepted = listener.accept() => accepted,
+        };
         let Some(shared) = shared.upgrade() else {
             return;
         };

@@ -107,15 +107,10 @@ async fn who_was_not_redirected_to_the_agents_unix_socket_is_closed_and_counted(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_is_gone_by_the_time_of_the_accept_is_nobody() {
-    let Some(mut scene) = Scene::new() else { return };
+    let Some(scene) = Scene::new() else { return };
     let mut workload = Workload::inside(&scene.stand.cgroup);
     // A child connects and ends; its parent holds the connection. The listener is held up meanwhile.
-    drop(scene.listeners);
-    scene.listeners = scene
-        .stand
-        .listener
-        .unix(scene.directory.path().join("unix"))
-        .unwrap();
+    scene.listeners.close().await;
     std::fs::remove_file(scene.listener()).unwrap();
     let held = std::os::unix::net::UnixListener::bind(scene.listener()).unwrap();
     let path = scene.database.as_path();
@@ -159,29 +154,17 @@ async fn the_agents_unix_sockets_are_for_everybody_to_reach_and_for_root_to_make
 async fn unix_sockets_are_refused_while_the_agent_is_away_and_redirected_when_it_is_back() {
     let Some(mut scene) = Scene::new() else { return };
     let mut workload = Workload::inside(&scene.stand.cgroup);
-    drop(scene.listeners);
-    // The task that accepts is told to end; it does so soon.
-    let closed = || connect(&mut workload, "a", scene.database.as_path()) == "ECONNREFUSED";
-    eventually(closed);
-    scene.listeners = scene
-        .stand
-        .listener
-        .unix(scene.directory.path().join("unix"))
-        .unwrap();
+    scene.listeners.close().await;
+    assert_eq!(
+        connect(&mut workload, "a", scene.database.as_path()),
+        "ECONNREFUSED"
+    );
     scene.protect();
     assert_eq!(connect(&mut workload, "b", scene.database.as_path()), "None");
     assert_eq!(scene.stand.flow().await.client, Caller::Process(workload.pid()));
     scene.listeners.retain(&BTreeSet::new());
     assert!(!scene.listener().exists());
     assert_eq!(connect(&mut workload, "c", scene.database.as_path()), "ENOENT");
-}
-
-fn eventually(mut holds: impl FnMut() -> bool) {
-    let until = std::time::Instant::now() + Duration::from_secs(20);
-    while !holds() {
-        assert!(std::time::Instant::now() < until, "it did not come to be");
-        std::thread::sleep(Duration::from_millis(1));
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -195,4 +178,30 @@ async fn a_directory_of_somebody_else_is_not_used_for_unix_sockets() {
     std::fs::create_dir(&other).unwrap();
     std::os::unix::fs::chown(&other, Some(65534), None).unwrap();
     assert!(scene.stand.listener.unix(other).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_to_unix_sockets_wait_while_another_agent_takes_over() {
+    let Some(scene) = Scene::new() else { return };
+    let mut workload = Workload::inside(&scene.stand.cgroup);
+    let place = scene.listener();
+    let (sockets, flows) = scene.stand.listener.hand_over().await;
+    assert!(flows.is_empty());
+    assert_eq!(connect(&mut workload, "waits", scene.database.as_path()), "None");
+
+    let kernel = Arc::clone(&scene.stand.bench.kernel);
+    let mut listener = Listener::go_on(kernel, ProxyAddresses::default(), sockets).unwrap();
+    let listeners = listener.unix(scene.directory.path().join("unix")).unwrap();
+    assert_eq!(listeners.listener(&scene.database), place);
+    listeners
+        .listen_for(&BTreeSet::from([scene.database.clone()]))
+        .unwrap();
+    let mut waited = flow(&mut listener).await;
+    assert_eq!(waited.client, Caller::Process(workload.pid()));
+    tokio::io::AsyncWriteExt::write_all(&mut waited.stream, b"x")
+        .await
+        .unwrap();
+    assert_eq!(workload.tell("S['waits'].recv(1)"), "b'x'");
+    assert_eq!(connect(&mut workload, "next", scene.database.as_path()), "None");
+    assert_eq!(flow(&mut listener).await.client, Caller::Process(workload.pid()));
 }
