@@ -37,15 +37,12 @@ use super::resolve::{self, Addresses};
 use super::signals::{Asked, Signals};
 use super::start::{StartError, host};
 use super::state::StateDir;
-use super::unix::UnixSockets;
+use super::unix::{self, UnixSockets};
 use super::upgrade::{Left, Program, Upgrader};
 use super::{existing, kernel_side, last_good, shipping};
 
 /// Group whose members may use the control socket. Who may decide on a command, its rule says.
 const OPERATORS: &str = "tollgate";
-
-/// Directory of the agent's unix sockets for workloads, in its `run_dir`.
-const UNIX_SOCKETS: &str = "unix";
 
 /// How long sessions may take to end by themselves when the agent stops.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -396,7 +393,7 @@ fn redirect(
     let listener = Listener::go_on(Arc::clone(kernel), wanted, sockets)?;
     let unix = UnixSockets::new(
         Arc::clone(kernel),
-        listener.unix(config.run_dir.join(UNIX_SOCKETS))?,
+        listener.unix(unix::directory(&config.run_dir))?,
     );
     unix.protect(&[set])?;
     let keeper = CgroupKeeper::start(Arc::clone(kernel), kernel_side::patterns(set)?)?;

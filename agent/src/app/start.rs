@@ -1,6 +1,8 @@
 //! What an agent is started and uninstalled by, and why it does not start.
 
 use std::io;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{self, AgentConfig, PolicyErrors};
@@ -130,13 +132,45 @@ pub async fn check(config: &AgentConfig) -> Result<(), StartError> {
     })?)
 }
 
-/// Removes what an agent of this configuration left in the kernel.
+/// Removes what agents of this configuration left in the kernel and in the run directory.
 pub fn uninstall(config: &AgentConfig) -> Result<(), StartError> {
-    let _lock = HostLock::take(&config.run_dir)?;
-    let _pins = PinLock::take_existing(&config.pin_dir)?;
-    Ok(Kernel::uninstall(&KernelOptions {
+    let lock = HostLock::take(&config.run_dir)?;
+    let pins = PinLock::take_existing(&config.pin_dir)?;
+    Kernel::uninstall(&KernelOptions {
         pin_dir: config.pin_dir.clone(),
-    })?)
+    })?;
+    drop(pins);
+    let sockets = [
+        config.control_socket.clone(),
+        super::unix::directory(&config.run_dir),
+    ];
+    for left in sockets {
+        remove_sockets(&left).map_err(host(format!("{} cannot be removed", left.display())))?;
+    }
+    lock.remove(&config.run_dir)?;
+    // Unless somebody else has something there; systemd's own directories go with the unit.
+    let _not_empty = std::fs::remove_dir(&config.run_dir);
+    Ok(())
+}
+
+/// Removes a socket that nobody listens on any more, or a directory of such. Whatever else is there stays.
+fn remove_sockets(path: &Path) -> io::Result<()> {
+    let Ok(found) = std::fs::symlink_metadata(path) else {
+        return Ok(());
+    };
+    if found.file_type().is_socket() {
+        return std::fs::remove_file(path);
+    }
+    if found.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_socket() {
+                std::fs::remove_file(entry.path())?;
+            }
+        }
+        let _not_empty = std::fs::remove_dir(path);
+    }
+    Ok(())
 }
 
 fn load_policies(config: &AgentConfig) -> Result<PolicySet, StartError> {

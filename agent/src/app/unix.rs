@@ -1,7 +1,7 @@
 //! Unix sockets of services: redirected, refused, or reported as open.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::config::{Egress, EndpointHost};
@@ -13,6 +13,11 @@ use crate::policy::{PolicySet, WorkloadPolicy};
 /// Sockets over which the C library asks a resolver of this host for names. What is asked there is not seen, so workloads
 /// whose destinations have names do not get through, and their library asks name servers, which is.
 const RESOLVERS: [&str; 2] = ["/run/systemd/resolve/io.systemd.Resolve", "/run/nscd/socket"];
+
+/// Where the agent's unix sockets for workloads are.
+pub(super) fn directory(run_dir: &Path) -> PathBuf {
+    run_dir.join("unix")
+}
 
 /// Listens for the unix sockets that the policies name, and keeps the kernel side told of them.
 pub(super) struct UnixSockets {

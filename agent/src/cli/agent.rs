@@ -32,7 +32,8 @@ pub(super) struct Args {
 
 /// Remove from the kernel what an agent left; managed cgroups are open afterwards
 ///
-/// Detaches the programs and removes their pins. Records, keys and policies stay. The agent has to be stopped first.
+/// Detaches the programs and removes pins of every version, half-made ones too, the bpffs if the agent mounted it, and the
+/// sockets and the lock in its run directory. Records, keys and policies stay. The agent has to be stopped first.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct UninstallArgs {}
 

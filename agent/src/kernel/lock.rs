@@ -80,34 +80,25 @@ impl HostLock {
     pub fn keep(run_dir: &Path, held: Option<OwnedFd>) -> Result<Self, KernelError> {
         fs::create_dir_all(run_dir)
             .map_err(KernelError::system(format!("creating {}", run_dir.display())))?;
-        let path = run_dir.join("agent.lock");
-        let file = match held.map(File::from).filter(|held| is_at(held, &path)) {
-            Some(held) => held,
-            None => OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .open(&path)
-                .map_err(KernelError::system(format!("opening {}", path.display())))?,
-        };
-        let mut file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => file,
-            Err((mut file, Errno::EWOULDBLOCK)) => {
-                let mut holder = String::new();
-                let _unreadable = file.read_to_string(&mut holder);
-                let holder = holder
-                    .trim()
-                    .parse::<u32>()
-                    .map_or_else(|_| String::new(), |pid| format!(" (pid {pid})"));
-                return Err(KernelError::AgentRuns { path, holder });
-            }
-            Err((_, errno)) => {
-                return Err(KernelError::system(format!("locking {}", path.display()))(
-                    errno.into(),
-                ));
-            }
+        let path = run_dir.join(LOCK);
+        let mut file = match held.map(File::from).filter(|held| is_at(held, &path)) {
+            Some(held) => lock_host(held, &path)?,
+            None => loop {
+                let file = OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(true)
+                    .truncate(false)
+                    .mode(0o600)
+                    .open(&path)
+                    .map_err(KernelError::system(format!("opening {}", path.display())))?;
+                let file = lock_host(file, &path)?;
+                // Else it was removed before it was locked (see `remove`), and another agent may lock the one that is
+                // there now.
+                if is_at(&file, &path) {
+                    break file;
+                }
+            },
         };
         // For the message above alone: what is locked is the file, not its content.
         file.set_len(0)
@@ -115,6 +106,36 @@ impl HostLock {
             .and_then(|()| writeln!(file, "{}", std::process::id()))
             .map_err(KernelError::system(format!("writing {}", path.display())))?;
         Ok(Self { file })
+    }
+
+    /// Removes the file, and gives the lock up with that.
+    pub fn remove(self, run_dir: &Path) -> Result<(), KernelError> {
+        let path = run_dir.join(LOCK);
+        fs::remove_file(&path).map_err(KernelError::system(format!("removing {}", path.display())))
+    }
+}
+
+/// The file that is locked, in the run directory.
+const LOCK: &str = "agent.lock";
+
+fn lock_host(file: File, path: &Path) -> Result<Flock<File>, KernelError> {
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(file) => Ok(file),
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let mut holder = String::new();
+            let _unreadable = file.read_to_string(&mut holder);
+            let holder = holder
+                .trim()
+                .parse::<u32>()
+                .map_or_else(|_| String::new(), |pid| format!(" (pid {pid})"));
+            Err(KernelError::AgentRuns {
+                path: path.to_owned(),
+                holder,
+            })
+        }
+        Err((_, errno)) => Err(KernelError::system(format!("locking {}", path.display()))(
+            errno.into(),
+        )),
     }
 }
 
@@ -189,7 +210,8 @@ mod tests {
         // One of another directory is none.
         let other = tempfile::tempdir().unwrap();
         let elsewhere = HostLock::keep(other.path(), handed_on(&host)).unwrap();
-        drop((elsewhere, host, pins));
-        assert!(dir.path().join("agent.lock").exists());
+        drop((elsewhere, pins));
+        host.remove(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 }
