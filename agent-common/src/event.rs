@@ -30,11 +30,29 @@ pub enum EventKind {
     ConnectionDestroyed = 14,
     /// A connection to a unix socket that the policy protects, or refuses, was refused.
     UnixRefused = 12,
+    /// A socket of a family that a workload may not have was refused.
+    FamilyRefused = 16,
+    /// Bytes on a socket that a workload must not use were refused: its peer is protected, or its kind is one that goes around.
+    UseRefused = 17,
+    /// A workload tried to take over a process that is not its own.
+    TraceRefused = 18,
+    /// A workload tried to send the agent a signal.
+    SignalRefused = 19,
+    /// A workload asked bpf(2) for something else than device rules.
+    BpfRefused = 20,
+    /// A workload tried what kernel lockdown refuses to root.
+    UnlockRefused = 21,
+    /// A workload tried to write to a cgroup outside its own.
+    CgroupRefused = 22,
+    /// A workload tried to change a bpffs, where the links and maps are pinned.
+    PinRefused = 23,
+    /// A connection to a unix socket was refused by the name that its server gave it.
+    UnixLinkRefused = 24,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 21] = [
         Self::EgressRefused,
         Self::EgressObserved,
         Self::ProtocolRefused,
@@ -47,6 +65,15 @@ impl EventKind {
         Self::DatagramRefused,
         Self::ConnectionDestroyed,
         Self::UnixRefused,
+        Self::FamilyRefused,
+        Self::UseRefused,
+        Self::TraceRefused,
+        Self::SignalRefused,
+        Self::BpfRefused,
+        Self::UnlockRefused,
+        Self::CgroupRefused,
+        Self::PinRefused,
+        Self::UnixLinkRefused,
     ];
 
     /// The kind of number `number`.
@@ -69,6 +96,15 @@ impl EventKind {
             Self::DatagramRefused => "datagram-refused",
             Self::ConnectionDestroyed => "connection-destroyed",
             Self::UnixRefused => "unix-refused",
+            Self::FamilyRefused => "family-refused",
+            Self::UseRefused => "use-refused",
+            Self::TraceRefused => "trace-refused",
+            Self::SignalRefused => "signal-refused",
+            Self::BpfRefused => "bpf-refused",
+            Self::UnlockRefused => "unlock-refused",
+            Self::CgroupRefused => "cgroup-refused",
+            Self::PinRefused => "pin-refused",
+            Self::UnixLinkRefused => "unix-link-refused",
         }
     }
 
@@ -87,6 +123,15 @@ impl EventKind {
             Self::DatagramRefused => "sendmsg4/6",
             Self::ConnectionDestroyed => "sock_diag",
             Self::UnixRefused => "connect_unix",
+            Self::FamilyRefused => "lsm",
+            Self::UseRefused => "lsm",
+            Self::TraceRefused => "lsm",
+            Self::SignalRefused => "lsm",
+            Self::BpfRefused => "lsm",
+            Self::UnlockRefused => "lsm",
+            Self::CgroupRefused => "lsm",
+            Self::PinRefused => "lsm",
+            Self::UnixLinkRefused => "lsm",
         }
     }
 }
@@ -129,7 +174,7 @@ impl Stat {
     /// Sockets and datagrams that were sent to the agent instead of a nameserver.
     pub const STEERED: Self = Self(11);
     /// How many counters there are.
-    pub const COUNT: u32 = 16;
+    pub const COUNT: u32 = 32;
 
     /// The counter of `kind`.
     #[inline(always)]

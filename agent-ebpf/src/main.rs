@@ -19,6 +19,7 @@ mod fields;
 mod getpeername;
 mod maps;
 mod report;
+mod security;
 mod sock_create;
 mod sock_ops;
 mod unix;

@@ -53,6 +53,10 @@ pub(crate) static PROXY: Array<ProxyPorts> = Array::with_max_entries(1, 0);
 #[map]
 pub(crate) static BINDER: Array<u64> = Array::with_max_entries(1, 0);
 
+/// The agent's process (thread group in the initial pid namespace); 0: there is none.
+#[map]
+pub(crate) static AGENT: Array<u32> = Array::with_max_entries(1, 0);
+
 /// Redirected connections whose SYN is out and that the agent has not accepted yet. Preallocated, so that an
 /// insert fails only when it is full; not LRU, which would forget one connection for another.
 #[map]

@@ -129,14 +129,14 @@ impl Address {
 
 /// A name to be looked up, with room for the zero that helpers put behind the longest.
 #[repr(C)]
-struct Name {
-    key: UnixKey,
+pub(crate) struct Name {
+    pub(crate) key: UnixKey,
     end: u32,
 }
 
 impl Name {
     #[inline(always)]
-    const fn new(policy: u32) -> Self {
+    pub(crate) const fn new(policy: u32) -> Self {
         Self {
             key: UnixKey {
                 policy,
@@ -148,7 +148,7 @@ impl Name {
 
     /// The last component of the path.
     #[inline(always)]
-    fn last(&self) -> Self {
+    pub(crate) fn last(&self) -> Self {
         let mut last = Self::new(self.key.policy);
         let at = last_component(&self.key.name);
         let from = addr_of!(self.key.name).cast::<u8>().wrapping_add(at);
@@ -160,7 +160,7 @@ impl Name {
 }
 
 #[inline(always)]
-fn rule(name: &Name) -> Option<&'static UnixRule> {
+pub(crate) fn rule(name: &Name) -> Option<&'static UnixRule> {
     let key = &name.key;
     // SAFETY: the map is not preallocated, so an entry that is replaced or removed stays as it is until the program ends.
     unsafe { UNIX_NAMES.get(key) }

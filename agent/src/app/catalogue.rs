@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use crate::config::{CredentialSource, EndpointHost, Protocol, SourceSpec};
+use crate::config::{CredentialSource, EndpointHost, PolicyDoc, Protocol, SourceSpec};
 use crate::credential::{CredentialError, Credentials};
 use crate::engine::{Service, Term};
 use crate::mask::Masks;
@@ -61,24 +61,31 @@ impl Catalogue {
         Ok(catalogue)
     }
 
-    /// As [`Self::new`], for a reload: a policy that cannot be used is left as it was in `before`, and the reason handed
-    /// back.
+    /// As [`Self::new`], for a reload: a policy that cannot be used, or for which `unmet` has a reason, is left as it was in
+    /// `before`, and the reason handed back.
     pub(super) async fn usable(
         set: &PolicySet,
         mask_key: [u8; 32],
         before: &Catalogue,
+        unmet: impl Fn(&PolicyDoc) -> Option<String>,
     ) -> (Self, Vec<String>) {
         let mut faults = Vec::new();
         let mut docs = Vec::new();
         let mut services = HashMap::new();
         for policy in set.policies() {
-            match prepare(policy, mask_key, Some(before)).await {
+            let ready = match unmet(&policy.doc) {
+                Some(reason) => Err(reason),
+                None => prepare(policy, mask_key, Some(before))
+                    .await
+                    .map_err(|error| format!("{}: {error}", policy.doc.path.display())),
+            };
+            match ready {
                 Ok(ready) => {
                     docs.push(Arc::clone(&policy.doc));
                     services.extend(ready);
                 }
-                Err(error) => {
-                    faults.push(format!("{}: {error}", policy.doc.path.display()));
+                Err(reason) => {
+                    faults.push(reason);
                     docs.extend(before.set.get(policy.id).map(|before| Arc::clone(&before.doc)));
                     services.extend(
                         before

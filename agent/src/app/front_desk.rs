@@ -13,10 +13,11 @@ use crate::control::{
     AgentStatus, ControlHandler, EgressListing, KernelCount, KernelStatus, LiveSession, Response,
     WorkloadStatus,
 };
-use crate::kernel::{KernelError, ManagedCgroups, ProcessStanding, existing};
+use crate::kernel::{KernelError, ManagedCgroups, ProcessStanding, Tier, existing};
 use crate::ship::Backlog;
 
 use super::accept::Reception;
+use super::demands;
 use super::egress::Egress;
 use super::reload::Reloader;
 use super::upgrade::Upgrader;
@@ -152,6 +153,7 @@ impl FrontDesk {
         });
         Ok(KernelStatus {
             redirected: stats.redirected,
+            lsm: self.reception.kernel.lacks_tier(Tier::Lsm).is_none(),
             events: events.collect(),
         })
     }
@@ -177,6 +179,7 @@ impl FrontDesk {
             warnings.push(format!("managed cgroups may be open: {error}"));
         }
         warnings.extend(self.reloader.protection.unix_warnings());
+        warnings.extend(demands::warnings(&self.reception.kernel));
         warnings
     }
 }

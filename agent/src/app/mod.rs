@@ -2,6 +2,7 @@
 
 mod accept;
 mod catalogue;
+mod demands;
 mod egress;
 mod existing;
 mod front_desk;

@@ -15,6 +15,7 @@ use crate::policy::PolicySet;
 
 use super::accept::Reception;
 use super::catalogue::Catalogue;
+use super::demands;
 use super::protection::Protection;
 use super::resolve::{self, Addresses};
 
@@ -88,7 +89,10 @@ impl Reloader {
             return unchanged(vec!["the policy files could not be read".to_owned()]);
         };
         let (set, mut faults) = merged(&before.set, loaded, &self.policy_dir);
-        let (next, unusable) = Catalogue::usable(&set, self.mask_key, &before).await;
+        let (next, unusable) = Catalogue::usable(&set, self.mask_key, &before, |doc| {
+            demands::unmet(&self.reception.kernel, doc)
+        })
+        .await;
         faults.extend(unusable);
         self.resolve_new_names(&next).await;
         match self.change(next).await {

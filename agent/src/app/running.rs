@@ -39,7 +39,7 @@ use super::start::{StartError, host};
 use super::state::StateDir;
 use super::unix::{self, UnixSockets};
 use super::upgrade::{Left, Program, Upgrader};
-use super::{existing, kernel_side, last_good, shipping};
+use super::{demands, existing, kernel_side, last_good, shipping};
 
 /// Group whose members may use the control socket. Who may decide on a command, its rule says.
 const OPERATORS: &str = "tollgate";
@@ -158,7 +158,14 @@ impl Running {
         };
         // Everything is in place: the programs of an agent before this one can go.
         kernel.take_over()?;
-        for warning in unix.warnings(&set) {
+        for lack in kernel.lacking() {
+            tracing::info!(
+                program = lack.program,
+                reason = lack.reason,
+                "the agent does without a program"
+            );
+        }
+        for warning in unix.warnings(&set).into_iter().chain(demands::warnings(&kernel)) {
             tracing::warn!("{warning}");
         }
 
@@ -380,6 +387,10 @@ fn redirect(
     resolved: &Resolved,
     sockets: Vec<OwnedFd>,
 ) -> Result<(Listener, CgroupKeeper, UnixSockets), StartError> {
+    let unmet = demands::all_unmet(kernel, set);
+    if !unmet.is_empty() {
+        return Err(StartError::Unmet(unmet));
+    }
     for policy in set.policies() {
         kernel.set_policy(policy.id, kernel_side::rules(policy))?;
     }

@@ -33,6 +33,9 @@ pub enum StartError {
     /// The kernel side.
     #[error(transparent)]
     Kernel(#[from] KernelError),
+    /// A policy demands of the host what it has not.
+    #[error("{}", .0.join("\n"))]
+    Unmet(Vec<String>),
     /// A pattern of cgroups.
     #[error(transparent)]
     Pattern(#[from] PatternError),

@@ -95,6 +95,9 @@ fn render_kernel(kernel: &KernelStatus) -> String {
     for (program, count) in stopped {
         let _infallible = write!(out, ", {count} stopped by {}", one_line(program));
     }
+    if !kernel.lsm {
+        out.push_str("; without programs on security hooks");
+    }
     out
 }
 
@@ -161,6 +164,7 @@ mod tests {
             failed_upgrade: None,
             kernel: KernelStatus {
                 redirected: 9,
+                lsm: true,
                 events: [
                     ("packet-dropped", "cgroup_skb/egress", 4),
                     ("egress-refused", "connect4/6", 1),

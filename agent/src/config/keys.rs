@@ -33,6 +33,7 @@ pub(super) const WORKLOAD: TableKeys = TableKeys {
         ("cgroup", r#"["/actions.slice/report-*.service"]"#),
         ("mode", r#""enforce""#),
         ("egress", r#""deny""#),
+        ("require", r#"["lsm"]"#),
     ],
     later: &["container", "record"],
     secret: false,

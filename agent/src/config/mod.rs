@@ -24,8 +24,8 @@ pub use agent::{AgentConfig, Durability, ShipSpec, ShipTarget};
 pub use glob::{Glob, GlobError};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
 pub use policy::{
-    ColumnPattern, CredentialSource, Detector, DnsSpec, Egress, Endpoint, EndpointHost, IdentitySpec, Limits,
-    MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, PolicyText, Protocol, RuleDoc, RuleVerdict,
+    ColumnPattern, CredentialSource, Demand, Detector, DnsSpec, Egress, Endpoint, EndpointHost, IdentitySpec,
+    Limits, MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, PolicyText, Protocol, RuleDoc, RuleVerdict,
     ServiceDoc, SourceSpec, TablePattern, TlsMode, TlsSpec, TokenSource, Workload,
 };
 pub use problem::{PolicyErrors, Position, Problem, Problems, Severity};

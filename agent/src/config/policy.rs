@@ -62,6 +62,15 @@ pub struct Workload {
     pub mode: Mode,
     /// `egress`, "allow" if left out.
     pub egress: Egress,
+    /// `require`: what the host has to have, so that the workload is managed at all.
+    pub require: Vec<Demand>,
+}
+
+/// What a policy can demand of the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Demand {
+    /// `"lsm"`: every program on security hooks.
+    Lsm,
 }
 
 /// Whether refusals are carried out.

@@ -137,6 +137,9 @@ pub struct AgentStatus {
 pub struct KernelStatus {
     /// Connections that were redirected to the proxy.
     pub redirected: u64,
+    /// Whether every program on security hooks is there.
+    #[serde(default)]
+    pub lsm: bool,
     /// What it refused, dropped and observed. Every kind stands here, those that never happened too.
     pub events: Vec<KernelCount>,
 }

@@ -3,6 +3,7 @@
 //! The format is Documentation/bpf/btf.rst of the kernel: a header, type records of a length that follows from their
 //! kind, and a table of names.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 
@@ -11,6 +12,7 @@ const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
 const KIND_STRUCT: u32 = 4;
+const KIND_UNION: u32 = 5;
 const KIND_FUNC: u32 = 12;
 
 /// The type information of the running kernel.
@@ -58,23 +60,67 @@ impl KernelTypes {
         u32::try_from(index + 1).ok()
     }
 
-    /// The byte at which `field` stands in the structure `name`.
+    /// The byte at which `field` stands in the structure `name`, also where it stands in a part without a name.
     pub(super) fn offset(&self, name: &str, field: &str) -> Option<usize> {
-        let at = self.find(name, KIND_STRUCT)?;
+        self.offset_in(self.find(name, KIND_STRUCT)?, field, 0)
+    }
+
+    /// The same for many structures, which are looked for together: each look goes over all records.
+    pub(super) fn offsets<'n>(
+        &self,
+        fields: impl Iterator<Item = (&'n str, &'n str)> + Clone,
+    ) -> HashMap<(&'n str, &'n str), usize> {
+        let wanted: HashSet<&[u8]> = fields.clone().map(|(name, _)| name.as_bytes()).collect();
+        let mut records: HashMap<&[u8], usize> = HashMap::new();
+        for record in &self.records {
+            if self.kind(*record) == Some(KIND_STRUCT)
+                && let Some(name) = word(&self.bytes, *record).and_then(|at| self.name(at))
+                && wanted.contains(name)
+            {
+                records.entry(name).or_insert(*record);
+            }
+        }
+        fields
+            .filter_map(|(name, field)| {
+                let record = records.get(name.as_bytes())?;
+                Some(((name, field), self.offset_in(*record, field, 0)?))
+            })
+            .collect()
+    }
+
+    fn offset_in(&self, at: usize, field: &str, depth: u32) -> Option<usize> {
+        /// Deeper than any structure of the kernel's goes; type information that refers to itself ends here.
+        const DEEPEST: u32 = 8;
         let info = word32(&self.bytes, at + 4)?;
         let fields = usize::try_from(info & 0xffff).ok()?;
         (0..fields).map(|index| at + 12 + 12 * index).find_map(|member| {
-            let found = self.name(word(&self.bytes, member)?)? == field.as_bytes();
+            let name = self.name(word(&self.bytes, member)?)?;
             // With bit fields in the structure, the upper eight bits are the field's width.
-            let bits = word(&self.bytes, member + 8)? & 0x00ff_ffff;
-            found.then_some(bits / 8)
+            let bytes = (word(&self.bytes, member + 8)? & 0x00ff_ffff) / 8;
+            if name == field.as_bytes() {
+                return Some(bytes);
+            }
+            if !name.is_empty() || depth == DEEPEST {
+                return None;
+            }
+            let number = word(&self.bytes, member + 4)?;
+            let part = *self.records.get(number.checked_sub(1)?)?;
+            let inner = match self.kind(part)? {
+                KIND_STRUCT | KIND_UNION => self.offset_in(part, field, depth + 1)?,
+                _ => return None,
+            };
+            Some(bytes + inner)
         })
+    }
+
+    fn kind(&self, record: usize) -> Option<u32> {
+        Some((word32(&self.bytes, record + 4)? >> 24) & 0x1f)
     }
 
     fn find(&self, name: &str, kind: u32) -> Option<usize> {
         self.records.iter().copied().find(|record| {
-            let of_kind = word32(&self.bytes, record + 4).is_some_and(|info| (info >> 24) & 0x1f == kind);
-            of_kind && word(&self.bytes, *record).and_then(|at| self.name(at)) == Some(name.as_bytes())
+            self.kind(*record) == Some(kind)
+                && word(&self.bytes, *record).and_then(|at| self.name(at)) == Some(name.as_bytes())
         })
     }
 
@@ -128,6 +174,13 @@ mod tests {
         assert_eq!(types.offset("sockaddr_un", "sun_path"), Some(2));
         assert_eq!(types.offset("sockaddr_un", "no_such_field"), None);
         assert_eq!(types.offset("no_such_struct", "sun_path"), None);
+        // In a part without a name, and the part in another one.
+        assert_eq!(types.offset("sock_common", "skc_daddr"), Some(0));
+        assert_eq!(types.offset("sock_common", "skc_dport"), Some(12));
+        assert_eq!(
+            types.offsets([("sockaddr_un", "sun_path"), ("no_such_struct", "x")].into_iter()),
+            HashMap::from([(("sockaddr_un", "sun_path"), 2)])
+        );
     }
 
     proptest::proptest! {
@@ -139,6 +192,7 @@ mod tests {
             if let Some(types) = KernelTypes::parse(raw) {
                 types.function("x");
                 types.offset("x", "y");
+                types.offset("", "y");
             }
         }
     }

@@ -156,6 +156,7 @@ impl Kernel {
             lacking,
             binders: Mutex::new(parts.binders),
         };
+        kernel.maps.lock().set_agent()?;
         // An agent that was killed while it bound would have left the ports to whoever gets its number.
         set_binder(&mut kernel.binders.lock(), 0)?;
         Ok((kernel, parts.events))

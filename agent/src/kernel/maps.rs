@@ -22,6 +22,7 @@ pub(super) struct Maps {
     pub(super) policies: HashMap<MapData, u32, PolicyRules>,
     pub(super) protected: ProtectedMap,
     pub(super) proxy: Array<MapData, ProxyPorts>,
+    agent: Array<MapData, u32>,
     pub(super) tuples: HashMap<MapData, TupleKey, FlowRecord>,
     pub(super) queries: HashMap<MapData, TupleKey, FlowRecord>,
     pub(super) listeners: SkStorage<MapData, u32>,
@@ -32,6 +33,13 @@ pub(super) struct Maps {
 }
 
 impl Maps {
+    /// Says that this process is the agent.
+    pub(super) fn set_agent(&mut self) -> Result<(), KernelError> {
+        self.agent
+            .set(0, std::process::id(), 0)
+            .map_err(KernelError::map("AGENT", "an update"))
+    }
+
     /// Says what becomes of processes that are not classified yet: what the strictest policy refuses is refused, and their
     /// DNS is steered if that of any policy is, since they may turn out to be under it.
     pub(super) fn judge_the_pending(&mut self) -> Result<(), KernelError> {
@@ -119,6 +127,7 @@ impl Parts {
                 policies: take(ebpf, "POLICIES")?,
                 protected: ProtectedMap::new(take(ebpf, "PROTECTED")?)?,
                 proxy: take(ebpf, "PROXY")?,
+                agent: take(ebpf, "AGENT")?,
                 tuples: take(ebpf, "TUPLES")?,
                 queries: take(ebpf, "QUERIES")?,
                 listeners: take(ebpf, "LISTENERS")?,

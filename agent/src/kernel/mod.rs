@@ -44,6 +44,7 @@ mod proxy;
 mod requirements;
 #[cfg(test)]
 pub(crate) mod sabotage;
+mod security;
 mod sock_diag;
 pub mod sockets;
 mod stats;
@@ -51,6 +52,7 @@ mod stats;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+mod tier;
 mod unix;
 mod visit;
 
@@ -70,6 +72,7 @@ pub use protected::Protected;
 pub use proxy::ProxyAddresses;
 pub use requirements::{Requirement, check as check_requirements, survey as survey_requirements};
 pub use stats::Stats;
+pub use tier::{Tier, Weaker};
 pub use unix::{UnixOrigin, UnixTier, UnixTreatment};
 pub use visit::Visit;
 

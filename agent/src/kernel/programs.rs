@@ -19,6 +19,7 @@ use super::fields::{self, Field, Places};
 use super::generation::Generation;
 use super::kfunc::{self, UnixHook};
 use super::link::PinnedLink;
+use super::security;
 
 /// One program of the object.
 #[derive(Debug)]
@@ -89,6 +90,15 @@ const fn unix(name: &'static str, hook: UnixHook) -> ProgramSpec {
     }
 }
 
+const fn lsm(name: &'static str, hook: &'static str, fields: &'static [Field]) -> ProgramSpec {
+    ProgramSpec {
+        name,
+        hook: Hook::Lsm(hook),
+        need: Need::WhereTheKernelCan,
+        fields,
+    }
+}
+
 /// The programs in the order of their attachment. The second wall comes first and goes last; the redirection comes when
 /// everything that it leans on is there.
 pub(super) const PROGRAMS: &[ProgramSpec] = &[
@@ -109,6 +119,16 @@ pub(super) const PROGRAMS: &[ProgramSpec] = &[
     unix("tollgate_unix", UnixHook::CONNECT),
     tracepoint("tollgate_rmdir", "cgroup_rmdir", fields::CGROUP),
     tracepoint("tollgate_mkdir", "cgroup_mkdir", fields::CGROUP),
+    lsm("tollgate_family", "socket_create", &[]),
+    lsm("tollgate_sendmsg", "socket_sendmsg", fields::SOCKET),
+    lsm("tollgate_recvmsg", "socket_recvmsg", fields::SOCKET),
+    lsm("tollgate_file", "file_permission", fields::FILE),
+    lsm("tollgate_unix_link", "unix_stream_connect", fields::UNIX),
+    lsm("tollgate_ptrace", "ptrace_access_check", fields::STANDING),
+    lsm("tollgate_kill", "task_kill", fields::STANDING),
+    lsm("tollgate_bpf", "bpf", &[]),
+    lsm("tollgate_locked_down", "locked_down", &[]),
+    lsm("tollgate_inode", "inode_permission", fields::FILE),
 ];
 
 /// Maps of the object that are pinned.
@@ -120,6 +140,7 @@ pub(super) const MAPS: &[&str] = &[
     "PROTECTED",
     "PROXY",
     "BINDER",
+    "AGENT",
     "TUPLES",
     "ORIGINAL",
     "LISTENERS",
@@ -296,6 +317,10 @@ fn load_any(
     }
     match spec.hook {
         Hook::Unix(hook) => kfunc::load(ebpf, OBJECT, spec.name, hook).map(Some),
+        Hook::Lsm(_) if let Some(reason) = security::refusal() => Err(KernelError::Program {
+            program: spec.name,
+            reason: reason.to_owned(),
+        }),
         _ => load_one(ebpf, btf, spec).map(|()| None),
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Job {
 
 impl Job {
     /// Writes the archive below `work`.
-    pub(super) fn archive(&self, work: &Path, word: &str, systemd: bool) -> Result<PathBuf> {
+    pub(super) fn archive(&self, work: &Path, word: &str, systemd: bool, lsm: bool) -> Result<PathBuf> {
         let path = work.join("job.cpio");
         let mut cpio = Cpio::create(&path)?;
         cpio.directory("opt/tollgate")?;
@@ -43,7 +43,7 @@ impl Job {
             cpio.tree(tree, Path::new(&name), &|_| false)?;
         }
         cpio.file("opt/tollgate/init", init(systemd).as_bytes(), true)?;
-        cpio.file("opt/tollgate/job", self.script(word).as_bytes(), true)?;
+        cpio.file("opt/tollgate/job", self.script(word, lsm).as_bytes(), true)?;
         for (number, (_, text)) in self.steps.iter().enumerate() {
             cpio.file(&format!("opt/tollgate/step-{number}"), text.as_bytes(), true)?;
         }
@@ -59,7 +59,7 @@ impl Job {
         Ok(path)
     }
 
-    fn script(&self, word: &str) -> String {
+    fn script(&self, word: &str, lsm: bool) -> String {
         let mut lines = vec![
             "#!/bin/sh".to_owned(),
             "exec </dev/null >/dev/ttyS1 2>&1".to_owned(),
@@ -72,6 +72,10 @@ impl Job {
             "export HOME=/root LANG=C.UTF-8".to_owned(),
             "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
         ];
+        if lsm {
+            // Tests of programs on security hooks must not pass for want of them.
+            lines.push("export TOLLGATE_TEST_LSM=1".to_owned());
+        }
         for (name, value) in &self.environment {
             lines.push(format!("export {name}={}", quoted(value)));
         }

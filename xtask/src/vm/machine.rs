@@ -50,7 +50,11 @@ pub(super) fn run(
     let work = tempfile::Builder::new().prefix("boot-").tempdir_in(work)?;
     let word = job::random_word()?;
     let initramfs = work.path().join("initramfs");
-    concatenate(boot, &job.archive(work.path(), &word, boot.systemd)?, &initramfs)?;
+    concatenate(
+        boot,
+        &job.archive(work.path(), &word, boot.systemd, boot.lsm)?,
+        &initramfs,
+    )?;
     let console = work.path().join("console");
     let mut machine = Machine(start(boot, &initramfs, &console)?);
     let frames = read_frames(&mut machine.0, &word, boot.limit, tell);

@@ -12,7 +12,9 @@ use std::time::Duration;
 use crate::model::WorkloadName;
 
 use super::keys;
-use super::policy::{DnsSpec, Egress, IdentitySpec, Mode, PolicyDoc, PolicyText, TokenSource, Workload};
+use super::policy::{
+    Demand, DnsSpec, Egress, IdentitySpec, Mode, PolicyDoc, PolicyText, TokenSource, Workload,
+};
 use super::reader::{Field, Table, Wrong};
 use super::scalar;
 
@@ -82,11 +84,15 @@ fn workload(table: Table<'_>) -> Option<Workload> {
             &[],
         )
     });
+    let require = or_default(table.optional("require"), Vec::new(), |field| {
+        field.parsed_list_or_none(demand)
+    });
     Some(Workload {
         name: WorkloadName::from(name?.as_str()),
         cgroups: cgroups?,
         mode: mode?,
         egress: egress?,
+        require: require?,
     })
 }
 
@@ -111,6 +117,16 @@ fn dns(table: Table<'_>, strict: bool) -> Option<DnsSpec> {
         allow: allow?,
         resolvers: resolvers?,
     })
+}
+
+fn demand(text: &str) -> Result<Demand, Wrong> {
+    match text {
+        "lsm" => Ok(Demand::Lsm),
+        _ => Err(Wrong::new(
+            format!("\"{text}\" is nothing that a policy can require"),
+            "write [\"lsm\"], for every program on security hooks",
+        )),
+    }
 }
 
 fn oidc(table: Table<'_>) -> Option<IdentitySpec> {

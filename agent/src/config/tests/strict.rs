@@ -45,6 +45,19 @@ fn each_mistake_is_named_with_place_and_remedy() {
         ),
         ("egress", "container = \"x\"", &["not supported in this version"]),
         (
+            "egress",
+            "require = [\"lms\"]",
+            &[
+                "p.toml:4:12: \"lms\" is nothing that a policy can require",
+                "[\"lsm\"]",
+            ],
+        ),
+        (
+            "egress",
+            "require = \"lsm\"",
+            &["\"require\" has to be a list, not a text"],
+        ),
+        (
             "cgroup",
             "cgroup = []",
             &["p.toml:3:10:", "empty list", "name at least one cgroup"],

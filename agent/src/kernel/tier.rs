@@ -1,0 +1,153 @@
+//! What is weaker where the kernel refuses programs that the agent can do without: a list for the start-up log, the
+//! status, and whoever looks a host over.
+
+use std::fmt;
+
+use super::Kernel;
+use super::programs::{Hook, Lacking, PROGRAMS};
+
+/// A group of programs that a policy can demand (`require` in `[workload]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Tier {
+    /// Programs on security hooks: Linux with `bpf` among its active security modules.
+    Lsm,
+}
+
+impl Tier {
+    /// Its name in a policy.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Lsm => "lsm",
+        }
+    }
+
+    fn has(self, hook: Hook) -> bool {
+        match self {
+            Self::Lsm => matches!(hook, Hook::Lsm(_)),
+        }
+    }
+}
+
+/// A promise that is weaker, because a program is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weaker {
+    /// The program.
+    pub program: &'static str,
+    /// Why it is not there.
+    pub reason: String,
+    /// What a workload can do without it.
+    pub open: &'static str,
+    /// What closes it by other means.
+    pub closes: &'static str,
+}
+
+impl fmt::Display for Weaker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; what closes it otherwise: {}", self.open, self.closes)
+    }
+}
+
+/// What is open without the program on a hook, and what closes it.
+fn without(hook: Hook) -> Option<(&'static str, &'static str)> {
+    let Hook::Lsm(hook) = hook else {
+        return None;
+    };
+    Some(match hook {
+        "socket_create" => (
+            "a workload can use packet sockets (as root) and vsock, which pass no program on cgroups",
+            "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK; no CAP_NET_RAW",
+        ),
+        "socket_sendmsg" | "socket_recvmsg" | "file_permission" => (
+            "a workload can use a socket that somebody else connected, or made before the workload was managed, until it is \
+             destroyed",
+            "start jobs in their cgroup; no helper outside it that passes sockets on",
+        ),
+        "unix_stream_connect" => (
+            "a workload can reach the unix socket of a local service by a link of another name, and before Linux 6.7 by \
+             any name",
+            "permissions of the socket's directory; a server that listens on TCP alone",
+        ),
+        "ptrace_access_check" => (
+            "root in a workload can take over processes outside it, and their sockets (ptrace, pidfd_getfd)",
+            "no CAP_SYS_PTRACE; a user of its own",
+        ),
+        "task_kill" => (
+            "root in a workload can kill the agent; managed cgroups then stay closed until it is started again",
+            "no CAP_KILL; a user of its own",
+        ),
+        "bpf" => (
+            "root in a workload can detach the agent's programs and change its maps",
+            "no CAP_BPF, no CAP_SYS_ADMIN; a user of its own",
+        ),
+        "locked_down" => (
+            "root in a workload can load modules that nobody signed, and read and write the kernel's memory",
+            "lockdown=confidentiality on the kernel's command line; no CAP_SYS_MODULE, CAP_SYS_RAWIO, CAP_PERFMON",
+        ),
+        "inode_permission" => (
+            "root in a workload can move itself to a cgroup that is not managed, and remove the agent's pins",
+            "a user of its own; ProtectControlGroups=yes; InaccessiblePaths=/sys/fs/bpf",
+        ),
+        _ => return None,
+    })
+}
+
+/// What is weaker for want of `lacking`, each sentence once.
+fn weaker(lacking: &[Lacking]) -> Vec<Weaker> {
+    let mut list: Vec<Weaker> = Vec::new();
+    for lack in lacking {
+        let spec = PROGRAMS.iter().find(|spec| spec.name == lack.program);
+        let Some((open, closes)) = spec.and_then(|spec| without(spec.hook)) else {
+            continue;
+        };
+        if list.iter().all(|weaker| weaker.open != open) {
+            list.push(Weaker {
+                program: lack.program,
+                reason: lack.reason.clone(),
+                open,
+                closes,
+            });
+        }
+    }
+    list
+}
+
+impl Kernel {
+    /// Why `tier` is not complete on this host; `None`: it is.
+    pub fn lacks_tier(&self, tier: Tier) -> Option<&Lacking> {
+        self.lacking().iter().find(|lack| {
+            let spec = PROGRAMS.iter().find(|spec| spec.name == lack.program);
+            spec.is_some_and(|spec| tier.has(spec.hook))
+        })
+    }
+
+    /// What is weaker on this host than on one whose kernel takes every program.
+    pub fn weaker(&self) -> Vec<Weaker> {
+        weaker(self.lacking())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_program_on_a_security_hook_says_what_is_open_without_it() {
+        for spec in PROGRAMS {
+            match spec.hook {
+                Hook::Lsm(hook) => assert!(without(spec.hook).is_some(), "{hook}"),
+                Hook::Cgroup | Hook::Unix(_) | Hook::Tracepoint(_) => {}
+            }
+        }
+        let lacking: Vec<_> = PROGRAMS
+            .iter()
+            .filter(|spec| Tier::Lsm.has(spec.hook))
+            .map(|spec| Lacking {
+                program: spec.name,
+                reason: "not active".to_owned(),
+            })
+            .collect();
+        let list = weaker(&lacking);
+        assert_eq!(list.len(), 8, "{list:?}");
+        assert!(list.iter().any(|weaker| weaker.to_string().contains("AF_INET6")));
+    }
+}
