@@ -29,13 +29,15 @@ const DEBIAN: &[(&str, &str)] = &[
     ("npm", "/usr/bin/npm"),
 ];
 
-/// `PyPI` packages of the tests, in `target/python`: the driver, what the record reader imports, an S3 server.
+/// `PyPI` packages of the tests, in `target/python`: the driver, what the record reader imports, an S3 server, a client
+/// of HTTP/3.
 const PYPI: &[(&str, &str)] = &[
     ("psycopg[binary]", "psycopg"),
     ("blake3", "blake3"),
     ("cryptography", "cryptography"),
     ("zstandard", "zstandard"),
     ("moto[server]", "moto.server"),
+    ("curl_cffi", "curl_cffi"),
 ];
 
 /// Everything.
