@@ -142,12 +142,18 @@ fn say_who_else(agent: &Agent) -> Result<()> {
     let report: Value = serde_json::from_slice(&examined.stdout).context("what the doctor says")?;
     let text = |check: &Value, name: &str| check.get(name).and_then(Value::as_str).map(str::to_owned);
     let checks = report.get("checks").and_then(Value::as_array);
-    for check in checks.into_iter().flatten() {
-        let title = text(check, "title").unwrap_or_default();
-        let by_others = text(check, "group").as_deref() == Some("neighbours");
-        if by_others && title != "programs of others on cgroups" {
-            say(&format!("NOT BARE: {title}"));
-        }
+    let others: Vec<String> = checks
+        .into_iter()
+        .flatten()
+        .filter(|check| text(check, "group").as_deref() == Some("neighbours"))
+        .filter_map(|check| text(check, "title"))
+        .filter(|title| title != "programs of others on cgroups")
+        .collect();
+    if let Some(first) = others.first() {
+        say(&format!(
+            "NOT BARE: others have programs on cgroups, {} of them, such as {first}; `tollgate doctor` names them",
+            others.len()
+        ));
     }
     Ok(())
 }
