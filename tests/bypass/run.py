@@ -23,6 +23,15 @@ from way import Unavailable, World
 LIMIT = 20
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG = 4, 36, 1
 libc = ctypes.CDLL(None, use_errno=True)
+# What is said goes where programs that an attack starts cannot hold it open.
+said = os.fdopen(os.dup(1), "w")
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def say(line):
+    said.write(line + "\n")
+    said.flush()
+
 
 
 def become(user):
@@ -49,7 +58,7 @@ def child(work):
         work()
         status = 0
     except Unavailable as error:
-        print(json.dumps({"unavailable": str(error)}), flush=True)
+        say(json.dumps({"unavailable": str(error)}))
         status = 0
     except BaseException:
         traceback.print_exc()
@@ -57,9 +66,13 @@ def child(work):
         os._exit(status)
 
 
-def move(pid, cgroup):
-    with open(os.path.join(cgroup, "cgroup.procs"), "w") as procs:
-        procs.write(str(pid))
+def door(cgroup):
+    """Kept open from the start: what prepares an attack may mount something else in its place."""
+    return os.open(os.path.join(cgroup, "cgroup.procs"), os.O_WRONLY)
+
+
+def move(pid, procs):
+    os.write(procs, str(pid).encode())
 
 
 def descendants():
@@ -67,15 +80,29 @@ def descendants():
         return [int(pid) for pid in children.read().split()]
 
 
+def end_everybody():
+    # Those whose parents are killed become this one's own.
+    while remaining := descendants():
+        for pid in remaining:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
 def main():
     name, user, cgroup, world_path, nonce = sys.argv[1:]
     family, function = name.split("/")
     world = World(world_path, nonce, user)
+    world.cgroup = cgroup
     attack = getattr(importlib.import_module("ways." + family), function)
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    procs = door(cgroup)
 
     if attack.prepare:
-        attack.prepare(world)
+        try:
+            attack.prepare(world)
+        except Unavailable as error:
+            say(json.dumps({"unavailable": str(error)}))
+            return
     outer, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     helper = None
     if attack.outside:
@@ -104,28 +131,28 @@ def main():
             kept = attack.before(world) if attack.before else None
             os.write(ready_write, b"1")
             os.read(go_read, 1)
-            said = attack(world, kept) if attack.before else attack(world)
-            if isinstance(said, dict):
-                result = said
-            else:
-                result["said"] = str(said)
+            got = attack(world, kept) if attack.before else attack(world)
+            result = got if isinstance(got, dict) else {"said": str(got)}
         except OSError as error:
             result["said"] = f"{type(error).__name__}: {error}"
-        print(json.dumps(result), flush=True)
+        say(json.dumps(result))
 
     job = child(attacker)
     os.close(ready_write)
     os.close(go_read)
     if attack.held:
-        move(job, cgroup)
+        move(job, procs)
         os.write(go_write, b"1")
     # Nothing comes where the attacker ended: it has told why.
     if os.read(ready_read, 1):
         if attack.held:
-            print("held", flush=True)
+            say("held")
             sys.stdin.readline()
+        elif attack.fresh:
+            os.mkdir(f"{cgroup}-{nonce}")
+            move(job, door(f"{cgroup}-{nonce}"))
         else:
-            move(job, cgroup)
+            move(job, procs)
         try:
             os.write(go_write, b"1")
         except BrokenPipeError:
@@ -133,17 +160,17 @@ def main():
     _, status = os.waitpid(job, 0)
     if helper:
         inner.close()
-    for pid in descendants():
-        try:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-        except (ProcessLookupError, ChildProcessError):
-            pass
+    end_everybody()
+    if attack.fresh:
+        os.rmdir(f"{cgroup}-{nonce}")
     if os.WIFSIGNALED(status):
-        print(json.dumps({"said": f"ended by signal {os.WTERMSIG(status)}"}), flush=True)
+        say(json.dumps({"said": f"ended by signal {os.WTERMSIG(status)}"}))
     elif os.WEXITSTATUS(status):
         sys.exit(os.WEXITSTATUS(status))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    finally:
+        end_everybody()

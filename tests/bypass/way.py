@@ -38,14 +38,15 @@ class World:
         return (self.remote6, self.port)
 
 
-def way(before=None, outside=None, outside_user=None, prepare=None, held=False):
+def way(before=None, outside=None, outside_user=None, prepare=None, held=False, fresh=False):
     """Marks an attack, with what belongs to it.
 
     `before(world)` runs in the attacker before it is moved into the managed cgroup; what it returns is given to the attack.
     `outside(world, channel)` runs at the same time in a process that is not managed, as the same user or `outside_user`;
     the attack has the other end of the channel, a unix socket of whole messages, as `world.channel`.
     `prepare(world)` runs as root and unmanaged before any of them. `held`: the attacker is moved first, then runs `before`,
-    and waits until the harness has started the agent.
+    and waits until the harness has started the agent. `fresh`: its cgroup is made the moment it is moved there, and matches
+    the policy.
     """
 
     def mark(attack):
@@ -54,6 +55,7 @@ def way(before=None, outside=None, outside_user=None, prepare=None, held=False):
         attack.outside_user = outside_user
         attack.prepare = prepare
         attack.held = held
+        attack.fresh = fresh
         return attack
 
     return mark

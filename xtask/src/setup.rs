@@ -24,6 +24,13 @@ const DEBIAN: &[(&str, &str)] = &[
     ("bind9-dnsutils", "/usr/bin/dig"),
     ("musl-tools", "/usr/bin/musl-gcc"),
     ("strace", "/usr/bin/strace"),
+    ("nftables", "/usr/sbin/nft"),
+    ("openssh-server", "/usr/sbin/sshd"),
+    ("openssh-client", "/usr/bin/ssh"),
+    ("cron", "/usr/sbin/cron"),
+    ("at", "/usr/sbin/atd"),
+    ("podman", "/usr/bin/podman"),
+    ("crun", "/usr/bin/crun"),
     ("python3-venv", "/usr/share/doc/python3-venv/copyright"),
     ("nodejs", "/usr/bin/node"),
     ("npm", "/usr/bin/npm"),
@@ -195,7 +202,9 @@ fn apt(packages: &[&str]) -> Result<()> {
     run(Command::new("apt-get")
         .args(["install", "--yes", "--quiet=2", "--no-install-recommends"])
         .args(packages)
-        .env("DEBIAN_FRONTEND", "noninteractive"))
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        // Tests start what they need themselves: no daemon of the host's begins because its program came.
+        .env("RUNLEVEL", "1"))
 }
 
 /// Tells what is installed.

@@ -15,9 +15,18 @@ const REDIRECTED: (&str, &str) = ("redirected", "connect4/6");
 /// Likewise what is sent to the agent instead of a nameserver.
 const STEERED: (&str, &str) = ("steered", "the agent's DNS");
 
-/// Counts by kind of event and program.
+/// Counts by kind of event and program, and the ports of the proxy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counters(BTreeMap<(&'static str, &'static str), u64>);
+pub struct Counters {
+    counts: BTreeMap<(&'static str, &'static str), u64>,
+    proxy: (u16, u16),
+}
+
+#[derive(serde::Deserialize)]
+struct Printed {
+    stats: Vec<u64>,
+    proxy: (u16, u16),
+}
 
 impl Counters {
     /// The sum over every generation that is pinned below `pins`; zeros where nothing is.
@@ -25,7 +34,7 @@ impl Counters {
         let output = run(Command::new(super::python())
             .arg(super::attacks().join("counters.py"))
             .arg(pins))?;
-        let numbers: Vec<u64> = serde_json::from_str(&output).context("the counters")?;
+        let printed: Printed = serde_json::from_str(&output).context("the counters")?;
         let mut counts = BTreeMap::new();
         for (kind, program, stat) in EventKind::ALL
             .into_iter()
@@ -35,15 +44,23 @@ impl Counters {
                 (STEERED.0, STEERED.1, Stat::STEERED),
             ])
         {
-            let number = numbers.get(usize::try_from(stat.0)?).copied().unwrap_or(0);
+            let number = printed.stats.get(usize::try_from(stat.0)?).copied().unwrap_or(0);
             counts.insert((kind, program), number);
         }
-        Ok(Self(counts))
+        Ok(Self {
+            counts,
+            proxy: printed.proxy,
+        })
+    }
+
+    /// The proxy's ports, on 127.0.0.1 and on `::1`; zeros before an agent has set them.
+    pub const fn proxy(&self) -> (u16, u16) {
+        self.proxy
     }
 
     /// How often the kind of this name was counted.
     pub fn count(&self, kind: &str) -> u64 {
-        self.0
+        self.counts
             .iter()
             .filter(|((name, _), _)| *name == kind)
             .map(|(_, count)| count)
@@ -53,10 +70,10 @@ impl Counters {
     /// The programs that have stopped or redirected something since `before`.
     pub fn programs_since(&self, before: &Self) -> Vec<&'static str> {
         let mut programs: Vec<_> = self
-            .0
+            .counts
             .iter()
             .filter(|((kind, _), _)| *kind != EventKind::EgressObserved.name())
-            .filter(|(key, count)| **count > before.0.get(*key).copied().unwrap_or(0))
+            .filter(|(key, count)| **count > before.counts.get(*key).copied().unwrap_or(0))
             .map(|((_, program), _)| *program)
             .collect();
         programs.sort_unstable();

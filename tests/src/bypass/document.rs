@@ -43,8 +43,8 @@ fn written() -> String {
                 "| {}{} | {} | {} |",
                 vector.title,
                 note(vector),
-                cell(vector.nobody),
-                cell(vector.root)
+                cell(vector, vector.nobody),
+                cell(vector, vector.root)
             );
         }
         out.push('\n');
@@ -70,7 +70,18 @@ fn note(vector: &Vector) -> String {
     }
 }
 
-fn cell(by_tier: ByTier) -> String {
+fn cell(vector: &Vector, by_tier: ByTier) -> String {
+    let now = tiers(by_tier);
+    match vector.older {
+        Some(older) if !matches!(by_tier.without, Outcome::Impossible(_)) => {
+            let (version, level) = older.than;
+            format!("{now}. Before Linux {version}.{level}: {}", tiers(older.outcome))
+        }
+        _ => now,
+    }
+}
+
+fn tiers(by_tier: ByTier) -> String {
     let without = outcome(by_tier.without);
     let lsm = outcome(by_tier.lsm);
     if without == lsm {
@@ -90,6 +101,7 @@ fn outcome(outcome: Outcome) -> String {
         Outcome::Stopped(by) => format!("stopped by {}", programs(by)),
         Outcome::Shut(by) => format!("stopped by {}, or goes through the proxy", programs(by)),
         Outcome::Open => "**open**".to_owned(),
+        Outcome::Race => "**open** for a moment".to_owned(),
         Outcome::Impossible(lacks) => format!("not possible without {lacks}"),
     }
 }

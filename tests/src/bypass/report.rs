@@ -26,8 +26,8 @@ pub struct Row {
 
 impl Row {
     /// Judges a case; `recorded` is how often its nonce is in the record.
-    pub(super) fn new(case: Case, tier: Tier, recorded: usize) -> Self {
-        let expected = case.vector.expected(case.user, tier);
+    pub(super) fn new(case: Case, tier: Tier, kernel: (u32, u32), recorded: usize) -> Self {
+        let expected = case.vector.expected(case.user, tier, kernel);
         let mut row = Self {
             vector: case.vector,
             user: case.user,
@@ -69,9 +69,10 @@ impl Row {
         let seen = outcome(on, recorded);
         let by = |programs: &[&str]| on.programs.iter().any(|program| programs.contains(program));
         let as_expected = match (seen, expected) {
-            (Outcome::Proxied, Outcome::Proxied | Outcome::Shut(_)) | (Outcome::Open, Outcome::Open) => true,
+            (Outcome::Proxied, Outcome::Proxied | Outcome::Shut(_) | Outcome::Race)
+            | (Outcome::Open, Outcome::Open | Outcome::Race) => true,
             (Outcome::Stopped(_), Outcome::Stopped(programs) | Outcome::Shut(programs)) => by(programs),
-            (Outcome::Stopped(_), Outcome::Impossible(_)) => true,
+            (Outcome::Stopped(_), Outcome::Impossible(_) | Outcome::Race) => true,
             // The agent looks for such connections every few seconds, and may have been faster.
             (Outcome::Stopped(_), Outcome::Open) => by(&["sock_diag"]),
             _ => false,

@@ -7,8 +7,9 @@ use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 
+use super::counters::Counters;
 use super::server::{Arrival, Server};
-use super::vector::Under;
+use super::vector::{Under, User};
 use crate::agent::Agent;
 use crate::cgroup::Cgroup;
 use crate::netns::Netns;
@@ -64,9 +65,11 @@ impl Stage {
             }),
         )?;
         let slice = format!("/tollgate-bypass-{}", std::process::id());
+        let allow = Cgroup::create(&format!("{slice}/job"))?;
+        delegate(&allow)?;
         let stage = Self {
-            agent: agent(&slice)?,
-            allow: Cgroup::create(&format!("{slice}/job"))?,
+            agent: agent(&slice, &socket)?,
+            allow,
             deny: Cgroup::create(&format!("{slice}/strict"))?,
             outside: Cgroup::create(&format!("{slice}/outside"))?,
             remote,
@@ -81,6 +84,7 @@ impl Stage {
 
     /// Tells attackers whether there is an agent, and where everything is.
     pub fn describe(&self, tollgate: bool) -> Result<()> {
+        let (proxy4, proxy6) = Counters::read(&self.pins())?.proxy();
         let mut world = self.facts.clone();
         let more = json!({
             "tollgate": tollgate,
@@ -88,7 +92,7 @@ impl Stage {
             "unix": self.scratch.path().join(".s.PGSQL.5432"),
             "dir": self.scratch.path(),
             "pins": self.pins(),
-            "agent_pid": self.agent.pid(),
+            "agent_pid": self.agent.pid(), "proxy4": proxy4, "proxy6": proxy6,
             "outside_cgroup": self.outside.dir(),
             "remote_pid": self.namespace.pid(),
         });
@@ -142,6 +146,7 @@ fn wire(namespace: &Netns) -> Result<Value> {
     sh(&format!(
         "ip address add fd77:1::1/64 dev {host} nodad
          ip route add 10.77.2.2/32 via 10.77.1.2
+         ip route add 10.77.3.0/24 via 10.77.1.2
          ip route add fd77:2::2/128 via fd77:1::2"
     ))?;
     let inside_script = format!(
@@ -195,18 +200,29 @@ fn wire(namespace: &Netns) -> Result<Value> {
     }))
 }
 
+/// Gives a cgroup to the user without privileges, as `Delegate=` in a unit with `User=` does.
+fn delegate(cgroup: &Cgroup) -> Result<()> {
+    let path = |name: &str| cgroup.dir().join(name);
+    run(Command::new("chown").arg(User::Nobody.name()).args([
+        path(""),
+        path("cgroup.procs"),
+        path("cgroup.subtree_control"),
+    ]))
+    .map(drop)
+}
+
 fn sh(script: &str) -> Result<()> {
     run(Command::new("sh").args(["-ec", script])).map(drop)
 }
 
 /// An agent, not yet started, that protects both services for both cgroups.
-fn agent(slice: &str) -> Result<Agent> {
+fn agent(slice: &str, socket: &Path) -> Result<Agent> {
     let policy = |name: &str, cgroup: &str, egress: &str| {
         Policy::from_text(&format!(
             r#"
 [workload]
 name   = "{name}"
-cgroup = ["{slice}/{cgroup}"]
+cgroup = ["{slice}/{cgroup}", "{slice}/{cgroup}-*"]
 egress = "{egress}"
 
 [[service]]
@@ -218,7 +234,9 @@ address  = ["10.77.1.2:{PORT}", "[fd77:1::2]:{PORT}", "10.77.1.2:443"]
 name     = "local"
 protocol = "opaque"
 address  = ["127.0.0.1:{LOCAL_PORT}"]
-"#
+unix     = ["{socket}"]
+"#,
+            socket = socket.display(),
         ))
     };
     Agent::prepare(&[

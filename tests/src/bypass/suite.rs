@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::attack::{Attack, Said};
 use super::counters::Counters;
@@ -115,11 +115,12 @@ pub fn run(filter: &str) -> Result<Vec<Row>> {
         stage.describe(true)?;
     }
     let recorded = recorded(&stage)?;
+    let kernel = kernel()?;
     Ok(cases
         .into_iter()
         .map(|case| {
             let nonce = case.nonce("on");
-            Row::new(case, tier, recorded.get(&nonce).copied().unwrap_or(0))
+            Row::new(case, tier, kernel, recorded.get(&nonce).copied().unwrap_or(0))
         })
         .collect())
 }
@@ -141,10 +142,18 @@ fn start(stage: &Stage, case: &Case, phase: &str) -> Result<Attack> {
 
 fn attack(stage: &mut Stage, case: &Case, phase: &str) -> Result<(Seen, Option<String>)> {
     stage.arrivals()?;
-    let before = Counters::read(&stage.pins())?;
+    let before = counters(stage, phase)?;
     let said = start(stage, case, phase)?.finish()?;
     let unavailable = said.unavailable.clone();
     Ok((judge(stage, case, phase, &said, &before)?, unavailable))
+}
+
+/// Where there is no agent, nothing is counted.
+fn counters(stage: &Stage, phase: &str) -> Result<Counters> {
+    if phase == "off" {
+        return Ok(Counters::default());
+    }
+    Counters::read(&stage.pins())
 }
 
 fn judge(stage: &mut Stage, case: &Case, phase: &str, said: &Said, before: &Counters) -> Result<Seen> {
@@ -157,9 +166,19 @@ fn judge(stage: &mut Stage, case: &Case, phase: &str, said: &Said, before: &Coun
     Ok(Seen {
         arrivals: said.reached.map_or(arrived, usize::from),
         own_word: said.reached.is_some(),
-        programs: Counters::read(&stage.pins())?.programs_since(before),
+        programs: counters(stage, phase)?.programs_since(before),
         said: said.text.clone(),
     })
+}
+
+/// Version and patch level of the running kernel.
+fn kernel() -> Result<(u32, u32)> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(version)), Some(Ok(level))) => Ok((version, level)),
+        _ => bail!("the kernel calls itself {release:?}"),
+    }
 }
 
 /// Whether the programs on security hooks are there, as the agent says.

@@ -17,8 +17,19 @@ pub struct Vector {
     pub nobody: ByTier,
     /// What comes of it for a job that is root.
     pub root: ByTier,
+    /// What comes of it on kernels that lack something.
+    pub older: Option<Older>,
     /// Why it is open, where it is.
     pub hole: Option<Hole>,
+}
+
+/// What comes of a way round on older kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Older {
+    /// Version and patch level of the first kernel on which this is over.
+    pub than: (u32, u32),
+    /// What comes of it before, for whoever can do it.
+    pub outcome: ByTier,
 }
 
 /// The policy of the cgroup.
@@ -63,6 +74,8 @@ pub enum Outcome {
     Shut(&'static [&'static str]),
     /// The destination is reached directly.
     Open,
+    /// Directly or by way of the proxy, depending on who is faster.
+    Race,
     /// Not without something that this user lacks on any host, Tollgate or not.
     Impossible(&'static str),
 }
@@ -92,6 +105,13 @@ pub enum Tier {
     Without,
     /// They are.
     Lsm,
+}
+
+impl Outcome {
+    /// Whether the destination may be reached directly.
+    pub const fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::Race)
+    }
 }
 
 impl User {
@@ -138,6 +158,7 @@ impl Vector {
             when: When::Running,
             nobody: ByTier::both(outcome),
             root: ByTier::both(outcome),
+            older: None,
             hole: None,
         }
     }
@@ -149,9 +170,24 @@ impl Vector {
         why: &'static str,
         closes: &'static str,
     ) -> Self {
-        let mut vector = Self::new(name, title, Outcome::Open);
-        vector.hole = Some(Hole { why, closes });
-        vector
+        Self::new(name, title, Outcome::Open).because(why, closes)
+    }
+
+    /// The same, with the reason why it is open.
+    #[must_use]
+    pub const fn because(mut self, why: &'static str, closes: &'static str) -> Self {
+        self.hole = Some(Hole { why, closes });
+        self
+    }
+
+    /// The same, but on kernels before `than` this comes of it; what is impossible stays so.
+    #[must_use]
+    pub const fn before(mut self, than: (u32, u32), without: Outcome, lsm: Outcome) -> Self {
+        self.older = Some(Older {
+            than,
+            outcome: ByTier { without, lsm },
+        });
+        self
     }
 
     /// The same, but it needs something.
@@ -199,11 +235,17 @@ impl Vector {
         self
     }
 
-    /// What has to come of it.
-    pub const fn expected(&self, user: User, tier: Tier) -> Outcome {
-        let by_tier = match user {
+    /// What has to come of it on a kernel of this version.
+    pub fn expected(&self, user: User, tier: Tier, kernel: (u32, u32)) -> Outcome {
+        let now = match user {
             User::Nobody => self.nobody,
             User::Root => self.root,
+        };
+        let by_tier = match self.older {
+            Some(older) if kernel < older.than && !matches!(now.without, Outcome::Impossible(_)) => {
+                older.outcome
+            }
+            _ => now,
         };
         match tier {
             Tier::Without => by_tier.without,
@@ -214,7 +256,8 @@ impl Vector {
     /// Whether it is open for anybody on some host.
     pub fn is_open(&self) -> bool {
         [self.nobody, self.root]
-            .iter()
-            .any(|by_tier| by_tier.without == Outcome::Open || by_tier.lsm == Outcome::Open)
+            .into_iter()
+            .chain(self.older.map(|older| older.outcome))
+            .any(|by_tier| by_tier.without.is_open() || by_tier.lsm.is_open())
     }
 }

@@ -1,6 +1,12 @@
 //! The one table of the ways round: what the suite expects, and what `docs/threat-model.md` says.
 
+mod agent;
+mod host;
+mod leave;
+mod passed;
 mod raw;
+mod ring;
+mod space;
 mod tcp;
 mod udp;
 
@@ -11,6 +17,12 @@ pub const FAMILIES: &[(&str, &[Vector])] = &[
     ("TCP", tcp::VECTORS),
     ("UDP, DNS and ICMP", udp::VECTORS),
     ("Other sockets", raw::VECTORS),
+    ("io_uring", ring::VECTORS),
+    ("Sockets and processes from outside", passed::VECTORS),
+    ("Other cgroups", leave::VECTORS),
+    ("Work handed to somebody who is not managed", host::VECTORS),
+    ("Namespaces, and the host's network", space::VECTORS),
+    ("The agent itself", agent::VECTORS),
 ];
 
 /// Every vector.
@@ -27,6 +39,8 @@ mod by {
     /// Connections from before, by who is faster.
     pub(super) const EARLIER: &[&str] = &["sock_diag", "cgroup_skb/egress"];
     pub(super) const SOCKET: &[&str] = &["sock_create"];
+    pub(super) const BIND: &[&str] = &["bind4/6"];
+    pub(super) const UNIX: &[&str] = &["connect_unix"];
     pub(super) const SECURITY: &[&str] = &["lsm"];
 }
 
