@@ -126,6 +126,17 @@ impl Memory {
         }
     }
 
+    /// Forgets everything, and removes the file.
+    pub(super) fn remove(&self) -> io::Result<()> {
+        for path in [self.0.clone(), self.coming()] {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// Keeps `names`; either these or those from before are there afterwards.
     pub(super) fn save(&self, names: &[SavedName]) {
         if let Err(error) = self.try_save(names) {
@@ -133,8 +144,12 @@ impl Memory {
         }
     }
 
+    fn coming(&self) -> PathBuf {
+        self.0.with_extension("new")
+    }
+
     fn try_save(&self, names: &[SavedName]) -> io::Result<()> {
-        let beside = self.0.with_extension("new");
+        let beside = self.coming();
         let mut file = fs::OpenOptions::new()
             .write(true)
             .create(true)

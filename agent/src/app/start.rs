@@ -19,7 +19,7 @@ use super::running::{Ended, Running, Start};
 use super::shipping::ShippingError;
 use super::signals::Signals;
 use super::upgrade::Program;
-use super::{last_good, reload};
+use super::{last_good, names, reload};
 
 /// Why the agent does not start. Each sentence says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +150,9 @@ pub fn uninstall(config: &AgentConfig) -> Result<(), StartError> {
     for left in sockets {
         remove_sockets(&left).map_err(host(format!("{} cannot be removed", left.display())))?;
     }
+    names::Memory::below(&config.run_dir)
+        .remove()
+        .map_err(host("what workloads were told cannot be forgotten"))?;
     lock.remove(&config.run_dir)?;
     // Unless somebody else has something there; systemd's own directories go with the unit.
     let _not_empty = std::fs::remove_dir(&config.run_dir);
