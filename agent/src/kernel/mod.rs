@@ -11,6 +11,11 @@
 //! classifies while the agent is away: cgroups made meanwhile where a pattern might match are refused what any policy
 //! protects or refuses, workloads or not. Of unix sockets the path is seen that a process names, not the socket that is
 //! found there: a link of another name gets past it. vsock and `AF_PACKET` are not covered.
+//!
+//! Where the kernel asks BPF programs at its security hooks ([`Tier::Lsm`]) the last two are, and so are sockets that
+//! somebody else connected. Limits there: a unix socket that was connected before and passed on is not seen; nor is
+//! what root gets by settings of the kernel's (`core_pattern`), by unmounting a bpffs, and by `release_agent` of a v1
+//! hierarchy.
 
 mod automaton;
 mod bpffs;
