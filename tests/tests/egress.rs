@@ -20,7 +20,7 @@ fn listed(world: &World, address: SocketAddr) -> Vec<Value> {
 
 fn connect(world: &World, address: SocketAddr, times: usize) -> String {
     let script = format!(
-        "import socket\nfor n in range({times}):\n    try: socket.create_connection(('{}', {})); print('in')\n    except OSError as e: print(e)\ninput()",
+        "import socket, sys\nfor n in range({times}):\n    try: socket.create_connection(('{}', {})); print('in', flush=True)\n    except OSError as e: print(e, flush=True)\nsys.stdin.read()",
         address.ip(),
         address.port()
     );

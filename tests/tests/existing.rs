@@ -103,6 +103,50 @@ other.send(b"still here")
 }
 
 #[test]
+fn a_connection_to_a_destination_that_a_reload_protects_is_cut_and_one_to_another_is_not() {
+    let world = World::start(ALLOW_ALL).unwrap();
+    let later = TcpListener::bind("127.0.0.1:0").unwrap();
+    let never = TcpListener::bind("127.0.0.1:0").unwrap();
+    let script = r#"
+import os, socket
+later, never = (socket.create_connection(("127.0.0.1", int(os.environ[name])), timeout=20) for name in ("LATER", "NEVER"))
+open(os.environ["DIR"] + "/connected", "w").close()
+try: print("got", later.recv(1))
+except OSError as e: print("cut off:", e.strerror)
+never.send(b"still here")
+"#;
+    let port = |listener: &TcpListener| listener.local_addr().unwrap().port().to_string();
+    let job = world
+        .script(script)
+        .env("LATER", port(&later))
+        .env("NEVER", port(&never))
+        .env("DIR", world.agent.dir())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for(&world, "connected");
+    let path = world.agent.dir().join("policies.d/test-job.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let more = format!(
+        "{text}\n[[service]]\nname = \"later\"\nprotocol = \"opaque\"\naddress = [\"{}\"]\n",
+        later.local_addr().unwrap()
+    );
+    std::fs::write(&path, more).unwrap();
+    world.agent.cli("reload", &[]).unwrap();
+    let said = output(job);
+    assert!(said.contains("cut off"), "{said}");
+    let mut received = String::new();
+    std::io::Read::read_to_string(&mut never.accept().unwrap().0, &mut received).unwrap();
+    assert_eq!(received, "still here");
+    let around = ended_around(&world);
+    let [session] = around.as_slice() else {
+        panic!("{around:?}")
+    };
+    assert_eq!(session["open"]["service"], "later", "{session}");
+}
+
+#[test]
 fn a_connection_that_is_inherited_from_outside_is_found_and_the_record_says_so() {
     let world = World::start(ALLOW_ALL).unwrap();
     let inherited = TcpStream::connect(world.address).unwrap();
