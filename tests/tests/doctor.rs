@@ -186,6 +186,23 @@ fn ctrl_c_takes_down_what_was_set_up() {
 }
 
 #[test]
+fn a_workload_cannot_have_it_taken_for_an_unmanaged_process() {
+    let job = Cgroup::create(&format!("/tollgate-inside-{}", std::process::id())).unwrap();
+    let agent = agent(&job);
+    let mut inside = job::command(
+        &job,
+        "root",
+        &tollgate_tests::agent::binary().display().to_string(),
+    );
+    let ended = job::run(inside.arg("doctor").arg("--config").arg(agent.config())).unwrap();
+    assert_eq!(ended.code, Some(2), "{ended:?}");
+    assert!(
+        ended.stderr.contains("a cgroup of the workload doctored"),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn without_root_it_says_so() {
     let mut nobody = Command::new("setpriv");
     nobody.args(["--reuid", "nobody", "--regid", "nogroup", "--clear-groups", "--"]);

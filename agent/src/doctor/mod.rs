@@ -25,6 +25,7 @@ use serde::Serialize;
 
 use crate::config::{AgentConfig, PolicyDoc, load_policies};
 use crate::kernel::KernelError;
+use crate::kernel::cgroup2::Cgroup2;
 
 pub use workload::{Launcher, serve};
 
@@ -114,6 +115,9 @@ pub enum DoctorError {
         "the doctor has to be root: it tries programs of the kernel, and looks at other users' processes"
     )]
     NotRoot,
+    /// Started by a workload, whose sockets are not those of an unmanaged process.
+    #[error("the doctor runs in a cgroup of the workload {0}: run it from a login that no policy names")]
+    InWorkload(String),
     /// Told to stop.
     #[error("stopped; what was set up for the examination is taken down again")]
     Stopped,
@@ -150,6 +154,14 @@ impl Examination<'_> {
         if !nix::unistd::Uid::effective().is_root() {
             return Err(DoctorError::NotRoot);
         }
+        let (policies, unreadable) = policies(self.config);
+        let own = Cgroup2::discover().and_then(|cgroup2| cgroup2.own());
+        if let Some(policy) = own
+            .ok()
+            .and_then(|own| jobs::workload_of(&policies, own.as_str()))
+        {
+            return Err(DoctorError::InWorkload(policy.workload.name.to_string()));
+        }
         let mut checks = host::requirements();
         checks.extend(host::programs());
         self.go_on()?;
@@ -159,7 +171,6 @@ impl Examination<'_> {
         self.go_on()?;
         checks.extend(neighbours::programs(&self.config.pin_dir)?);
         let closed = attached::security_hooks(&self.config.pin_dir)?;
-        let (policies, unreadable) = policies(self.config);
         checks.extend(jobs::examine(&policies, closed));
         checks.extend(unreadable);
         checks.extend(files::examine(self.config, &policies));

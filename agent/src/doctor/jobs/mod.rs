@@ -82,6 +82,16 @@ pub(super) fn examine(policies: &[PolicyDoc], closed: bool) -> Vec<Check> {
     checks
 }
 
+/// The workload that the cgroup at the path `cgroup` belongs to.
+pub(super) fn workload_of<'a>(policies: &'a [PolicyDoc], cgroup: &str) -> Option<&'a PolicyDoc> {
+    policies.iter().find(|policy| {
+        let globs = policy.workload.cgroups.iter();
+        globs
+            .filter_map(|glob| Glob::path(glob).ok())
+            .any(|glob| selects(&glob, cgroup))
+    })
+}
+
 /// Whether a glob names the cgroup or one that it is nested in.
 fn selects(glob: &Glob, cgroup: &str) -> bool {
     let ends = cgroup.match_indices('/').map(|(at, _)| at).skip(1);
