@@ -48,7 +48,7 @@ fn each_mistake_is_named_with_place_and_remedy() {
             "egress",
             "require = [\"lms\"]",
             &[
-                "p.toml:4:12: \"lms\" is nothing that a policy can require",
+                "p.toml:4:13: \"lms\" is nothing that a policy can require",
                 "[\"lsm\"]",
             ],
         ),
