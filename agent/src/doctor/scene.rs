@@ -6,7 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -24,9 +24,6 @@ use crate::kernel::{
     Visit, is_bpffs, sockets,
 };
 use crate::model::{CgroupId, CgroupPath, PolicyId};
-
-/// How long something is waited for that has to come.
-const LIMIT: Duration = Duration::from_secs(2);
 
 /// How long something is waited for that must not come. On a loopback it would be there at once.
 pub(super) const BRIEFLY: Duration = Duration::from_millis(20);
@@ -119,7 +116,7 @@ impl Scene {
             }
         };
         let proxy = visit.proxy()?;
-        let cgroups = Cgroups::make(&name, &cgroup2, &mut visit, tried == Tried::RunningAgent)?;
+        let cgroups = Cgroups::make(&name, &cgroup2, &mut visit)?;
 
         let stage = Netns::create().map_err(system("making a network namespace"))?;
         let elsewhere = Netns::create().map_err(system("making a network namespace"))?;
@@ -427,12 +424,7 @@ fn load(name: &Name, run_dir: &Path) -> Result<OwnKernel, DoctorError> {
 }
 
 impl Cgroups {
-    fn make(
-        name: &Name,
-        cgroup2: &Cgroup2,
-        visit: &mut Visit,
-        agent_runs: bool,
-    ) -> Result<Self, DoctorError> {
+    fn make(name: &Name, cgroup2: &Cgroup2, visit: &mut Visit) -> Result<Self, DoctorError> {
         let root = name.below(cgroup2.mount());
         let cgroups = Self {
             job: root.join("job"),
@@ -443,19 +435,27 @@ impl Cgroups {
         let id = |path: &Path| id_of(cgroup2, path);
         make_cgroup(&cgroups.root)?;
         let root = id(&cgroups.root)?;
-        // A running agent classifies what is new; what is written before that would be overwritten.
-        let whole = cgroup2.id_of(&CgroupPath("/".into())).unwrap_or(CgroupId(0));
-        let expected = agent_runs && visit.standing_of(whole)? == Some(Standing::Unmanaged { watched: true });
-        let since = Instant::now();
-        while expected && visit.standing_of(root)?.is_none() && since.elapsed() < LIMIT {
-            std::thread::sleep(Duration::from_millis(1));
-        }
         visit.leave_free(root, true)?;
         make_cgroup(&cgroups.job)?;
         visit.manage(id(&cgroups.job)?)?;
         make_cgroup(&cgroups.nursery)?;
         visit.leave_free(id(&cgroups.nursery)?, true)?;
         Ok(cgroups)
+    }
+}
+
+impl Scene {
+    /// Says of the doctor's topmost cgroup what was said when it was made, if a running agent has said something else
+    /// since: it classifies whatever is new some time later. True: it had; what was tried meanwhile says nothing.
+    pub(super) fn put_back(&mut self) -> Result<bool, Trouble> {
+        let Some(root) = self.cgroups.id_of(&self.cgroups.root) else {
+            return Ok(false);
+        };
+        if self.visit.standing_of(root)? == Some(Standing::Unmanaged { watched: true }) {
+            return Ok(false);
+        }
+        self.visit.leave_free(root, true)?;
+        Ok(true)
     }
 }
 
