@@ -65,7 +65,16 @@ pub(super) struct Start {
     /// Sockets of an agent before this one.
     pub(super) sockets: Vec<OwnedFd>,
     /// The lock of the pins.
-    pub(super) pins: PinLock,
+    pub(super) pins: Pins,
+}
+
+/// The lock of the pins, which is taken when nothing of the configuration can be wrong any more: what it makes would be
+/// left behind.
+pub(super) enum Pins {
+    /// Its descriptor, from a process that this one takes the place of; `None`: it is still to be taken.
+    Handed(Option<OwnedFd>),
+    /// It is this process's already.
+    Held(PinLock),
 }
 
 /// Why the agent does not serve any more.
@@ -143,6 +152,10 @@ impl Running {
         };
 
         // Nothing that can be wrong with the configuration is found out after this.
+        let pins = match start.pins {
+            Pins::Handed(handed) => PinLock::keep(&config.pin_dir, handed)?,
+            Pins::Held(pins) => pins,
+        };
         let (kernel, events) = Kernel::load(&KernelOptions {
             pin_dir: config.pin_dir.clone(),
         })?;
@@ -265,7 +278,7 @@ impl Running {
             shipping,
             upgrader,
             handing_over,
-            pins: start.pins,
+            pins,
         })
     }
 

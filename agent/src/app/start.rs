@@ -15,7 +15,7 @@ use crate::record::RecordError;
 use crate::tls::TlsError;
 
 use super::catalogue::{Catalogue, ServiceError};
-use super::running::{Ended, Running, Start};
+use super::running::{Ended, Pins, Running, Start};
 use super::shipping::ShippingError;
 use super::signals::Signals;
 use super::upgrade::Program;
@@ -85,7 +85,7 @@ pub async fn run(config: AgentConfig, given: Given) -> Result<(), StartError> {
     let mut signals = Signals::catch().map_err(host("signals"))?;
     let program = Program::current().map_err(host("the agent's own program"))?;
     let lock = HostLock::keep(&config.run_dir, given.host_lock)?;
-    let mut pins = PinLock::keep(&config.pin_dir, given.pin_lock)?;
+    let mut pins = Pins::Handed(given.pin_lock);
     let mut sockets = given.sockets;
     let mut last_good = given.policies;
     let mut failed_upgrade = None;
@@ -120,7 +120,7 @@ pub async fn run(config: AgentConfig, given: Given) -> Result<(), StartError> {
             program.path().display()
         ));
         sockets = left.sockets;
-        pins = left.pins;
+        pins = Pins::Held(left.pins);
         last_good = Some(left.policies);
     }
 }
