@@ -45,7 +45,7 @@ for version in ("v3", "v3only"):
     print(version, answer, "at once" if time.monotonic() - started < 1.5 else "late")
 "#;
 
-/// A client that sends datagrams without a connect(), as QUIC libraries with a socket for many peers do.
+/// A client that sends datagrams without `connect()`, as QUIC libraries with a socket for many peers do.
 const UNCONNECTED: &str = r#"
 import socket, sys
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
