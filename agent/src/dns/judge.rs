@@ -15,7 +15,7 @@ use hickory_proto::rr::{DNSClass, RecordType};
 use super::name::DnsName;
 use super::question::{Asked, Question};
 use super::resolv_conf::{ResolvConf, effective};
-use crate::config::{Egress, EndpointHost, Glob, Mode};
+use crate::config::{Egress, EndpointHost, Glob};
 use crate::model::{PolicyId, WorkloadName};
 use crate::policy::WorkloadPolicy;
 
@@ -26,8 +26,6 @@ pub struct Terms {
     pub policy: PolicyId,
     /// Whose it is.
     pub workload: WorkloadName,
-    /// Whether refusals are carried out, or only said.
-    pub enforced: bool,
     /// Whether only some nameservers and names may be asked (`egress = "deny"`).
     strict: bool,
     names: BTreeSet<DnsName>,
@@ -114,7 +112,6 @@ impl Terms {
         Some(Self {
             policy: policy.id,
             workload: workload.name.clone(),
-            enforced: workload.mode == Mode::Enforce,
             strict: workload.egress == Egress::Deny,
             names,
             allowed: dns

@@ -305,13 +305,9 @@ impl<W: Workloads> Dns<W> {
                         nameserver = %client.nameserver.ip(),
                         process = client.process,
                         command = client.command,
-                        refused = terms.enforced,
                         "DNS: {refusal}"
                     );
                 });
-                if !terms.enforced {
-                    return Step::Ask(question, bytes.to_vec());
-                }
                 let reason = format!("tollgate, policy {}: {refusal}", terms.workload);
                 let rcode = refusal.rcode(asked);
                 Step::Reply(question.refusal(rcode, Some((refusal.extended(), &reason))))

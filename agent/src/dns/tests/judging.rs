@@ -71,6 +71,19 @@ fn where_egress_is_denied_only_some_names_are_asked_of_some_nameservers() {
     }
 }
 
+/// `mode` is about commands; connections to what no service names are refused in it as well.
+#[test]
+fn observe_mode_opens_no_way_out() {
+    let terms = terms("deny\"\nmode = \"observe", &["db.acme.test"], "").unwrap();
+    let host = conf(&["10.0.0.2"], &[]);
+    let bytes = query_message("secret.tunnel.test", RecordType::TXT)
+        .to_vec()
+        .unwrap();
+    let question = Question::read(&bytes).unwrap();
+    let judged = terms.judge(&question, &bytes, ip("10.0.0.2"), views(&host, None));
+    assert_eq!(judged, Err(Refusal::Name));
+}
+
 #[test]
 fn nameservers_that_a_policy_names_are_the_only_ones() {
     let terms = terms("deny", &["db.acme.test"], "[dns]\nresolvers = [\"10.0.0.9\"]").unwrap();
