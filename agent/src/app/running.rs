@@ -171,16 +171,7 @@ impl Running {
         };
         // Everything is in place: the programs of an agent before this one can go.
         kernel.take_over()?;
-        for lack in kernel.lacking() {
-            tracing::info!(
-                program = lack.program,
-                reason = lack.reason,
-                "the agent does without a program"
-            );
-        }
-        for warning in unix.warnings(&set).into_iter().chain(demands::warnings(&kernel)) {
-            tracing::warn!("{warning}");
-        }
+        say_what_is_lacking(&kernel, unix.warnings(&set));
 
         let (stopping, stop) = watch::channel(false);
         let holds = Holds::new();
@@ -424,6 +415,20 @@ fn redirect(
     // What an earlier agent said of policies that are gone; no cgroup is under them any more.
     kernel.retain_policies(&set.policies().iter().map(|policy| policy.id).collect())?;
     Ok((listener, keeper, unix))
+}
+
+/// Says which programs this kernel refuses, and what is weaker for it.
+fn say_what_is_lacking(kernel: &Kernel, warnings: Vec<String>) {
+    for lack in kernel.lacking() {
+        tracing::info!(
+            program = lack.program,
+            reason = lack.reason,
+            "the agent does without a program"
+        );
+    }
+    for warning in warnings.into_iter().chain(demands::warnings(kernel)) {
+        tracing::warn!("{warning}");
+    }
 }
 
 /// Tells systemd that the agent lives, twice in the time that its unit allows. Stops when the runtime does: that is the point.
