@@ -48,11 +48,14 @@ pub enum EventKind {
     PinRefused = 23,
     /// A connection to a unix socket was refused by the name that its server gave it.
     UnixLinkRefused = 24,
+    /// A workload is in a network namespace where the agent does not listen yet: it has made its first socket there, or
+    /// its connect waits for the agent.
+    ListenerAwaited = 13,
 }
 
 impl EventKind {
     /// Every kind.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::EgressRefused,
         Self::EgressObserved,
         Self::ProtocolRefused,
@@ -74,6 +77,7 @@ impl EventKind {
         Self::CgroupRefused,
         Self::PinRefused,
         Self::UnixLinkRefused,
+        Self::ListenerAwaited,
     ];
 
     /// The kind of number `number`.
@@ -105,6 +109,7 @@ impl EventKind {
             Self::CgroupRefused => "cgroup-refused",
             Self::PinRefused => "pin-refused",
             Self::UnixLinkRefused => "unix-link-refused",
+            Self::ListenerAwaited => "listener-awaited",
         }
     }
 
@@ -116,6 +121,7 @@ impl EventKind {
             | Self::ProtocolRefused
             | Self::PendingRefused
             | Self::NoListener
+            | Self::ListenerAwaited
             | Self::StoreFailed => "connect4/6",
             Self::PacketDropped => "cgroup_skb/egress",
             Self::SocketRefused => "sock_create",
@@ -152,6 +158,10 @@ pub struct Event {
     pub tgid: u32,
     /// User in the initial user namespace; 0 for packets.
     pub uid: u32,
+    /// Thread in the initial pid namespace, which may be in another network namespace than its process; 0 for packets.
+    pub tid: u32,
+    /// Keeps the size a multiple of eight.
+    pub reserved: u32,
     /// Destination.
     pub ip: Ip128,
     /// Destination port, or the port that was to be bound.
@@ -183,8 +193,8 @@ impl Stat {
     }
 }
 
-const _: () = assert!(size_of::<Event>() == 72 && align_of::<Event>() == 8);
-const _: () = assert!(core::mem::offset_of!(Event, comm) == 56);
+const _: () = assert!(size_of::<Event>() == 80 && align_of::<Event>() == 8);
+const _: () = assert!(core::mem::offset_of!(Event, comm) == 64);
 
 #[cfg(feature = "user")]
 #[expect(
@@ -217,7 +227,8 @@ mod tests {
     fn every_kind_has_a_number_and_a_counter_of_its_own() {
         for kind in EventKind::ALL {
             assert_eq!(EventKind::from_number(kind as u32), Some(kind));
-            assert!(Stat::of(kind).0 > Stat::REDIRECTED.0 && Stat::of(kind).0 < Stat::UNLISTED.0);
+            assert!(Stat::of(kind).0 > Stat::REDIRECTED.0 && Stat::of(kind).0 < Stat::COUNT);
+            assert!(Stat::of(kind) != Stat::UNLISTED, "{kind:?}");
             const { assert!(Stat::UNLISTED.0 < Stat::COUNT) };
         }
         assert_eq!(EventKind::from_number(0), None);

@@ -30,8 +30,9 @@ pub struct FlowRecord {
     pub pid: u32,
     /// User in the initial user namespace.
     pub uid: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1: nobody listened in the network namespace at the time of the connect. The kernel holds the connection back until
+    /// the agent does, and sets 0.
+    pub awaited: u32,
     /// Name of the thread, padded with zeros. For people only: a process chooses it freely.
     pub comm: [u8; 16],
 }

@@ -23,6 +23,7 @@ mod security;
 mod socket;
 mod standing;
 mod unix;
+mod wait;
 
 pub use address::{Ip128, Port};
 pub use connect::{ConnectAnswer, ConnectQuestion, on_connect};
@@ -55,6 +56,10 @@ pub use unix::{
 /// Version of what the pinned maps mean: to be raised when a key or a value gets another shape or another meaning, so
 /// that an agent does not take the entries of another version for its own. A new map or program needs no new version.
 pub const LAYOUT: u32 = 1;
+pub use wait::{
+    LONGEST_WAIT, SIGN_OF_LIFE, TOLD, WAIT_BUDGET, WAIT_WINDOW, Waited, after_wait, is_alive, is_news,
+    may_wait,
+};
 
 /// Transport protocols as `IPPROTO_*` numbers.
 pub mod ip_protocol {

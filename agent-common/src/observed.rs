@@ -112,6 +112,8 @@ mod tests {
             netns: 1,
             tgid: 2,
             uid: 3,
+            tid: 2,
+            reserved: 0,
             ip: Ip128::LOOPBACK_V4,
             port: Port(443),
             protocol: 17,

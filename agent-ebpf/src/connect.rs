@@ -16,9 +16,11 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
+use core::ffi::c_void;
 use core::ptr::{addr_of, addr_of_mut};
 
 use crate::maps::{LISTENERS, ORIGINAL};
+use crate::wait::{self, Wait};
 use crate::{ask, datagram, report};
 
 pub(crate) const PROCEED: i32 = 1;
@@ -132,11 +134,23 @@ fn redirect<const V6_SOCKET: bool>(
     } else {
         (Ip128::LOOPBACK_V6, Port(ports.v6))
     };
-    if proxy_port.0 == 0 || !listener_is_the_agents::<false>(ctx, v4, proxy_port) {
+    if proxy_port.0 == 0 {
         return Err(EventKind::NoListener);
     }
+    let awaited = match listener::<false>(ctx.as_ptr(), v4, proxy_port) {
+        Listener::TheAgents => false,
+        Listener::SomebodyElses => return Err(EventKind::NoListener),
+        Listener::None => {
+            match wait::until_the_agent_listens::<false>(ctx, standing, (asked, port), v4, proxy_port) {
+                Wait::Over => false,
+                Wait::GoesOn => true,
+                Wait::InVain => return Err(EventKind::NoListener),
+            }
+        }
+    };
 
     let mut record = flow_record(ctx, standing, asked, port);
+    record.awaited = u32::from(awaited);
     // SAFETY: the context is this program's own; the storage belongs to its socket.
     let stored = unsafe { ORIGINAL.get_or_insert_ptr_mut(ctx, Some(&mut record)) };
     if stored.is_null() {
@@ -175,21 +189,26 @@ pub(crate) fn flow_record(ctx: &SockAddrContext, standing: Standing, asked: Ip12
         tgid: (pid_tgid >> 32) as u32,
         pid: pid_tgid as u32,
         uid: bpf_get_current_uid_gid() as u32,
-        reserved: 0,
+        awaited: 0,
         comm: bpf_get_current_comm().unwrap_or_default(),
     }
 }
 
-/// Whether the socket that would accept, or take the datagram, is one that the agent has marked.
-///
-/// The port alone proves nothing: while the agent is away anybody could get it from `listen()` on an unbound socket,
-/// or from the first datagram of an unbound one, which no bind program sees.
+/// Who would accept, or take the datagram.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// Nobody.
+    None,
+    /// A socket that the agent has not marked. The port alone proves nothing: while the agent is away anybody could get it
+    /// from `listen()` on an unbound socket, or from the first datagram of an unbound one, which no bind program sees.
+    SomebodyElses,
+    /// The agent.
+    TheAgents,
+}
+
+/// Who has the port in the network namespace of the context, of a program on addresses or on packets.
 #[inline(always)]
-pub(crate) fn listener_is_the_agents<const DATAGRAM: bool>(
-    ctx: &SockAddrContext,
-    v4: bool,
-    port: Port,
-) -> bool {
+pub(crate) fn listener<const DATAGRAM: bool>(ctx: *mut c_void, v4: bool, port: Port) -> Listener {
     const CURRENT_NETNS: u64 = u64::MAX;
     let dport = port.to_network() as u16;
     let (mut tuple, size) = if v4 {
@@ -213,13 +232,13 @@ pub(crate) fn listener_is_the_agents<const DATAGRAM: bool>(
     // SAFETY: the tuple lives on this stack with `size` bytes of it written; the reference taken is released below.
     let socket = unsafe {
         if DATAGRAM {
-            bpf_sk_lookup_udp(ctx.as_ptr(), tuple, size, CURRENT_NETNS, 0)
+            bpf_sk_lookup_udp(ctx, tuple, size, CURRENT_NETNS, 0)
         } else {
-            bpf_sk_lookup_tcp(ctx.as_ptr(), tuple, size, CURRENT_NETNS, 0)
+            bpf_sk_lookup_tcp(ctx, tuple, size, CURRENT_NETNS, 0)
         }
     };
     if socket.is_null() {
-        return false;
+        return Listener::None;
     }
     let listeners = (&raw const LISTENERS).cast_mut().cast();
     // SAFETY: `socket` is referenced; the map's address is what the loader relocates.
@@ -227,7 +246,11 @@ pub(crate) fn listener_is_the_agents<const DATAGRAM: bool>(
     let marked = !mark.is_null();
     // SAFETY: referenced by the look-up above, and not used after this.
     unsafe { bpf_sk_release(socket.cast()) };
-    marked
+    if marked {
+        Listener::TheAgents
+    } else {
+        Listener::SomebodyElses
+    }
 }
 
 #[inline(always)]

@@ -7,14 +7,16 @@ use agent_common::{
     ConnectAnswer, ConnectQuestion, DNS_PORT, EventKind, Ip128, Port, Standing, Stat, nameserver_of,
     on_connect, slot_address, slot_at, take_slot,
 };
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 
 use crate::connect::{
-    PROCEED, REFUSE, flow_record, listener_is_the_agents, netns, owner, protocol, refuse_connection,
+    Listener, PROCEED, REFUSE, flow_record, listener, netns, owner, protocol, refuse_connection,
     set_user_ip4, set_user_ip6, set_user_port, user_ip4, user_ip6, user_port,
 };
 use crate::maps::{ASKED, Destination, REPORTED};
+use crate::wait::{self, Wait};
 use crate::{ask, report};
 
 /// A datagram to an IPv4 address; also of an IPv6 socket to a v4-mapped one.
@@ -149,7 +151,19 @@ pub(crate) fn steer<const V6_SOCKET: bool>(
     };
     stored.record = flow_record(ctx, standing, nameserver, DNS_PORT);
     let (ip, port) = slot_address(ports, nameserver, slot);
-    if ports.dns == 0 || !listener_is_the_agents::<true>(ctx, nameserver.v4_word().is_some(), port) {
+    if ports.dns == 0 {
+        return Err(EventKind::NoListener);
+    }
+    let v4 = nameserver.v4_word().is_some();
+    let listens = match listener::<true>(ctx.as_ptr(), v4, port) {
+        Listener::TheAgents => true,
+        Listener::SomebodyElses => false,
+        // The kernel holds no datagram back: whoever asks gets an answer, or asks again.
+        Listener::None => {
+            wait::until_the_agent_listens::<true>(ctx, standing, (asked, DNS_PORT), v4, port) == Wait::Over
+        }
+    };
+    if !listens {
         return Err(EventKind::NoListener);
     }
     if V6_SOCKET {

@@ -13,7 +13,7 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 
 use crate::maps::{ASKED, QUERIES};
-use crate::{ask, report};
+use crate::{ask, report, wait};
 
 const PASS: i32 = 1;
 const DROP: i32 = 0;
@@ -44,6 +44,10 @@ pub(crate) fn tollgate_egress(ctx: SkBuffContext) -> i32 {
     let ports = ask::proxy_ports();
     let to_proxy = (packet.destination == Ip128::LOOPBACK_V4 && packet.port.0 == ports.v4)
         || (packet.destination == Ip128::LOOPBACK_V6 && packet.port.0 == ports.v6);
+    let v4 = packet.destination == Ip128::LOOPBACK_V4;
+    if to_proxy && packet.protocol == Some(ip_protocol::TCP) && wait::holds_back(skb, v4, packet.port) {
+        return DROP;
+    }
     let slot = match packet.protocol {
         Some(ip_protocol::UDP) => slot_at(ports, packet.destination, packet.port),
         _ => None,

@@ -23,6 +23,7 @@ mod security;
 mod sock_create;
 mod sock_ops;
 mod unix;
+mod wait;
 
 /// Helpers that are GPL-only load with this alone; the source is under the licence of its Cargo.toml besides.
 #[unsafe(no_mangle)]

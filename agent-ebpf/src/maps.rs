@@ -4,7 +4,7 @@
 use agent_common::{
     AskedNameservers, CgroupClass, FlowRecord, Ip128, MAX_OBSERVED, Observed, ObservedKey, PATH_BYTES,
     PatternTable, PatternTurn, PolicyRules, Port, ProtectedKey, ProxyPorts, Stat, TupleKey, UnixFlowKey,
-    UnixFlowRecord, UnixKey, UnixRule,
+    UnixFlowRecord, UnixKey, UnixRule, Waited,
 };
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
@@ -79,6 +79,11 @@ pub(crate) static QUERIES: LruHashMap<TupleKey, FlowRecord> = LruHashMap::with_m
 #[btf_map]
 pub(crate) static REPORTED: SkStorage<Destination> = SkStorage::new();
 
+/// On a workload's socket: it was made in a network namespace where the agent did not listen, by a process of a managed
+/// cgroup, so that its packets are that cgroup's. Freed with the socket.
+#[btf_map]
+pub(crate) static BORN: SkStorage<u32> = SkStorage::new();
+
 /// On the agent's sockets that workloads are sent to: 1. One without it is somebody else's, whatever its port.
 #[btf_map]
 pub(crate) static LISTENERS: SkStorage<u32> = SkStorage::new();
@@ -96,6 +101,19 @@ pub(crate) static UNIX_FLOWS: HashMap<UnixFlowKey, UnixFlowRecord> = HashMap::wi
 #[map]
 pub(crate) static OBSERVED: HashMap<ObservedKey, Observed> =
     HashMap::with_max_entries(MAX_OBSERVED, NO_PREALLOC);
+
+/// When the agent last gave a sign of life, ns of `CLOCK_MONOTONIC`; 0: it is not there, or nobody is to wait for it.
+#[map]
+pub(crate) static ALIVE: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Managed cgroup to how long its connects have waited for the agent. One that is forgotten for another begins anew.
+#[map]
+pub(crate) static WAITED: LruHashMap<u64, Waited> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Network namespace, by its cookie, to when the agent was last told that a workload is there, ns of `CLOCK_MONOTONIC`; 0:
+/// it listens there. One that is forgotten for another is told of again.
+#[map]
+pub(crate) static NAMESPACES: LruHashMap<u64, u64> = LruHashMap::with_max_entries(4_096, 0);
 
 /// Events, for people; may be lost.
 #[map]

@@ -1,6 +1,7 @@
 //! Events and counters.
 
 use agent_common::{Event, EventKind, Ip128, Observed, ObservedKey, Port, Stat};
+use aya_ebpf::bindings::BPF_RB_FORCE_WAKEUP;
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_ktime_get_boot_ns};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 
@@ -20,8 +21,23 @@ pub(crate) fn count(stat: Stat) {
 #[inline(always)]
 pub(crate) fn by_process(kind: EventKind, policy: u32, netns: u64, ip: Ip128, port: Port, protocol: u32) {
     count(Stat::of(kind));
+    submit(of_process(kind, policy, netns, ip, port, protocol), 0);
+}
+
+/// The same, and wakes the agent at once.
+#[inline(always)]
+pub(crate) fn urgent(kind: EventKind, policy: u32, netns: u64, ip: Ip128, port: Port, protocol: u32) {
+    count(Stat::of(kind));
+    submit(
+        of_process(kind, policy, netns, ip, port, protocol),
+        u64::from(BPF_RB_FORCE_WAKEUP),
+    );
+}
+
+#[inline(always)]
+fn of_process(kind: EventKind, policy: u32, netns: u64, ip: Ip128, port: Port, protocol: u32) -> Event {
     let pid_tgid = bpf_get_current_pid_tgid();
-    let event = Event {
+    Event {
         kind: kind as u32,
         policy,
         // SAFETY: takes nothing, always has an answer.
@@ -29,38 +45,42 @@ pub(crate) fn by_process(kind: EventKind, policy: u32, netns: u64, ip: Ip128, po
         netns,
         tgid: (pid_tgid >> 32) as u32,
         uid: bpf_get_current_uid_gid() as u32,
+        tid: pid_tgid as u32,
+        reserved: 0,
         ip,
         port,
         protocol,
         comm: bpf_get_current_comm().unwrap_or_default(),
-    };
-    submit(event);
+    }
 }
 
 /// Counts and reports a packet, which may leave in the context of anybody.
 #[inline(always)]
 pub(crate) fn packet(kind: EventKind, policy: u32, cgroup: u64, ip: Ip128, port: Port, protocol: u32) {
     count(Stat::of(kind));
-    submit(Event {
+    let event = Event {
         kind: kind as u32,
         policy,
         cgroup,
         netns: 0,
         tgid: 0,
         uid: 0,
+        tid: 0,
+        reserved: 0,
         ip,
         port,
         protocol,
         comm: [0; 16],
-    });
+    };
+    submit(event, 0);
 }
 
 #[inline(always)]
-fn submit(event: Event) {
+fn submit(event: Event, flags: u64) {
     list(&event);
     if let Some(mut entry) = EVENTS.reserve::<Event>(0) {
         entry.write(event);
-        entry.submit(0);
+        entry.submit(flags);
     }
 }
 

@@ -3,48 +3,47 @@
 use agent_common::{FlowRecord, Ip128, Port, TupleKey};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::{
-    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB, BPF_TCP_CLOSE,
-    BPF_TCP_SYN_SENT, bpf_sock_ops,
+    BPF_SOCK_OPS_STATE_CB, BPF_SOCK_OPS_STATE_CB_FLAG, BPF_SOCK_OPS_TCP_CONNECT_CB,
+    BPF_SOCK_OPS_TIMEOUT_INIT, BPF_TCP_CLOSE, BPF_TCP_SYN_SENT, bpf_sock_ops,
 };
 use aya_ebpf::helpers::generated::{bpf_get_netns_cookie, bpf_sk_storage_get};
 use aya_ebpf::macros::sock_ops;
 use aya_ebpf::programs::SockOpsContext;
 use core::ptr::addr_of;
 
-use crate::ask;
 use crate::maps::{ORIGINAL, TUPLES};
+use crate::{ask, wait};
 
-/// Called at many moments of every TCP connection of the host; leaves at once unless it is one of two.
+/// Called at many moments of every TCP connection of the host; leaves at once unless it is one of three.
 #[sock_ops]
 pub(crate) fn tollgate_sockops(ctx: SockOpsContext) -> u32 {
-    match ctx.op() {
-        // The source port is chosen and the SYN not sent yet: the agent cannot accept before the entry is there.
-        BPF_SOCK_OPS_TCP_CONNECT_CB => connecting(&ctx),
-        BPF_SOCK_OPS_STATE_CB => state_changed(&ctx),
-        _ => {}
+    let op = ctx.op();
+    let concerned = match op {
+        BPF_SOCK_OPS_TCP_CONNECT_CB | BPF_SOCK_OPS_TIMEOUT_INIT => true,
+        BPF_SOCK_OPS_STATE_CB => ctx.arg(0) == BPF_TCP_SYN_SENT && ctx.arg(1) == BPF_TCP_CLOSE,
+        _ => false,
+    };
+    if !concerned {
+        return 1;
+    }
+    // Asked for at one place: LLVM would share parts of several, and the verifier takes no pointer that is computed so.
+    let Some((key, record)) = redirected(&ctx) else {
+        return 1;
+    };
+    match op {
+        // The source port is chosen and the SYN not sent yet: the agent cannot accept before the entry is there. A failed
+        // insert needs nothing: the agent closes a connection that it finds no entry for.
+        BPF_SOCK_OPS_TCP_CONNECT_CB => {
+            let _inserted = TUPLES.insert(key, record, 0);
+            let _set = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
+        }
+        BPF_SOCK_OPS_TIMEOUT_INIT => wait::resend_soon(&ctx, record),
+        // The connection never came to be, so the agent will never take its entry.
+        _ => {
+            let _removed = TUPLES.remove(key);
+        }
     }
     1
-}
-
-#[inline(always)]
-fn connecting(ctx: &SockOpsContext) {
-    let Some((key, record)) = redirected(ctx) else {
-        return;
-    };
-    // A failed insert needs nothing: the agent closes a connection that it finds no entry for.
-    let _inserted = TUPLES.insert(key, record, 0);
-    let _set = ctx.set_cb_flags((ctx.cb_flags() | BPF_SOCK_OPS_STATE_CB_FLAG) as i32);
-}
-
-/// Removes the entry of a connection that never came to be, and which the agent will therefore never take.
-#[inline(always)]
-fn state_changed(ctx: &SockOpsContext) {
-    if ctx.arg(0) != BPF_TCP_SYN_SENT || ctx.arg(1) != BPF_TCP_CLOSE {
-        return;
-    }
-    if let Some((key, _)) = redirected(ctx) {
-        let _removed = TUPLES.remove(key);
-    }
 }
 
 /// The connection's name and record, if it goes to the proxy because it was redirected.

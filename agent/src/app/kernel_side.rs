@@ -107,7 +107,7 @@ pub(super) async fn heed(mut events: EventStream, expander: Expander, egress: Ar
             }
         };
         match event.kind {
-            EventKind::NoListener => {
+            EventKind::NoListener | EventKind::ListenerAwaited => {
                 if let Err(error) = expander.heed(&event) {
                     tracing::warn!(%error, "cannot listen in a workload's network namespace; its connections are refused");
                 }

@@ -50,6 +50,14 @@ pub enum FlowError {
         /// What the system said.
         source: io::Error,
     },
+    /// A namespace cannot be entered.
+    #[error("cannot enter the network namespace {netns}: {source}")]
+    Enter {
+        /// The namespace.
+        netns: NetnsCookie,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The kernel side.
     #[error(transparent)]
     Kernel(#[from] KernelError),

@@ -1,6 +1,7 @@
 //! Listens in further network namespaces, when the kernel side misses a listener there.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use super::FlowError;
@@ -16,43 +17,71 @@ use crate::model::NetnsCookie;
 pub struct Expander(pub(super) Arc<Shared>);
 
 impl Expander {
-    /// Listens where the kernel side missed a listener; other events are not for this. To be called for each event.
+    /// Listens where the kernel side missed a listener; other events are not for this. To be called for each event, and at
+    /// once: a workload may be waiting for it.
     pub fn heed(&self, event: &KernelEvent) -> Result<(), FlowError> {
-        match (event.kind, event.netns, event.tgid) {
-            (EventKind::NoListener, Some(netns), Some(pid)) => self.listen_in(netns, pid),
-            _ => Ok(()),
-        }
-    }
-
-    /// Listens in the network namespace `cookie`, in which process `pid` is. Listening already is fine.
-    pub fn listen_in(&self, cookie: NetnsCookie, pid: u32) -> Result<(), FlowError> {
-        if self.0.namespaces.lock().contains_key(&cookie) {
+        let (EventKind::NoListener | EventKind::ListenerAwaited, Some(cookie), Some(pid)) =
+            (event.kind, event.netns, event.tgid)
+        else {
+            return Ok(());
+        };
+        if self.listens_in(cookie) {
             return Ok(());
         }
+        let netns = Netns::of_thread(pid, event.tid.unwrap_or(pid));
         let failed = |source| FlowError::Namespace {
             netns: cookie,
             pid,
             source,
         };
-        let netns = Arc::new(Netns::of_process(pid).map_err(failed)?);
+        let netns = netns.map_err(failed)?;
         if netns.cookie() != cookie {
             return Err(failed(io::Error::other(
                 "the process has changed its namespace, or ended",
             )));
         }
+        self.listen_in(Arc::new(netns))
+    }
+
+    fn listens_in(&self, cookie: NetnsCookie) -> bool {
+        self.0.namespaces.lock().contains_key(&cookie)
+    }
+
+    /// Listens in a network namespace, whose loopback is switched on if it is not. Listening already is fine.
+    pub fn listen_in(&self, netns: Arc<Netns>) -> Result<(), FlowError> {
+        let cookie = netns.cookie();
+        if self.listens_in(cookie) {
+            return Ok(());
+        }
+        let (streams, datagrams) =
+            netns
+                .run(|| self.sockets_in(&netns))
+                .map_err(|source| FlowError::Enter {
+                    netns: cookie,
+                    source,
+                })??;
+        self.0.serve(netns, streams, datagrams)
+    }
+
+    /// Sockets at the agent's ports, for connections and for DNS.
+    fn sockets_in(&self, netns: &Netns) -> Result<(Vec<OwnedFd>, Vec<OwnedFd>), FlowError> {
+        if let Err(error) = netns.raise_loopback() {
+            // It may be up. If it is not, binding fails, and says so.
+            tracing::debug!(%error, netns = %netns.cookie(), "the loopback interface could not be switched on");
+        }
         let [v4, v6] = [self.0.addresses.v4_address(), self.0.addresses.v6_address()];
-        let v4 = bound_socket(&self.0.kernel, &netns, v4)?;
-        let v6 = match bound_socket(&self.0.kernel, &netns, v6) {
+        let v4 = bound_socket(&self.0.kernel, netns, v4)?;
+        let v6 = match bound_socket(&self.0.kernel, netns, v6) {
             _ if self.0.addresses.v6 == 0 => None,
             Err(FlowError::Listen { source, .. }) if is_without_ipv6(&source) => None,
             bound => Some(bound?),
         };
         // Without these the namespace's DNS is refused, which is no reason to refuse its connections as well.
         let datagrams =
-            query::bound_sockets(&self.0.kernel, &netns, self.0.addresses).unwrap_or_else(|error| {
+            query::bound_sockets(&self.0.kernel, netns, self.0.addresses).unwrap_or_else(|error| {
                 tracing::error!(%error, "DNS of a workload in another network namespace is refused");
                 Vec::new()
             });
-        self.0.serve(netns, std::iter::once(v4).chain(v6), datagrams)
+        Ok((std::iter::once(v4).chain(v6).collect(), datagrams))
     }
 }

@@ -81,6 +81,9 @@ const BACKLOG: i32 = 4096;
 /// How often namespaces without processes and records without connections are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
+/// How often the agent says that it lives; the kernel side waits for it if it did some seconds ago.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+
 /// After which an accept that did not come will not come.
 const STALE_FLOW: Duration = Duration::from_mins(2);
 
@@ -149,13 +152,17 @@ impl Listener {
             closing: watch::Sender::new(false),
             unexplained: AtomicU64::new(0),
         });
+        shared.kernel.listens_nowhere()?;
         shared.serve(Arc::clone(&host), std::iter::once(v4).chain(v6), datagrams)?;
         for handed in handed.into_values() {
             shared.go_on_in(handed);
         }
-        let housekeeper = tokio::spawn(housekeeping(Arc::downgrade(&shared)));
+        let others = [
+            tokio::spawn(housekeeping(Arc::downgrade(&shared))),
+            tokio::spawn(signs_of_life(Arc::downgrade(&shared))),
+        ];
         if let Some(namespace) = shared.namespaces.lock().get_mut(&host.cookie()) {
-            namespace.others.push(housekeeper);
+            namespace.others.extend(others);
         }
         Ok(Self {
             shared,
@@ -236,11 +243,17 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        for (_, namespace) in self.shared.namespaces.lock().drain() {
+        let namespaces: Vec<_> = self.shared.namespaces.lock().drain().collect();
+        // None: handed over. Whoever comes next gives signs of life, and until then connects may wait for it.
+        let leaves = !namespaces.is_empty();
+        for (_, namespace) in namespaces {
             namespace.stop();
         }
         for task in self.shared.unix.take().1 {
             task.abort();
+        }
+        if leaves && let Err(error) = self.shared.kernel.take_leave() {
+            tracing::warn!(%error, "for some seconds, connects in new network namespaces wait before they are refused");
         }
     }
 }
@@ -292,10 +305,12 @@ impl Shared {
             accepting,
             others,
         };
-        let earlier = self.namespaces.lock().insert(namespace.netns.cookie(), namespace);
+        let cookie = namespace.netns.cookie();
+        let earlier = self.namespaces.lock().insert(cookie, namespace);
         if let Some(earlier) = earlier {
             earlier.stop();
         }
+        self.kernel.listens_in(cookie)?;
         Ok(())
     }
 
@@ -318,6 +333,17 @@ impl Shared {
         if let Err(error) = self.serve(netns, v4.into_iter().chain(v6), datagrams) {
             // It is listened there again when somebody is refused for it.
             tracing::warn!(%error, netns = %cookie, "a listener that was handed over cannot be used");
+        }
+    }
+
+    /// Listens in a namespace no more.
+    pub(super) fn leave(&self, netns: NetnsCookie) {
+        if let Some(namespace) = self.namespaces.lock().remove(&netns) {
+            namespace.stop();
+            store::forget(netns);
+            if let Err(error) = self.kernel.has_left(netns) {
+                tracing::warn!(%error, %netns, "the kernel side still takes it that the agent listens there");
+            }
         }
     }
 
@@ -398,6 +424,20 @@ async fn accept_all(
     }
 }
 
+/// Lets connects wait for the agent, for as long as it listens.
+async fn signs_of_life(shared: std::sync::Weak<Shared>) {
+    let mut timer = tokio::time::interval(SIGN_OF_LIFE);
+    loop {
+        timer.tick().await;
+        let Some(shared) = shared.upgrade() else {
+            return;
+        };
+        if let Err(error) = shared.kernel.give_sign_of_life() {
+            tracing::warn!(%error, "in a new network namespace the first connect is refused");
+        }
+    }
+}
+
 /// Closes listeners in namespaces that nobody is in any more, which would live on for them alone.
 async fn housekeeping(shared: std::sync::Weak<Shared>) {
     let mut timer = tokio::time::interval(HOUSEKEEPING);
@@ -415,10 +455,7 @@ async fn housekeeping(shared: std::sync::Weak<Shared>) {
             .collect();
         let swept = tokio::task::spawn_blocking(move || {
             for netns in namespaces.iter().filter(|netns| !netns.is_inhabited()) {
-                if let Some(namespace) = shared.namespaces.lock().remove(&netns.cookie()) {
-                    namespace.stop();
-                    store::forget(netns.cookie());
-                }
+                shared.leave(netns.cookie());
             }
             let unix = shared.kernel.sweep_unix_flows(STALE_FLOW)?;
             Ok::<_, KernelError>(shared.kernel.sweep_flows(STALE_FLOW)? + unix)

@@ -1,6 +1,7 @@
 //! The way of a connection through a real kernel: from `connect()` to [`Flow`].
 
 mod handover;
+mod namespaces;
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -332,7 +333,8 @@ async fn the_same_port_in_two_namespaces_is_not_confused() {
     let mut workloads = [Workload::in_new_namespace(), Workload::in_new_namespace()];
     for workload in &mut workloads {
         workload.enter(&stand.cgroup);
-        assert_eq!(workload.connect("first", target), "ECONNREFUSED");
+        // The agent is told by the first socket.
+        workload.tell("open_('first', socket.AF_INET)");
         let pid = workload.pid();
         let event = stand.bench.event(|event| event.tgid == Some(pid)).await;
         expander.heed(&event).unwrap();
@@ -372,7 +374,8 @@ async fn the_target_is_dialled_from_the_namespace_of_the_flow() {
     let target = SocketAddr::new([127, 0, 0, 1].into(), port);
     let mut stand = Stand::new(Egress::Allow, &[target]);
     workload.enter(&stand.cgroup);
-    assert_eq!(workload.connect("first", target), "ECONNREFUSED");
+    // The agent is told by the first socket.
+    workload.tell("open_('first', socket.AF_INET)");
     let pid = workload.pid();
     let event = stand.bench.event(|event| event.tgid == Some(pid)).await;
     stand.listener.expander().heed(&event).unwrap();

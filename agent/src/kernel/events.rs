@@ -23,6 +23,8 @@ pub struct KernelEvent {
     pub netns: Option<NetnsCookie>,
     /// Process; `None` for packets, which may leave in anybody's context.
     pub tgid: Option<u32>,
+    /// Thread of the process, which may be in another network namespace than its leader; `None` for packets.
+    pub tid: Option<u32>,
     /// User; without meaning for packets.
     pub uid: u32,
     /// Destination, or what was to be bound.
@@ -97,6 +99,7 @@ fn decode(event: &Event) -> Option<KernelEvent> {
         cgroup: CgroupId(event.cgroup),
         netns: (event.netns != 0).then_some(NetnsCookie(event.netns)),
         tgid: (event.tgid != 0).then_some(event.tgid),
+        tid: (event.tid != 0).then_some(event.tid),
         uid: event.uid,
         address: SocketAddr::new(ip, port),
         protocol: event.protocol,

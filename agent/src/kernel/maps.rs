@@ -29,6 +29,8 @@ pub(super) struct Maps {
     pub(super) unix_names: UnixNames,
     pub(super) unix_flows: HashMap<MapData, UnixFlowKey, UnixFlowRecord>,
     pub(super) observed: HashMap<MapData, ObservedKey, Observed>,
+    pub(super) alive: Array<MapData, u64>,
+    pub(super) namespaces: HashMap<MapData, u64, u64>,
     pub(super) stats: PerCpuArray<MapData, u64>,
 }
 
@@ -134,6 +136,8 @@ impl Parts {
                 unix_names: UnixNames::new(take(ebpf, "UNIX_NAMES")?)?,
                 unix_flows: take(ebpf, "UNIX_FLOWS")?,
                 observed: take(ebpf, "OBSERVED")?,
+                alive: take(ebpf, "ALIVE")?,
+                namespaces: take(ebpf, "NAMESPACES")?,
                 stats: take(ebpf, "STATS")?,
             },
         })

@@ -6,8 +6,8 @@
 //!
 //! Limits: a socket that was made outside a managed cgroup and connected before it was brought in (inherited,
 //! `SCM_RIGHTS`) is seen by looking for it ([`existing`]), not when it is used. Packets without ports (ICMP) to a protected host pass unless the policy's egress denies.
-//! A connection to a protected destination from a network namespace without a listener of the agent's is refused
-//! once; the agent listens there by the next attempt. Where the kernel refuses the program on `cgroup_mkdir`, nobody
+//! The first connection to a protected destination from a network namespace waits until the agent listens there; where that
+//! takes too long it is refused, and the agent listens there by the next attempt. Where the kernel refuses the program on `cgroup_mkdir`, nobody
 //! classifies while the agent is away: cgroups made meanwhile where a pattern might match are refused what any policy
 //! protects or refuses, workloads or not. Of unix sockets the path is seen that a process names, not the socket that is
 //! found there: a link of another name gets past it. vsock and `AF_PACKET` are not covered.
@@ -60,6 +60,7 @@ mod tests;
 mod tier;
 mod unix;
 mod visit;
+mod waiting;
 
 pub use bpffs::is_bpffs;
 pub use error::KernelError;

@@ -1,9 +1,11 @@
 //! Network namespaces: entered by a thread of their own, for as long as it takes to make a socket.
 
+use std::cell::Cell;
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
@@ -61,6 +63,11 @@ impl Netns {
         Self::of_file(super::sockets::netns_of(socket)?.into())
     }
 
+    /// The namespace of thread `tid` of process `pid`, which may be in another than its process's first thread.
+    pub fn of_thread(pid: u32, tid: u32) -> io::Result<Self> {
+        Self::at(&format!("/proc/{pid}/task/{tid}/ns/net"))
+    }
+
     fn at(path: &str) -> io::Result<Self> {
         Self::of_file(File::open(path)?)
     }
@@ -88,31 +95,44 @@ impl Netns {
         self.inode
     }
 
-    /// Runs `work` in the namespace: here if it is this process's own, else on a thread. Sockets made there belong to it for good, whoever uses them.
+    /// Runs `work` in the namespace: here if this thread is in it, else on a thread. Sockets made there belong to it for good,
+    /// whoever uses them. `work` may call this again, which costs nothing then.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
-        if self.own {
+        let entered = ENTERED.get();
+        if entered == Some(self.inode) || (self.own && entered.is_none()) {
             Ok(work())
         } else {
-            run_in(&self.file, work)
+            run_in(&self.file, || {
+                ENTERED.set(Some(self.inode));
+                work()
+            })
         }
     }
 
-    /// Whether any process is in the namespace. The agent's own sockets would keep a dead container's alive forever.
+    /// Switches its loopback interface on: what is redirected goes there.
+    pub fn raise_loopback(&self) -> io::Result<()> {
+        self.run(raise_loopback)?
+    }
+
+    /// Whether any thread is in the namespace. The agent's own sockets would keep a dead container's alive forever.
     pub fn is_inhabited(&self) -> bool {
-        let Ok(processes) = fs::read_dir("/proc") else {
-            return true;
-        };
-        processes
-            .flatten()
-            .filter(|entry| {
-                entry
-                    .file_name()
-                    .as_encoded_bytes()
-                    .first()
-                    .is_some_and(u8::is_ascii_digit)
+        let numbered = |directory: &Path| {
+            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+            entries.filter(|entry| {
+                let name = entry.file_name();
+                name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)
             })
-            .filter_map(|entry| fs::metadata(entry.path().join("ns/net")).ok())
-            .any(|namespace| namespace.ino() == self.inode)
+        };
+        let is_here = |place: PathBuf| {
+            fs::metadata(place.join("ns/net")).is_ok_and(|namespace| namespace.ino() == self.inode)
+        };
+        let processes = Path::new("/proc");
+        // Few threads leave the namespace of their process, so the others are looked at last.
+        numbered(processes).any(|process| is_here(process.path()))
+            || numbered(processes)
+                .flat_map(|process| numbered(&process.path().join("task")))
+                .any(|thread| is_here(thread.path()))
+            || fs::read_dir(processes).is_err()
     }
 
     /// A datagram socket of the namespace, non-blocking, neither bound nor connected.
@@ -135,6 +155,11 @@ impl Netns {
         let made = self.run(|| socket(family, kind, flags, protocol))??;
         Ok(made)
     }
+}
+
+thread_local! {
+    /// The namespace that the thread was started in, if it is not the process's.
+    static ENTERED: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
 fn run_in<T: Send>(namespace: impl AsFd + Sync, work: impl FnOnce() -> T + Send) -> io::Result<T> {

@@ -150,6 +150,9 @@ pub(super) const MAPS: &[&str] = &[
     "UNIX_NAMES",
     "UNIX_FLOWS",
     "OBSERVED",
+    "BORN",
+    "ALIVE",
+    "NAMESPACES",
     "EVENTS",
     "STATS",
 ];

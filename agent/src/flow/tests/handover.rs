@@ -46,7 +46,8 @@ async fn connections_that_wait_are_the_next_agents() {
     let mut workload = Workload::inside(&stand.cgroup);
     let mut elsewhere = Workload::in_new_namespace();
     elsewhere.enter(&stand.cgroup);
-    assert_eq!(elsewhere.connect("first", address), "ECONNREFUSED");
+    // The agent is told by the first socket.
+    elsewhere.tell("open_('first', socket.AF_INET)");
     let pid = elsewhere.pid();
     let event = stand.bench.event(|event| event.tgid == Some(pid)).await;
     stand.listener.expander().heed(&event).unwrap();

@@ -1,0 +1,139 @@
+//! Network namespaces that are new to the agent: what the first connect in each meets.
+
+use std::net::SocketAddr;
+
+use tokio::task::JoinHandle;
+
+use super::{Stand, flow};
+use crate::config::Egress;
+use crate::flow::Expander;
+use crate::kernel::testing::{Bench, Workload, privileged};
+use crate::kernel::{EventKind, EventStream};
+use crate::model::Place;
+
+fn targets() -> [SocketAddr; 2] {
+    ["192.0.2.1:5432", "[2001:db8::1]:5432"].map(|target| target.parse().unwrap())
+}
+
+/// Listens where it is asked to, as the agent does.
+fn attend(mut events: EventStream, expander: Expander) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            let event = events.next().await.unwrap();
+            // Whoever asked may be gone already.
+            let _gone = expander.heed(&event);
+        }
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_connect_in_a_new_namespace_is_redirected() {
+    if !privileged() {
+        return;
+    }
+    let stand = Stand::new(Egress::Allow, &targets());
+    let (Bench { kernel, events, pins }, mut listener, cgroup) = (stand.bench, stand.listener, stand.cgroup);
+    let attending = attend(events, listener.expander());
+    for target in targets().into_iter().cycle().take(6) {
+        let mut workload = Workload::in_new_namespace();
+        workload.enter(&cgroup);
+        assert_eq!(workload.connect("s", target), "None", "{target}");
+        let flow = flow(&mut listener).await;
+        assert_eq!(
+            (flow.original.clone(), flow.origin.tgid),
+            (Place::Network(target), workload.pid())
+        );
+        assert_ne!(flow.netns.cookie(), listener.host_namespace().cookie());
+    }
+    assert_eq!(kernel.stats().unwrap().count(EventKind::NoListener), 0);
+    attending.abort();
+    drop((listener, kernel, pins));
+}
+
+/// Until the agent has come, however slow it is, the connection's packets go nowhere; then it is as any other.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connect_goes_on_waiting_for_an_agent_that_is_slow() {
+    if !privileged() {
+        return;
+    }
+    for target in targets() {
+        let mut stand = Stand::new(Egress::Allow, &targets());
+        let mut workload = Workload::in_new_namespace();
+        workload.enter(&stand.cgroup);
+        let family = if target.is_ipv6() { "6" } else { "" };
+        workload.tell(&format!("open_('s', socket.AF_INET{family})"));
+        workload.tell("S['s'].setblocking(False)");
+        let ip = target.ip();
+        let tried = workload.tell(&format!("S['s'].connect(('{ip}', {}))", target.port()));
+        assert_eq!(tried, "EINPROGRESS");
+        let pid = Some(workload.pid());
+        let event = stand
+            .bench
+            .event(|event| {
+                event.kind == EventKind::ListenerAwaited && event.tgid == pid && event.address == target
+            })
+            .await;
+        assert_eq!(
+            workload.tell("__import__('select').select([], [S['s']], [], 0)[1] == []"),
+            "True"
+        );
+        stand.listener.expander().heed(&event).unwrap();
+        let flow = stand.flow().await;
+        assert_eq!(
+            (flow.original.clone(), flow.origin.tgid),
+            (Place::Network(target), workload.pid())
+        );
+        workload.tell("S['s'].settimeout(20)");
+        drop(flow);
+        assert_eq!(workload.tell("S['s'].recv(1)"), "b''", "{target}");
+    }
+}
+
+/// A process that leaves its namespace by itself, where even the loopback interface is down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_whose_loopback_is_down_gets_it_up() {
+    if !privileged() {
+        return;
+    }
+    let stand = Stand::new(Egress::Allow, &targets());
+    let (Bench { kernel, events, pins }, mut listener, cgroup) = (stand.bench, stand.listener, stand.cgroup);
+    let attending = attend(events, listener.expander());
+    for target in targets() {
+        let mut workload = Workload::inside(&cgroup);
+        assert_eq!(
+            workload.tell("__import__('ctypes').CDLL(None).unshare(0x40000000)"),
+            "0"
+        );
+        let mut attempt = 0;
+        loop {
+            match workload.connect(&format!("s{attempt}"), target).as_str() {
+                "None" => break,
+                // The agent has not been fast enough, and there is no way to its listener yet.
+                "ENETUNREACH" | "EADDRNOTAVAIL" | "ECONNREFUSED" => attempt += 1,
+                other => panic!("{target}: {other}"),
+            }
+            assert!(attempt < 10_000, "never redirected");
+        }
+        let flow = flow(&mut listener).await;
+        assert_eq!(
+            (flow.original.clone(), flow.origin.tgid),
+            (Place::Network(target), workload.pid())
+        );
+    }
+    attending.abort();
+    drop((listener, kernel, pins));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_waits_for_an_agent_that_is_gone() {
+    if !privileged() {
+        return;
+    }
+    let stand = Stand::new(Egress::Allow, &targets());
+    drop(stand.listener);
+    for target in targets() {
+        let mut workload = Workload::in_new_namespace();
+        workload.enter(&stand.cgroup);
+        assert_eq!(workload.connect("s", target), "ECONNREFUSED");
+    }
+}
