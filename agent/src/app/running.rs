@@ -142,14 +142,7 @@ impl Running {
             kernel_side::resolved(addresses.clone(), &learned).map_err(host("the host's own addresses"))?;
 
         let control = Server::bind(&config.control_socket, Some(OPERATORS))?;
-        let shipper = match &config.ship {
-            Some(spec) => Some(Shipper::new(
-                shipping::target(spec)?,
-                recorder.clone(),
-                ShipOptions::default(),
-            )),
-            None => None,
-        };
+        let shipper = shipper(config, &recorder)?;
 
         // Nothing that can be wrong with the configuration is found out after this.
         let pins = match start.pins {
@@ -448,6 +441,17 @@ fn host_name() -> String {
         |_| "unknown".to_owned(),
         |name| name.nodename().to_string_lossy().into_owned(),
     )
+}
+
+fn shipper(config: &AgentConfig, recorder: &Recorder) -> Result<Option<Shipper>, StartError> {
+    let Some(spec) = &config.ship else {
+        return Ok(None);
+    };
+    Ok(Some(Shipper::new(
+        shipping::target(spec)?,
+        recorder.clone(),
+        ShipOptions::default(),
+    )))
 }
 
 fn recorder_options(config: &AgentConfig) -> RecorderOptions {
