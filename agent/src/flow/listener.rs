@@ -243,10 +243,11 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        let namespaces: Vec<_> = self.shared.namespaces.lock().drain().collect();
+        // Held until the leave is taken, so that no sign of life comes after it.
+        let mut listening = self.shared.namespaces.lock();
         // None: handed over. Whoever comes next gives signs of life, and until then connects may wait for it.
-        let leaves = !namespaces.is_empty();
-        for (_, namespace) in namespaces {
+        let leaves = !listening.is_empty();
+        for (_, namespace) in listening.drain() {
             namespace.stop();
         }
         for task in self.shared.unix.take().1 {
@@ -432,7 +433,10 @@ async fn signs_of_life(shared: std::sync::Weak<Shared>) {
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        if let Err(error) = shared.kernel.give_sign_of_life() {
+        let listening = shared.namespaces.lock();
+        if !listening.is_empty()
+            && let Err(error) = shared.kernel.give_sign_of_life()
+        {
             tracing::warn!(%error, "in a new network namespace the first connect is refused");
         }
     }
