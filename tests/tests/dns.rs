@@ -380,6 +380,23 @@ fn where_egress_is_denied_dns_is_no_way_out() {
     stand.agent.resume().unwrap();
     let told = stand.sh("dig A db.acme.test @127.0.0.1");
     assert!(told.stdout.contains("REFUSED"), "{told:?}");
+    // Nor does one of its own choice, in the first question that the agent hears from it, where it can mount another file.
+    let forged = stand.agent.dir().join("forged.conf");
+    std::fs::write(&forged, "nameserver 127.0.0.77\n").unwrap();
+    let mut stranger = Nameserver::start(&["127.0.0.77"], records).unwrap();
+    stand.agent.stop().unwrap();
+    stand.agent.resume().unwrap();
+    let mut job = job::command(&stand.cgroup, "root", "unshare");
+    let script = format!(
+        "mount --bind {} /etc/resolv.conf && cat /etc/resolv.conf && dig A db.acme.test @127.0.0.77",
+        forged.display()
+    );
+    job.args(["--user", "--map-root-user", "--mount", "sh", "-c", &script]);
+    let told = job::run_within(&mut job, LIMIT).unwrap();
+    assert!(told.stdout.contains("nameserver 127.0.0.77"), "{told:?}");
+    assert!(told.stdout.contains("REFUSED"), "{told:?}");
+    assert!(!stranger.log().contains("query["), "{}", stranger.log());
+    stranger.stop().unwrap();
 }
 
 #[test]
