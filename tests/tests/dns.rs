@@ -494,6 +494,26 @@ fn credentials_do_not_go_where_a_strangers_nameserver_says() {
     );
 }
 
+/// Somebody who reads the list wants to know what the job meant, and the agent's own resolver never heard of it.
+#[test]
+fn what_a_job_reaches_is_listed_with_the_name_that_it_asked_for() {
+    let stand = Stand::new("observe", "", "host-record=open.other.test,10.98.0.5").unwrap();
+    let reached = stand.login("open.other.test");
+    assert!(reached.contains("no password supplied"), "{reached}");
+    let listed = eventually("the destination to be listed", LIMIT, || {
+        let listed = stand.agent.cli("egress", &["--json"]).unwrap();
+        listed.contains("10.98.0.5").then_some(listed)
+    })
+    .unwrap();
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    let destinations = listed["destinations"].as_array().unwrap();
+    let found = destinations
+        .iter()
+        .find(|destination| destination["address"] == "10.98.0.5")
+        .unwrap();
+    assert_eq!(found["names"], serde_json::json!(["open.other.test"]), "{listed}");
+}
+
 /// A flood of one workload's questions does not keep another process's from being answered, and the agent's memory is
 /// not what gives way.
 #[test]
