@@ -124,12 +124,11 @@ fn no_listener(scene: &mut Scene) -> Result<Found, Trouble> {
     let mut tried = Vec::new();
     for (name, v6) in [("IPv4", false), ("IPv6", true)] {
         let (_, outcome) = workload.connect(scene.target(v6))?;
-        // An agent that has just been killed is waited for, in vain.
-        let errno = if outcome.is(Errno::ETIMEDOUT) {
-            Errno::ETIMEDOUT
-        } else {
-            Errno::ECONNREFUSED
-        };
+        // An agent that has just been killed is waited for, in vain, until TCP or the workload gives up.
+        let errno = [Errno::ETIMEDOUT, Errno::EINPROGRESS]
+            .into_iter()
+            .find(|errno| outcome.is(*errno))
+            .unwrap_or(Errno::ECONNREFUSED);
         tried.push((name, refused(&outcome, errno)));
     }
     Ok(Found::all(tried))
