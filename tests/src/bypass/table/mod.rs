@@ -49,6 +49,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::all;
+    use crate::bypass::attacks;
 
     #[test]
     fn every_vector_has_a_name_of_its_own_and_a_reason_where_it_is_open() {
@@ -57,5 +58,30 @@ mod tests {
             assert!(names.insert(vector.name), "{} stands twice", vector.name);
             assert_eq!(vector.is_open(), vector.hole.is_some(), "{}", vector.name);
         }
+    }
+
+    #[test]
+    fn every_attack_that_is_written_is_run() {
+        let tried: BTreeSet<&str> = all()
+            .map(|vector| vector.name.trim_end_matches("_under_deny"))
+            .collect();
+        let mut written = BTreeSet::new();
+        for file in std::fs::read_dir(attacks().join("ways")).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_none_or(|kind| kind != "py") {
+                continue;
+            }
+            let family = path.file_stem().unwrap().to_str().unwrap();
+            let text = std::fs::read_to_string(&path).unwrap();
+            for (_, after) in text
+                .match_indices("\n@way(")
+                .map(|(at, mark)| text.split_at(at + mark.len()))
+            {
+                let (_, name) = after.split_once("\ndef ").unwrap();
+                written.insert(format!("{family}/{}", name.split('(').next().unwrap()));
+            }
+        }
+        let written: BTreeSet<&str> = written.iter().map(String::as_str).collect();
+        assert_eq!(written, tried);
     }
 }
