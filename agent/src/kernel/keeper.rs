@@ -310,22 +310,20 @@ impl Keeper {
                 }
             }
         }
-        self.kernel.classify(id, &cgroup_path(path), standing)?;
-        found.insert(path.to_owned(), Node { id, standing });
-        if !watched {
-            return Ok(());
-        }
-        let Ok(entries) = std::fs::read_dir(&directory) else {
-            // Gone meanwhile; its parent's watch says so.
-            return Ok(());
-        };
-        for entry in entries.flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir())
-                && let Some(name) = entry.file_name().to_str()
-            {
-                self.visit(&format!("{path}/{name}"), found)?;
+        if watched {
+            // One that is gone meanwhile has nothing below it; its parent's watch says so.
+            for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir())
+                    && let Some(name) = entry.file_name().to_str()
+                {
+                    self.visit(&format!("{path}/{name}"), found)?;
+                }
             }
         }
+        // After what is below: from now on an unclassified child is pending, and the security hooks keep whoever is
+        // pending from bpf(2). The agent itself is in such a child, and could not go on.
+        self.kernel.classify(id, &cgroup_path(path), standing)?;
+        found.insert(path.to_owned(), Node { id, standing });
         Ok(())
     }
 
