@@ -65,8 +65,16 @@ pub(super) const OIDC: TableKeys = TableKeys {
         ("claims", r#"{ project_path = "acme/report" }"#),
         ("ca", r#""/etc/tollgate/acme-ca.pem""#),
         ("leeway", r#""30s""#),
+        ("offline", r#""1h""#),
     ],
-    later: &["jwks_max_age", "offline"],
+    later: &["jwks_max_age"],
+    secret: false,
+};
+
+pub(super) const CLAIM: TableKeys = TableKeys {
+    heading: "claims",
+    keys: &[("equals", r#""acme/report""#)],
+    later: &[],
     secret: false,
 };
 
@@ -247,8 +255,10 @@ pub(super) const AGENT_RESOLVE: TableKeys = TableKeys {
 pub(super) const ALL: &[&TableKeys] = &[
     &ROOT,
     &WORKLOAD,
+    &DNS,
     &IDENTITY,
     &OIDC,
+    &CLAIM,
     &TOKEN,
     &SERVICE,
     &TLS,

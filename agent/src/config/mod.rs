@@ -7,6 +7,7 @@
 //! first, because nothing behind it can be read with certainty.
 
 mod agent;
+mod claim;
 mod decode;
 mod glob;
 mod keys;
@@ -21,6 +22,7 @@ mod scalar;
 mod tests;
 
 pub use agent::{AgentConfig, Durability, ShipSpec, ShipTarget};
+pub use claim::{ClaimName, ClaimRule, ClaimValue};
 pub use glob::{Glob, GlobError};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
 pub use policy::{

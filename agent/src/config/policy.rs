@@ -1,6 +1,5 @@
 //! One policy file, as typed values.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::claim::ClaimRule;
 use crate::model::{Effect, RuleName, ServiceName, SocketPath, WorkloadName};
 
 /// A policy file: one workload and the services that are protected for it.
@@ -113,12 +113,14 @@ pub struct IdentitySpec {
     pub audience: String,
     /// `token`.
     pub token: TokenSource,
-    /// `claims`: each has to be in the token with this value. Values may be globs (`acme/*`).
-    pub claims: BTreeMap<String, String>,
+    /// `claims`: each has to be in the token with one of its values.
+    pub claims: Vec<ClaimRule>,
     /// `ca`: PEM file that verifies the issuer's HTTPS, besides the system's roots.
     pub ca: Option<PathBuf>,
     /// `leeway`, 30 s if left out: clock difference to the issuer.
     pub leeway: Duration,
+    /// `offline`, 1 h if left out: how long the issuer's keys count after its last answer.
+    pub offline: Duration,
 }
 
 /// Where a workload's token is.

@@ -171,6 +171,10 @@ impl<'v> Field<'v> {
         matches!(self.value.as_ref(), ValueInner::Table(_))
     }
 
+    pub(super) fn is_list(self) -> bool {
+        matches!(self.value.as_ref(), ValueInner::Array(_))
+    }
+
     pub(super) fn is_integer(self) -> bool {
         matches!(self.value.as_ref(), ValueInner::Integer(_))
     }

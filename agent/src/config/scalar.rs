@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::claim::ClaimValue;
 use super::glob::{Glob, GlobError};
 use super::policy::{ColumnPattern, Endpoint, EndpointHost, TablePattern};
 use super::reader::{Wrong, nearest};
@@ -319,12 +320,14 @@ pub(super) fn cgroup(text: &str) -> Result<String, Wrong> {
 }
 
 /// A value of a claim, which may be a glob.
-pub(super) fn claim(text: &str) -> Result<String, Wrong> {
+pub(super) fn claim(text: &str) -> Result<ClaimValue, Wrong> {
     if text.contains('\\') {
         return Err(bad_glob(text, &GlobError::Reserved('\\')));
     }
-    Glob::path(text).map_err(|error| bad_glob(text, &error))?;
-    Ok(text.into())
+    Ok(ClaimValue::Like {
+        glob: Glob::path(text).map_err(|error| bad_glob(text, &error))?,
+        pattern: text.into(),
+    })
 }
 
 fn bad_glob(text: &str, error: &GlobError) -> Wrong {

@@ -84,9 +84,10 @@ fn spec(token: TokenSource) -> IdentitySpec {
         issuer: "http://127.0.0.1:1".into(),
         audience: "tollgate".into(),
         token,
-        claims: [].into(),
+        claims: Vec::new(),
         ca: None,
         leeway: Duration::ZERO,
+        offline: Duration::from_hours(1),
     }
 }
 

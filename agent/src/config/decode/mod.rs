@@ -1,27 +1,21 @@
 //! A policy file's TOML to typed values, strictly.
 
+mod identity;
 mod mask;
 mod rule;
 mod service;
 mod unix;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use crate::model::WorkloadName;
 
 use super::keys;
-use super::policy::{
-    Demand, DnsSpec, Egress, IdentitySpec, Mode, PolicyDoc, PolicyText, TokenSource, Workload,
-};
+use super::policy::{Demand, DnsSpec, Egress, Mode, PolicyDoc, PolicyText, Workload};
 use super::reader::{Field, Table, Wrong};
 use super::scalar;
 
 pub(super) use service::source_spec;
-
-const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
-const MOST_LEEWAY: Duration = Duration::from_mins(10);
 
 /// Decodes a whole policy; `None` after at least one report.
 pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyDoc> {
@@ -32,9 +26,7 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
     let identity = root
         .optional("identity")
         .and_then(|field| field.table(&keys::IDENTITY))
-        .and_then(|table| table.required("oidc"))
-        .and_then(|field| field.table(&keys::OIDC))
-        .map(oidc);
+        .map(identity::identity);
     let strict = workload.as_ref().is_some_and(|workload| {
         workload
             .as_ref()
@@ -129,81 +121,6 @@ fn demand(text: &str) -> Result<Demand, Wrong> {
     }
 }
 
-fn oidc(table: Table<'_>) -> Option<IdentitySpec> {
-    let issuer = table.required("issuer").and_then(|field| field.parsed(issuer));
-    let audience = table
-        .required("audience")
-        .and_then(|field| field.parsed(|text| scalar::line(text, 512)));
-    let token = table
-        .required("token")
-        .and_then(|field| field.table(&keys::TOKEN))
-        .and_then(token);
-    let claims = or_default(table.optional("claims"), BTreeMap::new(), claims);
-    let ca = or_default(table.optional("ca"), None, |field| field.path().map(Some));
-    let leeway = or_default(table.optional("leeway"), DEFAULT_LEEWAY, |field| {
-        field.parsed(|text| scalar::duration(text, Duration::ZERO, MOST_LEEWAY))
-    });
-    Some(IdentitySpec {
-        issuer: issuer?,
-        audience: audience?,
-        token: token?,
-        claims: claims?,
-        ca: ca?,
-        leeway: leeway?,
-    })
-}
-
-/// OpenID Connect Core 1.0, 2: https without query or fragment. Plain http is taken on loopback alone.
-fn issuer(text: &str) -> Result<String, Wrong> {
-    let help = "write it exactly as the token's \"iss\" has it, such as \"https://gitlab.acme.test\"";
-    let wrong = |what: &str| Wrong::new(format!("\"{text}\" {what}"), help);
-    let (rest, plain) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
-        (Some(rest), _) => (rest, false),
-        (None, Some(rest)) => (rest, true),
-        (None, None) => return Err(wrong("is no https URL")),
-    };
-    if text.contains(['?', '#', '@']) || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
-        return Err(wrong("has a part that an issuer cannot have"));
-    }
-    let authority = rest.split('/').next().unwrap_or_default();
-    let host = authority.strip_prefix('[').map_or_else(
-        || authority.split(':').next().unwrap_or_default(),
-        |v6| v6.split(']').next().unwrap_or_default(),
-    );
-    if host.is_empty() {
-        return Err(wrong("has no host"));
-    }
-    let loopback = host == "localhost"
-        || host
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-    if plain && !loopback {
-        return Err(Wrong::new(
-            format!("\"{text}\" is not https: anybody on the way could replace the issuer's keys"),
-            "write https://; http is taken for loopback addresses alone",
-        ));
-    }
-    Ok(text.into())
-}
-
-fn token(table: Table<'_>) -> Option<TokenSource> {
-    match (table.optional("env"), table.optional("file")) {
-        (Some(field), None) => variable(field).map(TokenSource::Env),
-        (None, Some(field)) => field.path().map(TokenSource::File),
-        (Some(_), Some(_)) => {
-            table.error("the token has two sources", "keep env or file");
-            None
-        }
-        (None, None) => {
-            table.error(
-                "the token has no source",
-                "write { env = \"TOLLGATE_ID_TOKEN\" } or { file = \"/path\" }",
-            );
-            None
-        }
-    }
-}
-
 fn variable(field: Field<'_>) -> Option<String> {
     field.parsed(|text| {
         if scalar::variable(text) {
@@ -215,16 +132,6 @@ fn variable(field: Field<'_>) -> Option<String> {
             ))
         }
     })
-}
-
-fn claims(field: Field<'_>) -> Option<BTreeMap<String, String>> {
-    let entries = Table::free(field)?;
-    let count = entries.len();
-    let decoded: BTreeMap<String, String> = entries
-        .into_iter()
-        .filter_map(|entry| Some((entry.key().to_owned(), entry.parsed(scalar::claim)?)))
-        .collect();
-    (decoded.len() == count).then_some(decoded)
 }
 
 /// The decoded value of a key that may be left out; `None` if it is there and wrong.

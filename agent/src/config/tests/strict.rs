@@ -274,6 +274,21 @@ fn each_mistake_is_named_with_place_and_remedy() {
             "verdict = \"allow\"\n[identity.oidc]\nissuer = \"https://i.test\"\naudience = \"t\"\ntoken = { env = \"T\" }\nclaims = { a = true }",
             &["\"a\" has to be a text", "double quotes"],
         ),
+        (
+            "verdict",
+            "verdict = \"allow\"\n[identity.oidc]\nissuer = \"https://i.test\"\naudience = \"t\"\ntoken = { env = \"T\" }\nclaims = { a = [] }",
+            &["\"a\" is an empty list", "at least one value"],
+        ),
+        (
+            "verdict",
+            "verdict = \"allow\"\n[identity.oidc]\nissuer = \"https://i.test\"\naudience = \"t\"\ntoken = { env = \"T\" }\nclaims = { a = { equal = \"b\" } }",
+            &["unknown key \"equal\"", "did you mean \"equals\""],
+        ),
+        (
+            "verdict",
+            "verdict = \"allow\"\n[identity.oidc]\nissuer = \"https://i.test\"\naudience = \"t\"\ntoken = { env = \"T\" }\nclaims = { \"/a//b\" = \"c\" }",
+            &["no JSON pointer", "every level"],
+        ),
         // Text that is not TOML.
         (
             "egress",

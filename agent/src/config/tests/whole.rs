@@ -18,7 +18,8 @@ egress = "observe"
 issuer   = "https://gitlab.acme.test"
 audience = "tollgate"
 token    = { file = "/run/job/token" }
-claims   = { project_path = "acme/*", ref_protected = "true" }
+claims   = { project_path = "acme/*", ref_protected = "true", ref = ["main", "v/*"], "/kubernetes.io/namespace" = { equals = "a*b" } }
+offline  = "10m"
 ca       = "/etc/tollgate/acme-ca.pem"
 leeway   = "1m"
 
@@ -82,7 +83,14 @@ address  = ["feed.acme.test:9000"]
 
     let identity = policy.identity.unwrap();
     assert_eq!(identity.token, TokenSource::File("/run/job/token".into()));
-    assert_eq!(identity.claims["project_path"], "acme/*");
+    let asks = |name: &str, value: &str| {
+        let rule = identity.claims.iter().find(|rule| rule.claim.as_str() == name);
+        rule.unwrap().matches(value)
+    };
+    assert!(asks("project_path", "acme/report") && !asks("project_path", "acme/a/b"));
+    assert!(asks("ref", "main") && asks("ref", "v/1") && !asks("ref", "dev"));
+    assert!(asks("/kubernetes.io/namespace", "a*b") && !asks("/kubernetes.io/namespace", "axb"));
+    assert_eq!(identity.offline, Duration::from_mins(10));
     assert_eq!(identity.leeway, Duration::from_mins(1));
 
     let [orders, feed] = policy.services.as_slice() else {

@@ -2,48 +2,66 @@
 
 use std::collections::BTreeMap;
 
-use globset::GlobBuilder;
 use serde_json::{Map, Value};
 
 use super::TokenError;
+use crate::config::{ClaimName, ClaimRule};
 
 /// Checks every required claim, and returns what the identity keeps.
 ///
-/// A pattern is a glob in which `*` stays within one level of a path (`acme/*` is not `acme/secret/report`) and `**`
-/// does not. Numbers and booleans are compared as JSON writes them; of a list, one element has to match.
+/// Numbers and booleans are compared as JSON writes them; of a list, one element has to match.
 pub(super) fn check(
     claims: &Map<String, Value>,
-    required: &BTreeMap<String, String>,
+    required: &[ClaimRule],
 ) -> Result<BTreeMap<String, String>, TokenError> {
-    for (claim, expected) in required {
-        let pattern = GlobBuilder::new(expected)
-            .literal_separator(true)
-            .backslash_escape(true)
-            .build()
-            .map_err(|_| TokenError::Pattern {
-                claim: claim.clone(),
-                pattern: expected.clone(),
-            })?
-            .compile_matcher();
-        let value = claims.get(claim);
+    let mut kept = BTreeMap::new();
+    for rule in required {
+        let value = find(claims, &rule.claim);
         let values = match value {
             Some(Value::Array(items)) => items.iter().filter_map(scalar).collect(),
             Some(value) => Vec::from_iter(scalar(value)),
             None => Vec::new(),
         };
-        if !values.iter().any(|value| pattern.is_match(value)) {
+        if !values.iter().any(|value| rule.matches(value)) {
             return Err(TokenError::Claim {
-                claim: claim.clone(),
-                expected: expected.clone(),
+                claim: rule.claim.as_str().to_owned(),
+                expected: rule.to_string(),
                 found: value.and_then(shown),
             });
         }
+        kept.extend(
+            value
+                .and_then(shown)
+                .map(|text| (rule.claim.as_str().to_owned(), text)),
+        );
     }
-    let asked = required.keys().map(String::as_str);
-    Ok(asked
-        .chain(WELL_KNOWN.iter().copied())
-        .filter_map(|claim| Some((claim.to_owned(), shown(claims.get(claim)?)?)))
-        .collect())
+    let well_known = WELL_KNOWN
+        .iter()
+        .filter_map(|claim| Some(((*claim).to_owned(), shown(claims.get(*claim)?)?)));
+    kept.extend(well_known);
+    let further_in = WELL_KNOWN_INSIDE.iter().filter_map(|pointer| {
+        let found = find(claims, &ClaimName::Pointer((*pointer).to_owned()))?;
+        Some(((*pointer).to_owned(), shown(found)?))
+    });
+    kept.extend(further_in);
+    Ok(kept)
+}
+
+fn find<'c>(claims: &'c Map<String, Value>, name: &ClaimName) -> Option<&'c Value> {
+    match name {
+        ClaimName::Top(name) => claims.get(name),
+        // `Value::pointer` asks for a value, and the payload is a map: the first level is looked up here.
+        ClaimName::Pointer(pointer) => {
+            let levels = pointer.strip_prefix('/')?;
+            let (first, rest) = match levels.find('/') {
+                Some(at) => levels.split_at(at),
+                None => (levels, ""),
+            };
+            claims
+                .get(&first.replace("~1", "/").replace("~0", "~"))?
+                .pointer(rest)
+        }
+    }
 }
 
 fn scalar(value: &Value) -> Option<String> {
@@ -107,16 +125,23 @@ pub(super) const WELL_KNOWN: &[&str] = &[
     "runner_environment",
 ];
 
+/// The same of Kubernetes' service accounts, which lie further in.
+const WELL_KNOWN_INSIDE: &[&str] = &[
+    "/kubernetes.io/namespace",
+    "/kubernetes.io/pod/name",
+    "/kubernetes.io/serviceaccount/name",
+];
+
 const LONGEST_SHOWN: usize = 256;
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use serde_json::{Map, Value, json};
 
     use super::super::TokenError;
+    use super::super::test_issuer::like;
     use super::check;
+    use crate::config::{ClaimName, ClaimRule, ClaimValue};
 
     fn claims() -> Map<String, Value> {
         let Value::Object(claims) = json!({
@@ -128,6 +153,8 @@ mod tests {
             "nothing": null,
             "object": {"a": "b"},
             "job_id": "4711",
+            "kubernetes.io": {"namespace": "prod", "serviceaccount": {"name": "backup", "groups": ["a/b", "c"]}},
+            "a/b": {"~c": "d"},
         }) else {
             unreachable!()
         };
@@ -153,37 +180,54 @@ mod tests {
             ("nothing", "*", false),
             ("object", "*", false),
             ("missing", "*", false),
+            ("kubernetes.io", "*", false),
+            ("/kubernetes.io/namespace", "prod", true),
+            ("/kubernetes.io/serviceaccount/name", "back*", true),
+            ("/kubernetes.io/serviceaccount/name", "other", false),
+            ("/kubernetes.io/serviceaccount/groups", "a/b", true),
+            ("/kubernetes.io/serviceaccount/groups/1", "c", true),
+            ("/kubernetes.io/serviceaccount", "*", false),
+            ("/kubernetes.io/serviceaccount/name/more", "*", false),
+            ("/a~1b/~0c", "d", true),
+            ("/project_path", "acme/report", true),
         ] {
-            let required = BTreeMap::from([(claim.to_owned(), pattern.to_owned())]);
+            let required = [like(claim, pattern)];
             assert_eq!(check(&claims(), &required).is_ok(), matches, "{claim} {pattern}");
         }
     }
 
     #[test]
     fn every_required_claim_has_to_match() {
-        let required = BTreeMap::from(
-            [("project_path", "acme/*"), ("ref_protected", "false")]
-                .map(|(a, b)| (a.to_owned(), b.to_owned())),
-        );
+        let required = [like("project_path", "acme/*"), like("ref_protected", "false")];
         let error = check(&claims(), &required).unwrap_err();
         assert!(matches!(error, TokenError::Claim { claim, .. } if claim == "ref_protected"));
     }
 
     #[test]
     fn what_was_asked_for_and_what_is_well_known_is_kept() {
-        let required = BTreeMap::from([("groups".to_owned(), "dba".to_owned())]);
+        let required = [like("groups", "dba")];
         let kept = check(&claims(), &required).unwrap();
         assert_eq!(kept["groups"], "staff, dba");
         assert_eq!(kept["job_id"], "4711");
+        assert_eq!(kept["/kubernetes.io/namespace"], "prod");
         assert!(!kept.contains_key("nested_path") && !kept.contains_key("object"));
     }
 
     #[test]
-    fn a_pattern_that_is_none_is_an_error_and_no_match() {
-        let required = BTreeMap::from([("project_path".to_owned(), "acme/[".to_owned())]);
-        assert!(matches!(
-            check(&claims(), &required),
-            Err(TokenError::Pattern { .. })
-        ));
+    fn one_of_several_values_is_enough_and_what_equals_has_no_patterns() {
+        let rule = |any_of| {
+            [ClaimRule {
+                claim: ClaimName::Top("project_path".to_owned()),
+                any_of,
+            }]
+        };
+        let equals = |text: &str| ClaimValue::Equals(text.to_owned());
+        let either = rule(vec![equals("acme/billing"), equals("acme/report")]);
+        assert!(check(&claims(), &either).is_ok());
+        let starred = check(&claims(), &rule(vec![equals("acme/*"), equals("x")])).unwrap_err();
+        assert_eq!(
+            starred.to_string(),
+            r#"its claim "project_path" is "acme/report", and the policy asks for "acme/*" or "x""#
+        );
     }
 }

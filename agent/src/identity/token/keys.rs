@@ -17,6 +17,8 @@ use super::fetch;
 pub(super) struct Issuer {
     url: String,
     ca: Option<PathBuf>,
+    /// How long keys count while the issuer cannot be reached, from its last answer.
+    offline: Duration,
     cache: Mutex<KeyCache>,
     /// Held while the issuer is asked: all who need the answer wait for one question.
     asking: tokio::sync::Mutex<()>,
@@ -42,10 +44,11 @@ enum Plan {
 }
 
 impl Issuer {
-    pub(super) fn new(url: String, ca: Option<PathBuf>) -> Self {
+    pub(super) fn new(url: String, ca: Option<PathBuf>, offline: Duration) -> Self {
         Self {
             url,
             ca,
+            offline,
             cache: Mutex::default(),
             asking: tokio::sync::Mutex::new(()),
         }
@@ -57,7 +60,7 @@ impl Issuer {
         kid: Option<&str>,
         now: Instant,
     ) -> Result<Arc<CoreJsonWebKeySet>, TokenError> {
-        let plan = self.cache.lock().plan(kid, now);
+        let plan = self.plan(kid, now);
         let in_hand = match plan {
             Plan::Use(keys) => return Ok(keys),
             Plan::Refuse(reason) => return Err(TokenError::Unavailable { reason }),
@@ -77,7 +80,7 @@ impl Issuer {
                 reason: "the agent stops".to_owned(),
             });
         }
-        match self.cache.lock().plan(kid, now) {
+        match self.plan(kid, now) {
             Plan::Use(keys)
             | Plan::Ask {
                 meanwhile: Some(keys),
@@ -89,10 +92,14 @@ impl Issuer {
         }
     }
 
+    fn plan(&self, kid: Option<&str>, now: Instant) -> Plan {
+        self.cache.lock().plan(kid, now, self.offline)
+    }
+
     async fn ask(&self, kid: Option<&str>, now: Instant) {
         let _one_question = self.asking.lock().await;
         // Somebody else may have asked while this one waited.
-        if !matches!(self.cache.lock().plan(kid, now), Plan::Ask { .. }) {
+        if !matches!(self.plan(kid, now), Plan::Ask { .. }) {
             return;
         }
         let answer = fetch::keys(&self.url, self.ca.as_deref()).await;
@@ -108,10 +115,12 @@ impl Issuer {
 }
 
 impl KeyCache {
-    fn plan(&self, kid: Option<&str>, now: Instant) -> Plan {
+    fn plan(&self, kid: Option<&str>, now: Instant, offline: Duration) -> Plan {
+        // However short it is: what was fetched a moment ago is not old.
+        let usable_for = offline.max(FRESH);
         let since = |then: Instant| now.saturating_duration_since(then);
         let may_ask = self.asked.is_none_or(|asked| since(asked) >= PAUSE);
-        let usable = self.fetched.as_ref().filter(|(_, at)| since(*at) < USABLE);
+        let usable = self.fetched.as_ref().filter(|(_, at)| since(*at) < usable_for);
         let Some((keys, at)) = usable else {
             if may_ask {
                 return Plan::Ask { meanwhile: None };
@@ -146,8 +155,6 @@ impl KeyCache {
 
 /// How long keys are used without asking again.
 const FRESH: Duration = Duration::from_mins(5);
-/// How long keys are used while the issuer cannot be reached, counted from its last answer.
-const USABLE: Duration = Duration::from_hours(1);
 /// How long a token whose key is known waits for newer keys.
 const BRIEF: Duration = Duration::from_secs(2);
 /// Shortest time between two questions to an issuer, whatever tokens come.
@@ -155,12 +162,14 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
+    use std::time::{Duration, Instant};
 
     use openidconnect::JsonWebKeyId;
     use openidconnect::core::{CoreJsonCurveType, CoreJsonWebKey, CoreJsonWebKeySet};
 
-    use super::{FRESH, KeyCache, PAUSE, Plan, USABLE};
+    use super::{FRESH, KeyCache, PAUSE, Plan};
+
+    const OFFLINE: Duration = Duration::from_mins(20);
 
     fn keys() -> CoreJsonWebKeySet {
         let kid = JsonWebKeyId::new("known".to_owned());
@@ -182,42 +191,53 @@ mod tests {
         let start = Instant::now();
         let cache = filled(start);
         for kid in [None, Some("known")] {
-            assert!(matches!(cache.plan(kid, start + FRESH / 2), Plan::Use(_)));
+            assert!(matches!(
+                cache.plan(kid, start + FRESH / 2, OFFLINE),
+                Plan::Use(_)
+            ));
         }
         assert!(
-            matches!(cache.plan(Some("new"), start + PAUSE / 2), Plan::Use(_)),
+            matches!(cache.plan(Some("new"), start + PAUSE / 2, OFFLINE), Plan::Use(_)),
             "asked a moment ago"
         );
         assert!(matches!(
-            cache.plan(Some("new"), start + PAUSE),
+            cache.plan(Some("new"), start + PAUSE, OFFLINE),
             Plan::Ask { meanwhile: None }
         ));
     }
 
     #[test]
-    fn old_keys_do_while_the_issuer_is_asked_and_end_after_an_hour() {
+    fn old_keys_do_while_the_issuer_is_asked_and_end_when_the_policy_says() {
         let start = Instant::now();
         let mut cache = filled(start);
         assert!(matches!(
-            cache.plan(Some("known"), start + FRESH),
+            cache.plan(Some("known"), start + FRESH, OFFLINE),
             Plan::Ask { meanwhile: Some(_) }
         ));
         cache.fail("down".into(), start + FRESH);
         assert!(matches!(
-            cache.plan(Some("known"), start + FRESH + PAUSE / 2),
+            cache.plan(Some("known"), start + FRESH + PAUSE / 2, OFFLINE),
             Plan::Use(_)
         ));
-        cache.fail("down".into(), start + USABLE);
-        assert!(matches!(cache.plan(Some("known"), start + USABLE), Plan::Refuse(why) if why == "down"));
+        cache.fail("down".into(), start + OFFLINE);
+        assert!(
+            matches!(cache.plan(Some("known"), start + OFFLINE, OFFLINE), Plan::Refuse(why) if why == "down")
+        );
     }
 
     #[test]
     fn without_keys_a_failure_is_told_and_not_repeated_at_once() {
         let start = Instant::now();
         let mut cache = KeyCache::default();
-        assert!(matches!(cache.plan(None, start), Plan::Ask { meanwhile: None }));
+        assert!(matches!(
+            cache.plan(None, start, OFFLINE),
+            Plan::Ask { meanwhile: None }
+        ));
         cache.fail("down".into(), start);
-        assert!(matches!(cache.plan(None, start + PAUSE / 2), Plan::Refuse(why) if why == "down"));
-        assert!(matches!(cache.plan(None, start + PAUSE), Plan::Ask { .. }));
+        assert!(matches!(cache.plan(None, start + PAUSE / 2, OFFLINE), Plan::Refuse(why) if why == "down"));
+        assert!(matches!(
+            cache.plan(None, start + PAUSE, OFFLINE),
+            Plan::Ask { .. }
+        ));
     }
 }

@@ -4,8 +4,8 @@
 //! token is not the answer to a request of ours. Symmetric signatures and `none` are refused whatever the keys say,
 //! and so are ES512 and encrypted tokens, which the library behind this does not verify.
 //!
-//! Known limits: a key that the issuer withdraws counts for up to 5 minutes more, or for up to an hour while the
-//! issuer cannot be reached. A token that was copied to another process of the same workload is as good there.
+//! Known limits: a key that the issuer withdraws counts for up to 5 minutes more, or for as long as the policy's `offline`
+//! says while the issuer cannot be reached. A token that was copied to another process of the same workload is as good there.
 
 mod claims;
 mod fetch;
@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -108,22 +108,14 @@ pub enum TokenError {
     #[error("it is not valid yet; check the clocks of this host and of the issuer")]
     NotYet,
     /// A required claim is missing or different.
-    #[error("its claim {claim:?} is {}, and the policy asks for {expected:?}", found.as_ref().map_or_else(|| "missing".to_owned(), |found| format!("{found:?}")))]
+    #[error("its claim {claim:?} is {}, and the policy asks for {expected}", found.as_ref().map_or_else(|| "missing".to_owned(), |found| format!("{found:?}")))]
     Claim {
         /// The claim.
         claim: String,
-        /// The policy's pattern.
+        /// What the policy asks for, as a message has it.
         expected: String,
         /// The token's value.
         found: Option<String>,
-    },
-    /// The policy's pattern cannot be understood.
-    #[error("the policy's pattern {pattern:?} for claim {claim:?} cannot be understood")]
-    Pattern {
-        /// The claim.
-        claim: String,
-        /// The policy's pattern.
-        pattern: String,
     },
     /// The issuer cannot be asked, and what is known of it is too old.
     #[error("it cannot be verified: {reason}")]
@@ -139,8 +131,8 @@ pub struct TokenVerifier {
     issuers: Mutex<HashMap<IssuerKey, Arc<Issuer>>>,
 }
 
-/// URL and extra authorities: the same issuer seen through other authorities is asked again.
-type IssuerKey = (String, Option<PathBuf>);
+/// URL, extra authorities, and how long its keys count: the same issuer seen otherwise is asked again.
+type IssuerKey = (String, Option<PathBuf>, Duration);
 
 /// Both clocks, read once for a verification.
 #[derive(Clone, Copy, Debug)]
@@ -226,12 +218,12 @@ impl TokenVerifier {
     }
 
     fn issuer(&self, spec: &IdentitySpec) -> Arc<Issuer> {
-        let key = (spec.issuer.clone(), spec.ca.clone());
+        let key = (spec.issuer.clone(), spec.ca.clone(), spec.offline);
         let mut issuers = self.issuers.lock();
         Arc::clone(
             issuers
                 .entry(key)
-                .or_insert_with(|| Arc::new(Issuer::new(spec.issuer.clone(), spec.ca.clone()))),
+                .or_insert_with(|| Arc::new(Issuer::new(spec.issuer.clone(), spec.ca.clone(), spec.offline))),
         )
     }
 }

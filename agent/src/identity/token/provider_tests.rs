@@ -1,12 +1,12 @@
 //! Against a provider that was not written here: npm `oidc-provider`, over HTTP on loopback.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
+use super::test_issuer::{HOUR, like};
 use super::{TokenError, TokenVerifier};
 use crate::config::{IdentitySpec, TokenSource};
 use crate::model::Secret;
@@ -66,12 +66,10 @@ impl Provider {
             issuer: self.issuer.clone(),
             audience: "tollgate".into(),
             token: TokenSource::Env("TOLLGATE_ID_TOKEN".into()),
-            claims: claims
-                .iter()
-                .map(|(name, value)| ((*name).into(), (*value).into()))
-                .collect::<BTreeMap<_, _>>(),
+            claims: claims.iter().map(|(name, pattern)| like(name, pattern)).collect(),
             ca: None,
             leeway: Duration::from_secs(5),
+            offline: HOUR,
         }
     }
 }

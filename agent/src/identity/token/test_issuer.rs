@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
+use crate::config::{ClaimName, ClaimRule, ClaimValue, Glob};
 use crate::model::Secret;
 
 pub(super) struct TestIssuer {
@@ -29,6 +31,25 @@ struct Shared {
     instead: Mutex<Option<(&'static str, String)>>,
     stop: Mutex<bool>,
 }
+
+/// A claim that has to match a pattern.
+pub(super) fn like(name: &str, pattern: &str) -> ClaimRule {
+    let claim = if name.starts_with('/') {
+        ClaimName::Pointer(name.to_owned())
+    } else {
+        ClaimName::Top(name.to_owned())
+    };
+    ClaimRule {
+        claim,
+        any_of: vec![ClaimValue::Like {
+            pattern: pattern.to_owned(),
+            glob: Glob::path(pattern).unwrap(),
+        }],
+    }
+}
+
+/// The term for which tests use keys of an issuer that is down.
+pub(super) const HOUR: Duration = Duration::from_hours(1);
 
 pub(super) fn key(number: u8) -> SigningKey {
     SigningKey::from_bytes(&[number; 32])

@@ -1,0 +1,149 @@
+//! `[identity]`: who may ask.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::super::claim::{ClaimName, ClaimRule, ClaimValue};
+use super::super::keys;
+use super::super::policy::{IdentitySpec, TokenSource};
+use super::super::reader::{Field, Table, Wrong};
+use super::super::scalar;
+use super::{or_default, variable};
+
+const DEFAULT_LEEWAY: Duration = Duration::from_secs(30);
+const MOST_LEEWAY: Duration = Duration::from_mins(10);
+const DEFAULT_OFFLINE: Duration = Duration::from_hours(1);
+const MOST_OFFLINE: Duration = Duration::from_hours(24);
+
+/// `[identity]`, which has `[identity.oidc]`.
+pub(super) fn identity(table: Table<'_>) -> Option<IdentitySpec> {
+    oidc(table.required("oidc")?.table(&keys::OIDC)?)
+}
+
+fn oidc(table: Table<'_>) -> Option<IdentitySpec> {
+    let issuer = table.required("issuer").and_then(|field| field.parsed(issuer));
+    let audience = table
+        .required("audience")
+        .and_then(|field| field.parsed(|text| scalar::line(text, 512)));
+    let token = table
+        .required("token")
+        .and_then(|field| field.table(&keys::TOKEN))
+        .and_then(token);
+    let claims = or_default(table.optional("claims"), Vec::new(), claims);
+    let ca: Option<Option<PathBuf>> = or_default(table.optional("ca"), None, |field| field.path().map(Some));
+    let leeway = or_default(table.optional("leeway"), DEFAULT_LEEWAY, |field| {
+        field.parsed(|text| scalar::duration(text, Duration::ZERO, MOST_LEEWAY))
+    });
+    let offline = or_default(table.optional("offline"), DEFAULT_OFFLINE, |field| {
+        field.parsed(|text| scalar::duration(text, Duration::ZERO, MOST_OFFLINE))
+    });
+    Some(IdentitySpec {
+        issuer: issuer?,
+        audience: audience?,
+        token: token?,
+        claims: claims?,
+        ca: ca?,
+        leeway: leeway?,
+        offline: offline?,
+    })
+}
+
+/// OpenID Connect Core 1.0, 2: https without query or fragment. Plain http is taken on loopback alone.
+fn issuer(text: &str) -> Result<String, Wrong> {
+    let help = "write it exactly as the token's \"iss\" has it, such as \"https://gitlab.acme.test\"";
+    let wrong = |what: &str| Wrong::new(format!("\"{text}\" {what}"), help);
+    let (rest, plain) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
+        (Some(rest), _) => (rest, false),
+        (None, Some(rest)) => (rest, true),
+        (None, None) => return Err(wrong("is no https URL")),
+    };
+    if text.contains(['?', '#', '@']) || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(wrong("has a part that an issuer cannot have"));
+    }
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = authority.strip_prefix('[').map_or_else(
+        || authority.split(':').next().unwrap_or_default(),
+        |v6| v6.split(']').next().unwrap_or_default(),
+    );
+    if host.is_empty() {
+        return Err(wrong("has no host"));
+    }
+    let loopback = host == "localhost"
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    if plain && !loopback {
+        return Err(Wrong::new(
+            format!("\"{text}\" is not https: anybody on the way could replace the issuer's keys"),
+            "write https://; http is taken for loopback addresses alone",
+        ));
+    }
+    Ok(text.into())
+}
+
+fn token(table: Table<'_>) -> Option<TokenSource> {
+    match (table.optional("env"), table.optional("file")) {
+        (Some(field), None) => variable(field).map(TokenSource::Env),
+        (None, Some(field)) => field.path().map(TokenSource::File),
+        (Some(_), Some(_)) => {
+            table.error("the token has two sources", "keep env or file");
+            None
+        }
+        (None, None) => {
+            table.error(
+                "the token has no source",
+                "write { env = \"TOLLGATE_ID_TOKEN\" } or { file = \"/path\" }",
+            );
+            None
+        }
+    }
+}
+
+fn claims(field: Field<'_>) -> Option<Vec<ClaimRule>> {
+    let entries = Table::free(field)?;
+    let count = entries.len();
+    let decoded: Vec<ClaimRule> = entries.into_iter().filter_map(claim).collect();
+    (decoded.len() == count).then_some(decoded)
+}
+
+fn claim(field: Field<'_>) -> Option<ClaimRule> {
+    let name = match claim_name(field.key()) {
+        Ok(name) => name,
+        Err(Wrong { what, help }) => {
+            field.error(what, help);
+            return None;
+        }
+    };
+    let any_of = if field.is_table() {
+        let table = field.table(&keys::CLAIM)?;
+        vec![ClaimValue::Equals(table.required("equals")?.string()?.to_owned())]
+    } else if field.is_list() {
+        field.parsed_list(
+            "name at least one value, or remove the claim: without a value no token has it",
+            scalar::claim,
+        )?
+    } else {
+        vec![field.parsed(scalar::claim)?]
+    };
+    Some(ClaimRule { claim: name, any_of })
+}
+
+/// A name, or a JSON pointer (RFC 6901 §3): each level after a slash, in which `~0` is a tilde and `~1` a slash.
+fn claim_name(name: &str) -> Result<ClaimName, Wrong> {
+    if name.is_empty() {
+        return Err(Wrong::new("a claim has no name", "write the claim's name"));
+    }
+    let Some(levels) = name.strip_prefix('/') else {
+        return Ok(ClaimName::Top(name.to_owned()));
+    };
+    let sound =
+        |level: &str| !level.is_empty() && level.split('~').skip(1).all(|rest| rest.starts_with(['0', '1']));
+    if levels.split('/').all(sound) {
+        Ok(ClaimName::Pointer(name.to_owned()))
+    } else {
+        Err(Wrong::new(
+            format!("\"{name}\" is no JSON pointer"),
+            "write every level after a slash, such as \"/kubernetes.io/serviceaccount/name\"; \"~1\" is a slash in a name, \"~0\" a \"~\"",
+        ))
+    }
+}
