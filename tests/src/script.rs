@@ -1,7 +1,7 @@
 //! Scripts that stop half-way, so that a test can do something to them.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::world::World;
@@ -14,8 +14,15 @@ const LIMIT: Duration = Duration::from_secs(30);
 /// # Panics
 /// It prints something else.
 pub fn started(world: &World, script: &str) -> Child {
-    let mut child = world
-        .script(script)
+    first_line(&mut world.script(script), "ready")
+}
+
+/// Starts a command and waits for the first line that it prints.
+///
+/// # Panics
+/// It prints something else.
+pub fn first_line(command: &mut Command, expected: &str) -> Child {
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
@@ -24,7 +31,7 @@ pub fn started(world: &World, script: &str) -> Child {
     let mut line = String::new();
     let mut output = BufReader::new(child.stdout.take().unwrap());
     output.read_line(&mut line).unwrap();
-    assert_eq!(line, "ready\n");
+    assert_eq!(line, format!("{expected}\n"));
     child.stdout = Some(output.into_inner());
     child
 }

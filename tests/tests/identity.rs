@@ -63,6 +63,34 @@ fn start() -> Setting {
     }
 }
 
+/// A script of a job's, on a connection of single messages.
+fn script(setting: &Setting, text: &str) -> Command {
+    let mut job = job::command(
+        &setting.job,
+        "root",
+        &tollgate_tests::driver::python().display().to_string(),
+    );
+    job.args(["-c", text])
+        .env("HOST", "127.0.0.1")
+        .env("PORT", setting.server.port().to_string())
+        .env("DB", "postgres")
+        .env(
+            "PYTHONPATH",
+            tollgate_tests::agent::workspace().join("tests/client"),
+        );
+    job
+}
+
+/// The policy, with its text changed.
+fn edit(setting: &Setting, change: impl FnOnce(String) -> String) {
+    let path = setting.agent.dir().join("policies.d/ci-report.toml");
+    let text = change(std::fs::read_to_string(path).unwrap());
+    setting
+        .agent
+        .policy("ci-report", &Policy::from_text(&text))
+        .unwrap();
+}
+
 fn psql(setting: &Setting, token: Option<&str>) -> job::Ended {
     let mut command = job::command(&setting.job, NOBODY, "psql");
     command.args([
@@ -151,8 +179,7 @@ fn a_token_that_expires_ends_the_right_to_run_commands_in_open_sessions_and_in_h
         .provider
         .token_for("tollgate", Duration::from_secs(5))
         .unwrap();
-    let script = r#"
-import os, time
+    let text = r#"
 from wire import *
 
 def ask(client, sql):
@@ -173,20 +200,8 @@ for client in (open_, held):
 again = Client()
 assert "expired" in told(again.until(b"Z"))[2]
 "#;
-    let mut job = job::command(
-        &setting.job,
-        "root",
-        &tollgate_tests::driver::python().display().to_string(),
-    );
-    job.args(["-c", script])
-        .env("TOLLGATE_ID_TOKEN", &token)
-        .env("HOST", "127.0.0.1")
-        .env("PORT", setting.server.port().to_string())
-        .env("DB", "postgres")
-        .env(
-            "PYTHONPATH",
-            tollgate_tests::agent::workspace().join("tests/client"),
-        );
+    let mut job = script(&setting, text);
+    job.env("TOLLGATE_ID_TOKEN", &token);
     job::run_within(&mut job, Duration::from_secs(30))
         .unwrap()
         .success()
@@ -197,4 +212,203 @@ assert "expired" in told(again.until(b"Z"))[2]
     );
     let log = setting.agent.log();
     assert!(!log.contains(&token), "the token is in the log");
+}
+
+#[test]
+fn a_newer_token_is_picked_up_in_an_open_session_and_the_record_says_from_which_command_on() {
+    let mut setting = start();
+    let file = setting.agent.dir().join("token");
+    edit(&setting, |text| {
+        text.replace(
+            "{ env = \"TOLLGATE_ID_TOKEN\" }",
+            &format!("{{ file = \"{}\" }}", file.display()),
+        )
+    });
+    setting.agent.stop().unwrap();
+    setting.agent.resume().unwrap();
+    let token = |seconds| {
+        let life = Duration::from_secs(seconds);
+        setting.provider.token_for("tollgate", life).unwrap()
+    };
+    std::fs::write(&file, token(6)).unwrap();
+    let next = setting.agent.dir().join("next-token");
+    std::fs::write(&next, token(3600)).unwrap();
+    let text = r#"
+import os, time
+from wire import *
+
+def ask(sql):
+    client.send(query(sql))
+    return [fields(body)["M"] for tag, body in client.until(b"Z") if tag == b"E"]
+
+client = Client()
+client.until(b"Z")
+assert ask("SELECT 1") == []
+# Until the first token's end, and then without a newer one.
+deadline = time.monotonic() + 20
+while not (words := ask("SELECT 2")):
+    assert time.monotonic() < deadline, "the token does not expire"
+    time.sleep(0.05)
+assert "expired" in words[0], words
+os.rename(os.environ["NEXT"], os.environ["TOKEN"])
+while ask("SELECT 3"):
+    assert time.monotonic() < deadline, "the newer token is not picked up"
+    time.sleep(0.05)
+"#;
+    let mut job = script(&setting, text);
+    job.env("TOKEN", &file).env("NEXT", &next);
+    job::run_within(&mut job, Duration::from_mins(1))
+        .unwrap()
+        .success()
+        .unwrap();
+
+    let sessions = setting.agent.sessions().unwrap();
+    let id = sessions[0]["session"].as_str().unwrap().to_owned();
+    let replay = setting.agent.cli("replay", &[&id, "--json"]).unwrap();
+    let steps: Vec<serde_json::Value> = replay
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let of = |kind: &str| {
+        let kind = kind.to_owned();
+        steps.iter().filter(move |step| step["step"] == kind.as_str())
+    };
+    let identity = of("identity").next().unwrap();
+    assert_eq!(
+        (&identity["number"], &identity["state"]),
+        (&1.into(), &"renewed".into())
+    );
+    let ran_under = |sql: &str| {
+        let command = of("command").rfind(|step| step["command"]["text"] == sql);
+        command.unwrap()["identity"].as_u64().unwrap()
+    };
+    assert_eq!(
+        [
+            ran_under("SELECT 1"),
+            ran_under("SELECT 2"),
+            ran_under("SELECT 3")
+        ],
+        [0, 0, 1]
+    );
+    assert!(setting.agent.cli("verify", &[]).is_ok());
+}
+
+#[test]
+fn a_revoked_identity_is_out_at_once_and_stays_out_until_that_is_lifted() {
+    let mut setting = start();
+    let token = setting.provider.token("tollgate").unwrap();
+    let text = r#"
+from wire import *
+client = Client()
+client.until(b"Z")
+client.send(query("SELECT 1"))
+client.until(b"Z")
+print("ready", flush=True)
+# Nothing is sent: the session ends by itself.
+print(told(client.until(b""))[2])
+"#;
+    let open_session = || {
+        let mut job = script(&setting, text);
+        job.env("TOLLGATE_ID_TOKEN", &token);
+        tollgate_tests::script::first_line(&mut job, "ready")
+    };
+    let child = open_session();
+    let listed = setting.agent.cli("identity", &["list", "--json"]).unwrap();
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed[0]["subject"], "job-4711");
+    assert_eq!(listed[0]["sessions"].as_array().unwrap().len(), 1);
+    let key = listed[0]["key"].as_str().unwrap().to_owned();
+
+    // By a claim that the policy does not ask for, by the key, by the subject.
+    for which in [
+        ["--claim", "pipeline_id=42"],
+        ["--key", key.as_str()],
+        ["--subject", "job-*"],
+    ] {
+        let child = if which[0] == "--claim" {
+            None
+        } else {
+            Some(open_session())
+        };
+        let mut words = vec!["revoke"];
+        words.extend(which);
+        words.extend(["--reason", "runner 7 was stolen", "--json"]);
+        let revoked = setting.agent.cli("identity", &words).unwrap();
+        let revoked: serde_json::Value = serde_json::from_str(&revoked).unwrap();
+        if let Some(child) = child {
+            let told = tollgate_tests::script::ended(child);
+            assert!(told.contains("runner 7 was stolen"), "{which:?}: {told}");
+        }
+        let refused = psql(&setting, Some(&token));
+        assert!(
+            refused.stderr.contains("runner 7 was stolen"),
+            "{which:?}: {refused:?}"
+        );
+        setting
+            .agent
+            .cli("identity", &["lift", revoked["id"].as_str().unwrap()])
+            .unwrap();
+        assert_eq!(psql(&setting, Some(&token)).success().unwrap(), "1\n");
+    }
+    assert!(tollgate_tests::script::ended(child).contains("runner 7 was stolen"));
+
+    // Of another issuer: it is not this one.
+    let other = [
+        "revoke",
+        "--subject",
+        "*",
+        "--issuer",
+        "https://other.test",
+        "--reason",
+        "x",
+    ];
+    setting.agent.cli("identity", &other).unwrap();
+    assert_eq!(psql(&setting, Some(&token)).success().unwrap(), "1\n");
+
+    let for_good = ["revoke", "--subject", "job-4711", "--reason", "for good"];
+    setting.agent.cli("identity", &for_good).unwrap();
+    setting.agent.kill().unwrap();
+    setting.agent.resume().unwrap();
+    let refused = psql(&setting, Some(&token));
+    assert!(refused.stderr.contains("for good"), "{refused:?}");
+    let list = setting.agent.cli("identity", &["revocations"]).unwrap();
+    assert!(list.contains("job-4711") && list.contains("for good"), "{list}");
+}
+
+#[test]
+fn what_a_policy_denies_ends_with_its_reload_and_nothing_else_does() {
+    let setting = start();
+    let token = setting.provider.token("tollgate").unwrap();
+    let text = r#"
+from wire import *
+client = Client()
+client.until(b"Z")
+print("ready", flush=True)
+print(told(client.until(b""))[2])
+"#;
+    let mut job = script(&setting, text);
+    job.env("TOLLGATE_ID_TOKEN", &token);
+    let child = tollgate_tests::script::first_line(&mut job, "ready");
+    let deny = |entry: &str| {
+        edit(&setting, |text| {
+            let rest = text
+                .lines()
+                .filter(|line| !line.starts_with("deny = "))
+                .fold(String::new(), |text, line| text + line + "\n");
+            rest.replace(
+                "[identity.oidc]\n",
+                &format!("[identity]\ndeny = [{entry}]\n[identity.oidc]\n"),
+            )
+            .replace("[identity]\n[identity]\n", "[identity]\n")
+        });
+        setting.agent.cli("reload", &["--json"]).unwrap()
+    };
+    let report = deny("{ subject = \"somebody-else\" }");
+    assert!(report.contains("\"sessions_ended\": 0"), "{report}");
+    assert_eq!(psql(&setting, Some(&token)).success().unwrap(), "1\n");
+    deny("{ claim = \"pipeline_id\", value = \"4?\" }");
+    let told = tollgate_tests::script::ended(child);
+    assert!(told.contains("the policy denies"), "{told}");
+    let refused = psql(&setting, Some(&token));
+    assert!(refused.stderr.contains("the policy denies"), "{refused:?}");
 }

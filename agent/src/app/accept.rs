@@ -8,9 +8,11 @@ use crate::config::{EndpointHost, IdentitySpec, TlsMode};
 use crate::dns::Dns;
 use crate::engine::{self, Host};
 use crate::flow::Flow;
-use crate::identity::{FlowFacts, Identity, IdentityError, TokenVerifier, identify};
+use crate::identity::{
+    FlowFacts, Identity, IdentityError, Lapse, Life, Revoked, TokenVerifier, identify, keep,
+};
 use crate::kernel::Kernel;
-use crate::model::Place;
+use crate::model::{Place, WorkloadName};
 use crate::policy::{Denied, Resolved};
 
 use super::names::Known;
@@ -27,6 +29,7 @@ pub(super) struct Reception {
     pub(super) resolved: watch::Receiver<Resolved>,
     pub(super) dns: Arc<Dns<Known>>,
     pub(super) verifier: TokenVerifier,
+    pub(super) revoked: Revoked,
     pub(super) host: Host,
 }
 
@@ -65,16 +68,16 @@ impl Reception {
             .set
             .get(policy)
             .and_then(|policy| policy.doc.identity.clone());
-        let identity = match self.identify(&facts, spec.as_ref()).await {
-            Ok(identity) => identity,
+        let (identity, refused) = match self.identify(&service.workload, &facts, spec.as_ref()).await {
+            Ok(identified) => identified,
             Err(error) => {
                 tracing::error!(%error, "a flow could not be identified and was closed");
                 return;
             }
         };
-        let identity = match self.unproven(&service, &endpoint, &flow.original).await {
-            Some(denied) => Err((identity.unwrap_or_else(|(identity, _)| identity), denied)),
-            None => identity,
+        let refused = match refused {
+            Some(denied) => Some(denied),
+            None => self.unproven(&service, &endpoint, &flow.original).await,
         };
         let flow = engine::Flow {
             stream: flow.stream,
@@ -83,7 +86,24 @@ impl Reception {
             netns: flow.netns,
             endpoint,
         };
-        Box::pin(engine::run(&self.host, &service, flow, identity)).await;
+        let life = Life::new(identity);
+        let session = Box::pin(engine::run(&self.host, &service, flow, life.clone(), refused));
+        let Some(spec) = spec else {
+            return session.await;
+        };
+        let keep = keep(
+            &life,
+            &service.workload,
+            &facts,
+            &spec,
+            &self.verifier,
+            &self.revoked,
+        );
+        tokio::select! {
+            () = session => {}
+            // It has done what it can; the session ends by what it did.
+            () = async { keep.await; std::future::pending().await } => {}
+        }
     }
 
     /// Why a session must not log in: nobody whom the agent believes says that the name it goes by has this address, and
@@ -121,14 +141,19 @@ impl Reception {
         })
     }
 
-    /// Who asks. The inner error is an identity that the policy does not accept: that is told to the client.
+    /// Who asks, and why the policy does not accept that, which is told to the client.
     async fn identify(
         &self,
+        workload: &WorkloadName,
         facts: &FlowFacts,
         spec: Option<&IdentitySpec>,
-    ) -> Result<Result<Identity, (Identity, Denied)>, IdentityError> {
+    ) -> Result<(Identity, Option<Denied>), IdentityError> {
         match identify(facts, spec, &self.verifier).await {
-            Ok(identity) => Ok(Ok(identity)),
+            Ok(identity) => {
+                let against = self.revoked.against(workload, &identity);
+                let denied = against.map(|by| engine::denial(&Lapse::Revoked { by: by.into() }));
+                Ok((identity, denied))
+            }
             Err(error) => {
                 let denied = Denied {
                     rules: Vec::new(),
@@ -137,7 +162,7 @@ impl Reception {
                 };
                 // Who it is besides its token still belongs in the record.
                 let identity = identify(facts, None, &self.verifier).await?;
-                Ok(Err((identity, denied)))
+                Ok((identity, Some(denied)))
             }
         }
     }

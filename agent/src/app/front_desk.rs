@@ -10,15 +10,17 @@ use tokio::sync::watch;
 
 use crate::config::Mode;
 use crate::control::{
-    AgentStatus, ControlHandler, EgressListing, KernelCount, KernelStatus, LiveSession, Response,
-    WorkloadStatus,
+    ActiveIdentity, AgentStatus, ControlHandler, EgressListing, KernelCount, KernelStatus, LiveSession,
+    Response, WorkloadStatus,
 };
+use crate::identity::{Revocation, Which};
 use crate::kernel::{KernelError, ManagedCgroups, ProcessStanding, Tier, existing};
 use crate::ship::Backlog;
 
 use super::accept::Reception;
 use super::demands;
 use super::egress::Egress;
+use super::identities;
 use super::reload::Reloader;
 use super::upgrade::Upgrader;
 
@@ -85,7 +87,7 @@ impl ControlHandler for FrontDesk {
                 id: *id,
                 workload: live.workload.clone(),
                 service: live.service.clone(),
-                identity: live.identity.clone(),
+                identity: live.life.standing().identity.summary(),
                 started_at: live.started,
                 commands: live.commands.load(Ordering::Relaxed),
                 bytes_to_client: live.bytes_to_client.load(Ordering::Relaxed),
@@ -130,6 +132,22 @@ impl ControlHandler for FrontDesk {
                 names
             })
             .map_err(|error| error.to_string())
+    }
+
+    fn identities(&self) -> Vec<ActiveIdentity> {
+        identities::active(&self.reception)
+    }
+
+    fn revocations(&self) -> Vec<Revocation> {
+        self.reception.revoked.list()
+    }
+
+    fn revoke(&self, which: Which, issuer: Option<String>, by: String, reason: String) -> Response {
+        identities::revoke(&self.reception, which, issuer, by, reason)
+    }
+
+    fn lift(&self, id: &str, by: &str) -> Response {
+        identities::lift(&self.reception, id, by)
     }
 
     fn is_managed(&self, pid: u32) -> bool {

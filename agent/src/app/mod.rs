@@ -6,6 +6,7 @@ mod demands;
 mod egress;
 mod existing;
 mod front_desk;
+mod identities;
 mod kernel_side;
 mod last_good;
 mod names;

@@ -16,6 +16,7 @@ use crate::policy::PolicySet;
 use super::accept::Reception;
 use super::catalogue::Catalogue;
 use super::demands;
+use super::identities;
 use super::protection::Protection;
 use super::resolve::{self, Addresses};
 
@@ -127,6 +128,7 @@ impl Reloader {
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
         let now = self.reception.policies.current();
+        self.reception.revoked.set_denied(identities::denied(&now.set));
         let changed = change.before.end_what_is_not_in(&now);
         self.end_sessions_of_other_workloads();
         let live = self.reception.host.live.lock();

@@ -16,7 +16,7 @@ use crate::control::Server;
 use crate::dns::{Dns, Learned};
 use crate::engine::Host;
 use crate::flow::Listener;
-use crate::identity::TokenVerifier;
+use crate::identity::{Revoked, TokenVerifier};
 use crate::kernel::local::LocalAddresses;
 use crate::kernel::{CgroupKeeper, Kernel, KernelOptions, PinLock, ProxyAddresses};
 use crate::policy::{PolicySet, Resolved};
@@ -39,7 +39,7 @@ use super::start::{StartError, host};
 use super::state::StateDir;
 use super::unix::{self, UnixSockets};
 use super::upgrade::{Left, Program, Upgrader};
-use super::{demands, existing, kernel_side, last_good, shipping};
+use super::{demands, existing, identities, kernel_side, last_good, shipping};
 
 /// Group whose members may use the control socket. Who may decide on a command, its rule says.
 const OPERATORS: &str = "tollgate";
@@ -126,6 +126,8 @@ impl Running {
         for service in catalogue.opaque() {
             tracing::warn!(service = %service.name, "this service is opaque: recorded, neither judged nor masked");
         }
+        let revoked = Revoked::open(&state.revoked())?;
+        revoked.set_denied(identities::denied(&set));
         let authority = Arc::new(LocalCa::open_or_create(&state.authority())?);
         let recorder = Recorder::open(&recorder_options(config))?;
         for recovered in recorder.recovered() {
@@ -194,6 +196,7 @@ impl Running {
             resolved: protection.resolved(),
             dns: Arc::clone(&dns),
             verifier: TokenVerifier::new(),
+            revoked,
             host: Host {
                 recorder: recorder.clone(),
                 holds: Arc::clone(&holds),

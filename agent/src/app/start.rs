@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::config::{self, AgentConfig, PolicyErrors};
 use crate::control::ControlError;
 use crate::flow::FlowError;
+use crate::identity::RevocationError;
 use crate::kernel::given::Given;
 use crate::kernel::{HostLock, Kernel, KernelError, KernelOptions, PatternError, PinLock};
 use crate::policy::PolicySet;
@@ -42,6 +43,9 @@ pub enum StartError {
     /// Listening.
     #[error(transparent)]
     Flow(#[from] FlowError),
+    /// What operators revoked.
+    #[error(transparent)]
+    Revoked(#[from] RevocationError),
     /// Records.
     #[error("records cannot be kept: {0}")]
     Record(#[from] RecordError),

@@ -21,6 +21,11 @@ impl StateDir {
         self.0.join("ca")
     }
 
+    /// What operators revoked.
+    pub(super) fn revoked(&self) -> PathBuf {
+        self.0.join("revoked.json")
+    }
+
     /// The key of the host's masks (`with = "hash"`): made once, so that equal values stay equal over restarts.
     pub(super) fn mask_key(&self) -> io::Result<[u8; 32]> {
         let path = self.0.join("mask.key");

@@ -7,6 +7,7 @@ mod ask;
 pub mod deny;
 mod doctor;
 pub mod egress;
+pub mod identity;
 pub mod policy;
 pub mod reload;
 pub mod replay;
@@ -30,7 +31,7 @@ use crate::config::{AgentConfig, PolicyErrors};
 /// stands in one file for each in /etc/tollgate/policies.d: write one, check it with `tollgate policy check`, and see what
 /// happened with `tollgate sessions` and `tollgate replay`.
 ///
-/// status, egress, approvals, approve, deny, reload and upgrade ask the running agent. sessions, replay and verify read its
+/// status, egress, identity, approvals, approve, deny, reload and upgrade ask the running agent. sessions, replay and verify read its
 /// records, and policy check reads files: they need no agent, and work on another host too. doctor examines the host itself.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version, max_term_width = 110, after_long_help = EXIT_CODES)]
@@ -52,6 +53,7 @@ enum Verb {
     Approve(approve::Args),
     Deny(deny::Args),
     Egress(egress::Args),
+    Identity(identity::Args),
     Sessions(sessions::SessionsArgs),
     Replay(replay::ReplayArgs),
     Verify(verify::VerifyArgs),
@@ -88,6 +90,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, PolicyErrors> {
         Verb::Approve(args) => wait(approve::run(args, &config()?.control_socket)),
         Verb::Deny(args) => wait(deny::run(args, &config()?.control_socket)),
         Verb::Egress(args) => wait(egress::run(args, &config()?.control_socket)),
+        Verb::Identity(args) => wait(identity::run(args, &config()?.control_socket)),
         Verb::Sessions(args) => sessions::run(&args, &config()?.records_dir()),
         Verb::Replay(args) => replay::run(&args, &config()?.records_dir()),
         Verb::Verify(args) => verify::run(&args, &config()?.records_dir()),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::glob::Glob;
+use super::glob::{Glob, GlobError};
 
 /// One entry of `claims`: a claim that has to be in the token, and the values that it may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,13 +45,35 @@ impl ClaimName {
     }
 }
 
+impl ClaimValue {
+    /// A pattern.
+    pub fn like(pattern: &str) -> Result<Self, GlobError> {
+        Ok(Self::Like {
+            glob: Glob::path(pattern)?,
+            pattern: pattern.to_owned(),
+        })
+    }
+
+    /// As it is written in the policy.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Equals(text) | Self::Like { pattern: text, .. } => text,
+        }
+    }
+
+    /// Whether `text` is such a value.
+    pub fn matches(&self, text: &str) -> bool {
+        match self {
+            Self::Equals(expected) => expected == text,
+            Self::Like { glob, .. } => glob.matches(text),
+        }
+    }
+}
+
 impl ClaimRule {
     /// Whether the claim may have the value `text`.
     pub fn matches(&self, text: &str) -> bool {
-        self.any_of.iter().any(|value| match value {
-            ClaimValue::Equals(expected) => expected == text,
-            ClaimValue::Like { glob, .. } => glob.matches(text),
-        })
+        self.any_of.iter().any(|value| value.matches(text))
     }
 }
 
@@ -62,10 +84,30 @@ impl fmt::Display for ClaimRule {
             if number > 0 {
                 f.write_str(" or ")?;
             }
-            match value {
-                ClaimValue::Equals(text) | ClaimValue::Like { pattern: text, .. } => write!(f, "{text:?}")?,
-            }
+            write!(f, "{:?}", value.as_str())?;
         }
         Ok(())
+    }
+}
+
+/// Tokens that do not count, whatever else is right with them: an entry of `deny`, or what was revoked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenPattern {
+    /// `{ subject = "…" }`: `sub`, a pattern.
+    Subject(ClaimValue),
+    /// `{ claim = "user_login", value = "mallory" }`.
+    Claim(ClaimRule),
+    /// `{ key = "…" }`: signed with the key of this `kid`.
+    Key(String),
+}
+
+/// As a policy writes it.
+impl fmt::Display for TokenPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Subject(value) => write!(f, "subject {:?}", value.as_str()),
+            Self::Claim(rule) => write!(f, "claim {} {rule}", rule.claim.as_str()),
+            Self::Key(kid) => write!(f, "key {kid:?}"),
+        }
     }
 }

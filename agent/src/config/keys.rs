@@ -51,8 +51,11 @@ pub(super) const DNS: TableKeys = TableKeys {
 
 pub(super) const IDENTITY: TableKeys = TableKeys {
     heading: "[identity]",
-    keys: &[("oidc", "a table [identity.oidc]")],
-    later: &["saml", "deny"],
+    keys: &[
+        ("oidc", "a table [identity.oidc]"),
+        ("deny", r#"[{ subject = "project_path:acme/old:*" }]"#),
+    ],
+    later: &["saml"],
     secret: false,
 };
 
@@ -68,6 +71,18 @@ pub(super) const OIDC: TableKeys = TableKeys {
         ("offline", r#""1h""#),
     ],
     later: &["jwks_max_age"],
+    secret: false,
+};
+
+pub(super) const DENY: TableKeys = TableKeys {
+    heading: "deny",
+    keys: &[
+        ("subject", r#""project_path:acme/old:*""#),
+        ("claim", r#""user_login""#),
+        ("value", r#""mallory""#),
+        ("key", r#""2024-01""#),
+    ],
+    later: &[],
     secret: false,
 };
 
@@ -259,6 +274,7 @@ pub(super) const ALL: &[&TableKeys] = &[
     &IDENTITY,
     &OIDC,
     &CLAIM,
+    &DENY,
     &TOKEN,
     &SERVICE,
     &TLS,

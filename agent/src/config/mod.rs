@@ -22,7 +22,7 @@ mod scalar;
 mod tests;
 
 pub use agent::{AgentConfig, Durability, ShipSpec, ShipTarget};
-pub use claim::{ClaimName, ClaimRule, ClaimValue};
+pub use claim::{ClaimName, ClaimRule, ClaimValue, TokenPattern};
 pub use glob::{Glob, GlobError};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
 pub use policy::{

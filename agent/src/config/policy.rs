@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::claim::ClaimRule;
+use super::claim::{ClaimRule, TokenPattern};
 use crate::model::{Effect, RuleName, ServiceName, SocketPath, WorkloadName};
 
 /// A policy file: one workload and the services that are protected for it.
@@ -24,6 +24,8 @@ pub struct PolicyDoc {
     pub workload: Workload,
     /// `[identity.oidc]`; `None`: no token is asked for.
     pub identity: Option<IdentitySpec>,
+    /// `deny` of `[identity]`: tokens that do not count, whatever else is right with them.
+    pub denied: Vec<TokenPattern>,
     /// `[dns]`.
     pub dns: DnsSpec,
     /// `[[service]]`, in the order of the file.

@@ -324,10 +324,7 @@ pub(super) fn claim(text: &str) -> Result<ClaimValue, Wrong> {
     if text.contains('\\') {
         return Err(bad_glob(text, &GlobError::Reserved('\\')));
     }
-    Ok(ClaimValue::Like {
-        glob: Glob::path(text).map_err(|error| bad_glob(text, &error))?,
-        pattern: text.into(),
-    })
+    ClaimValue::like(text).map_err(|error| bad_glob(text, &error))
 }
 
 fn bad_glob(text: &str, error: &GlobError) -> Wrong {

@@ -6,7 +6,9 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::egress::EgressListing;
+use super::identity::ActiveIdentity;
 use crate::approval::HoldView;
+use crate::identity::{Revocation, Which};
 use crate::model::{CgroupPath, HoldId, ServiceName, SessionId, WorkloadName};
 
 /// What is asked of the agent.
@@ -19,6 +21,25 @@ pub enum Request {
     Sessions,
     /// What workloads reach around the services of their policies.
     Egress,
+    /// Identities that have sessions.
+    Identities,
+    /// What was revoked.
+    Revocations,
+    /// Have tokens not count any more. For root alone.
+    Revoke {
+        /// Which.
+        which: Which,
+        /// Of this issuer alone.
+        #[serde(default)]
+        issuer: Option<String>,
+        /// For the author of the job.
+        reason: String,
+    },
+    /// Have tokens count again. For root alone.
+    Lift {
+        /// Which revocation.
+        id: String,
+    },
     /// Commands that wait for the peer's decision; for root, all.
     Approvals {
         /// Send them again at each change, until the peer closes.
@@ -65,6 +86,23 @@ pub enum Response {
         /// The list.
         listing: EgressListing,
     },
+    /// To [`Request::Identities`].
+    Identities {
+        /// The identities, by issuer and subject.
+        identities: Vec<ActiveIdentity>,
+    },
+    /// To [`Request::Revocations`].
+    Revocations {
+        /// What was revoked, oldest first.
+        revocations: Vec<Revocation>,
+    },
+    /// It counts.
+    Revoked {
+        /// As it is kept.
+        revocation: Revocation,
+    },
+    /// It does not count any more.
+    Lifted,
     /// To [`Request::Approvals`].
     Approvals {
         /// The held commands, oldest first.

@@ -14,6 +14,7 @@
 
 mod client;
 mod egress;
+mod identity;
 mod message;
 mod peer;
 mod server;
@@ -25,6 +26,7 @@ use std::path::PathBuf;
 
 pub use client::Client;
 pub use egress::{EgressDestination, EgressListing, EgressProcess};
+pub use identity::{ActiveIdentity, IdentitySession};
 pub use message::{
     AgentStatus, KernelCount, KernelStatus, LiveSession, ReloadReport, Request, Response, WorkloadStatus,
 };

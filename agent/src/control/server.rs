@@ -16,9 +16,11 @@ use tokio::time::timeout;
 
 use super::ControlError;
 use super::egress::EgressListing;
+use super::identity::ActiveIdentity;
 use super::message::{AgentStatus, LiveSession, Request, Response};
 use super::peer::{Peer, Seats};
 use crate::approval::{Approver, Decision, Holds};
+use crate::identity::{Revocation, Which};
 use crate::model::HoldId;
 
 /// What the socket asks of the agent. Kept by the composition root.
@@ -41,6 +43,26 @@ pub trait ControlHandler: Send + Sync {
 
     /// What workloads reach around the services of their policies. The error is a sentence.
     fn egress(&self) -> Result<EgressListing, String>;
+
+    /// Identities that have sessions.
+    fn identities(&self) -> Vec<ActiveIdentity> {
+        Vec::new()
+    }
+
+    /// What was revoked.
+    fn revocations(&self) -> Vec<Revocation> {
+        Vec::new()
+    }
+
+    /// Has tokens not count any more; `by` is the name of who asks. Blocks for the disk.
+    fn revoke(&self, _which: Which, _issuer: Option<String>, _by: String, _reason: String) -> Response {
+        refused("this agent keeps no identities")
+    }
+
+    /// Has tokens count again. Blocks for the disk.
+    fn lift(&self, _id: &str, _by: &str) -> Response {
+        refused("this agent keeps no identities")
+    }
 
     /// Whether process `pid` is in a managed cgroup. True where that cannot be found out.
     fn is_managed(&self, pid: u32) -> bool;
@@ -223,6 +245,32 @@ impl Desk {
                     Ok(listing) => Response::Egress { listing },
                     Err(message) => refused(&message),
                 },
+                Request::Identities => Response::Identities {
+                    identities: self.handler.identities(),
+                },
+                Request::Revocations => Response::Revocations {
+                    revocations: self.handler.revocations(),
+                },
+                Request::Revoke { .. } | Request::Lift { .. } if peer.uid != 0 => {
+                    refused("only root may change whose tokens count")
+                }
+                Request::Revoke {
+                    which,
+                    issuer,
+                    reason,
+                } => match legible(&reason) {
+                    Some(reason) => {
+                        self.off_the_runtime(peer, move |handler, by| {
+                            handler.revoke(which, issuer, by, reason)
+                        })
+                        .await
+                    }
+                    None => refused(NO_REASON),
+                },
+                Request::Lift { id } => {
+                    self.off_the_runtime(peer, move |handler, by| handler.lift(&id, &by))
+                        .await
+                }
                 Request::Approvals { watch: false } => self.approvals(peer).await,
                 Request::Approvals { watch: true } => return self.watch(peer, reader, writer).await,
                 Request::Approve { id, binding } => self.approve(peer, &id, binding).await,
@@ -278,17 +326,26 @@ impl Desk {
     }
 
     async fn deny(&self, peer: Peer, id: &HoldId, reason: &str) -> Response {
-        // It is shown to the workload, in one line of an error message.
-        let reason: String = reason
-            .chars()
-            .map(|letter| if letter.is_control() { ' ' } else { letter })
-            .take(LONGEST_REASON)
-            .collect();
-        if reason.trim().is_empty() {
-            return refused("a refusal needs a reason: the author of the job reads it");
+        match legible(reason) {
+            Some(reason) => self.decide(peer, id, Decision::Deny { reason }).await,
+            None => refused(NO_REASON),
         }
-        let reason = reason.trim().to_owned();
-        self.decide(peer, id, Decision::Deny { reason }).await
+    }
+
+    /// Has the handler do something that blocks, in the peer's name.
+    async fn off_the_runtime(
+        &self,
+        peer: Peer,
+        act: impl FnOnce(&dyn ControlHandler, String) -> Response + Send + 'static,
+    ) -> Response {
+        let by = match look_up(peer).await {
+            Ok(approver) => approver.name().clone(),
+            Err(refused) => return refused,
+        };
+        let handler = Arc::clone(&self.handler);
+        tokio::task::spawn_blocking(move || act(handler.as_ref(), by))
+            .await
+            .unwrap_or_else(|_| refused("the agent stops"))
     }
 
     async fn decide(&self, peer: Peer, id: &HoldId, decision: Decision) -> Response {
@@ -307,6 +364,17 @@ impl Desk {
             }
         }
     }
+}
+
+/// A reason as the workload is shown it, in one line of an error message; `None`: there is none.
+fn legible(reason: &str) -> Option<String> {
+    let reason: String = reason
+        .chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .take(LONGEST_REASON)
+        .collect();
+    let reason = reason.trim();
+    (!reason.is_empty()).then(|| reason.to_owned())
 }
 
 /// Says so without waiting: a fresh socket's buffer takes one line, and if not, closing says enough.
@@ -355,6 +423,7 @@ async fn send(writer: &mut OwnedWriteHalf, response: &Response) -> io::Result<()
 
 const UNINTELLIGIBLE: &str =
     "the request cannot be understood; command and agent have to be of the same version";
+const NO_REASON: &str = "a refusal needs a reason: the author of the job reads it";
 const LONGEST_REQUEST: u64 = 64 * 1024;
 const LONGEST_REASON: usize = 500;
 /// How long a peer may take to read an answer, and the user database to give one.

@@ -76,13 +76,19 @@ mod tests {
     use super::super::term::Term;
     use super::{Account, Live};
     use crate::config::Limits;
-    use crate::model::{CgroupPath, PolicyId};
+    use crate::identity::{CgroupIdentity, Identity, Life, ProcessState};
+    use crate::model::{CgroupId, CgroupPath, PolicyId};
 
     fn account(limits: Limits) -> Account {
         let live = Live {
             workload: "w".into(),
             service: "s".into(),
-            identity: String::new(),
+            life: Life::new(Identity {
+                cgroup: CgroupIdentity::new(CgroupId(1), CgroupPath("/w".into())),
+                uid: 0,
+                process: ProcessState::Gone { pid: 1 },
+                token: None,
+            }),
             started: chrono::Utc::now(),
             commands: AtomicU64::new(0),
             bytes_to_client: AtomicU64::new(0),

@@ -4,6 +4,7 @@ use std::sync::atomic::AtomicU64;
 
 use chrono::{DateTime, Utc};
 
+use crate::identity::Life;
 use crate::model::{CgroupPath, PolicyId, ServiceName, WorkloadName};
 
 use super::term::Term;
@@ -15,8 +16,8 @@ pub struct Live {
     pub workload: WorkloadName,
     /// Where it goes.
     pub service: ServiceName,
-    /// Who, in one line.
-    pub identity: String,
+    /// Who, as long as that counts.
+    pub life: Life,
     /// When it began.
     pub started: DateTime<Utc>,
     /// Commands so far.

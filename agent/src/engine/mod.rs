@@ -11,5 +11,6 @@ mod term;
 
 pub use live::Live;
 pub use session::{Flow, Host, Service, run};
+pub use stages::denial;
 pub use stray::{Stray, end_stray};
 pub use term::Term;

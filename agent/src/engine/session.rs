@@ -14,7 +14,7 @@ use crate::approval::{Holds, Requester};
 use crate::config::{EndpointHost, Limits, Mode, Protocol};
 use crate::credential::Credentials;
 use crate::flow::Stream;
-use crate::identity::Identity;
+use crate::identity::{Identity, Life};
 use crate::kernel::netns::Netns;
 use crate::mask::Masks;
 use crate::model::{Caller, FrameKind, Place, PolicyId, ServiceName, SessionId, WorkloadName};
@@ -27,7 +27,7 @@ use crate::tls::Upstream;
 
 use super::account::Account;
 use super::live::Live;
-use super::stages::SessionStages;
+use super::stages::{SessionStages, identity_json};
 use super::term::Term;
 
 /// What all sessions of this host share.
@@ -94,14 +94,11 @@ pub struct Flow {
 
 /// Runs a session to its end. Never fails: what goes wrong is told to the client, the record and the log.
 ///
-/// `identity` is an error where the flow's identity is not the one that the policy asks for: the client is then told so in
-/// its protocol, and that is recorded as well.
-pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Identity, (Identity, Denied)>) {
+/// `refused` says why the flow's identity is not the one that the policy asks for: the client is then told so in its protocol,
+/// and that is recorded as well.
+pub async fn run(host: &Host, service: &Service, flow: Flow, life: Life, refused: Option<Denied>) {
     let id = SessionId::new();
-    let (identity, refused) = match identity {
-        Ok(identity) => (identity, None),
-        Err((identity, denied)) => (identity, Some(denied)),
-    };
+    let identity = life.standing().identity;
     let ends = (flow.client.to_string(), flow.original.to_string());
     let meta = open_meta(id, host, service, ends, &identity);
     let target = Target {
@@ -121,7 +118,7 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
     let live = Live {
         workload: service.workload.clone(),
         service: service.name.clone(),
-        identity: identity.summary(),
+        life: life.clone(),
         started: meta.started,
         commands: AtomicU64::new(0),
         bytes_to_client: AtomicU64::new(0),
@@ -149,7 +146,9 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, identity: Result<Id
         target: target.address.clone(),
         netns: flow.netns,
         source: service.source.clone(),
-        expires: identity.expires_at(),
+        life,
+        identity: 0,
+        judged: service.protocol != Protocol::Opaque,
         stop: host.stop.clone(),
         terms: [live.service_term.clone(), live.term.clone()],
         number: 0,
@@ -214,6 +213,8 @@ async fn refuse(host: &Host, service: &Service, stream: Stream, target: &Target,
 
 fn close(mut stages: SessionStages, end: &Result<(), SessionEnd>) {
     let id = stages.id;
+    // Where the record itself has failed this fails as well; the journal holds what was acknowledged.
+    stages.note_lapse().ok();
     let reason = match end {
         Ok(()) => "the client closed the session".to_owned(),
         Err(end) => {
@@ -277,15 +278,6 @@ pub(super) fn open_meta(
             Mode::Observe => "observe".to_owned(),
         },
     }
-}
-
-/// The identity, with the line that listings show.
-fn identity_json(identity: &Identity) -> serde_json::Value {
-    let mut json = serde_json::to_value(identity).unwrap_or_default();
-    if let Some(object) = json.as_object_mut() {
-        object.insert("summary".to_owned(), identity.summary().into());
-    }
-    json
 }
 
 /// A v4-mapped address is the v4 address on the wire; a destination of 0.0.0.0 or :: is this host.

@@ -12,6 +12,7 @@ use crate::approval::{HoldEnd, HoldInfo, Holds, Requester};
 use crate::config::Mode;
 use crate::credential::Credentials;
 use crate::flow::Stream;
+use crate::identity::{Identity, Lapse, Life};
 use crate::kernel::{dial, netns::Netns};
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, Place, SessionId};
@@ -22,7 +23,8 @@ use crate::protocol::{
 };
 use crate::record::SessionRecord;
 use crate::record::meta::{
-    ApprovalMeta, ApprovalState, CommandMeta, GapMeta, LeaseMeta, LeaseState, MaskMeta, Verdict, VerdictMeta,
+    ApprovalMeta, ApprovalState, CommandMeta, GapMeta, IdentityMeta, IdentityState, LeaseMeta, LeaseState,
+    MaskMeta, Verdict, VerdictMeta,
 };
 
 use super::account::Account;
@@ -48,7 +50,12 @@ pub(super) struct SessionStages {
     pub(super) service: crate::model::ServiceName,
     pub(super) target: Place,
     pub(super) netns: Arc<Netns>,
-    pub(super) expires: Option<SystemTime>,
+    /// Who it is, as long as that counts.
+    pub(super) life: Life,
+    /// Number of the identity that was recorded last.
+    pub(super) identity: u32,
+    /// Whether what it does is judged command by command; elsewhere it ends with its identity.
+    pub(super) judged: bool,
     pub(super) stop: watch::Receiver<bool>,
     /// For how long the service has its sessions, and for how long this one may go on.
     pub(super) terms: [Term; 2],
@@ -146,10 +153,43 @@ impl SessionStages {
         self.note(FrameKind::Verdict, &meta)
     }
 
-    fn expired(&self) -> Option<Denied> {
-        self.expires
-            .filter(|expires| *expires <= SystemTime::now())
-            .map(|_| token_expired())
+    fn lapsed(&self) -> Option<Denied> {
+        self.life.lapse(SystemTime::now()).map(|lapse| denial(&lapse))
+    }
+
+    /// Records a newer identity before the first command that runs under it.
+    fn note_identity(&mut self) -> Result<(), SessionEnd> {
+        if self.life.number() == self.identity {
+            return Ok(());
+        }
+        let standing = self.life.standing();
+        self.identity = standing.number;
+        let meta = IdentityMeta {
+            number: standing.number,
+            state: IdentityState::Renewed,
+            identity: identity_json(&standing.identity),
+            reason: None,
+        };
+        self.note(FrameKind::Identity, &meta)
+    }
+
+    /// Records that the identity does not count any more, if that is so.
+    pub(super) fn note_lapse(&mut self) -> Result<(), SessionEnd> {
+        let Some(lapse) = self.life.lapse(SystemTime::now()) else {
+            return Ok(());
+        };
+        let standing = self.life.standing();
+        let (state, reason) = match lapse {
+            Lapse::Expired => (IdentityState::Expired, None),
+            Lapse::Revoked { by } => (IdentityState::Revoked, Some(by.to_string())),
+        };
+        let meta = IdentityMeta {
+            number: standing.number,
+            state,
+            identity: identity_json(&standing.identity),
+            reason,
+        };
+        self.note(FrameKind::Identity, &meta)
     }
 }
 
@@ -174,7 +214,7 @@ impl Stages for SessionStages {
     }
 
     fn judge(&mut self, command: &Arc<Command>, occasion: Occasion<'_>) -> Result<Ruling, SessionEnd> {
-        let ruling = match self.expired() {
+        let ruling = match self.lapsed() {
             Some(denied) => Ruling::Deny(denied),
             None => self.rules.policy.judge(command),
         };
@@ -184,10 +224,12 @@ impl Stages for SessionStages {
             (Occasion::Check, Ruling::Deny(_)) => &[],
             (Occasion::Run(parameters), _) => parameters,
         };
+        self.note_identity()?;
         self.number += 1;
         self.account.command();
         let meta = CommandMeta {
             number: self.number,
+            identity: self.identity,
             command: Command::clone(command),
             parameters: parameters.to_vec(),
         };
@@ -248,14 +290,12 @@ impl Stages for SessionStages {
         };
         self.note(FrameKind::Approval, &meta)?;
         let name = id.clone();
-        let time_left = self
-            .expires
-            .map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
+        let lapsed = self.life.lapsed();
         let decision = async move {
             tokio::select! {
                 end = held.wait() => decided(&end, &name, &terms),
-                // A job whose token has expired runs nothing more, approved or not.
-                () = elapsed(time_left) => expired_while_held(),
+                // A job whose identity does not count any more runs nothing, approved or not.
+                lapse = lapsed => lapsed_while_held(&lapse),
             }
         };
         Ok(PlacedHold {
@@ -338,12 +378,16 @@ impl Stages for SessionStages {
         let mut stop = self.stop.clone();
         let time_left = self.account.time_left();
         let [service, session] = self.terms.each_ref().map(Term::ended);
+        let (revoked, lapsed) = (self.life.revoked(), self.life.lapsed());
+        let judged = self.judged;
         Box::pin(async move {
             tokio::select! {
                 // An agent that is gone stops as well.
                 _ = stop.wait_for(|stop| *stop) => SessionEnd::Stop,
                 () = service => SessionEnd::Changed,
                 () = session => SessionEnd::Changed,
+                lapse = revoked => SessionEnd::Policy(denial(&lapse)),
+                lapse = lapsed, if !judged => SessionEnd::Policy(denial(&lapse)),
                 () = elapsed(time_left) => SessionEnd::Policy(Denied {
                     rules: Vec::new(),
                     message: "tollgate: this session has lasted as long as its policy allows".to_owned(),
@@ -362,12 +406,13 @@ async fn elapsed(time: Option<Duration>) {
     }
 }
 
-fn expired_while_held() -> HoldDecision {
+fn lapsed_while_held(lapse: &Lapse) -> HoldDecision {
+    let denied = denial(lapse);
     HoldDecision {
-        outcome: HoldOutcome::Refused(token_expired()),
         end: HoldEnding::Cancelled,
         by: None,
-        reason: Some("the token of the job has expired".to_owned()),
+        reason: Some(denied.message.trim_start_matches("tollgate: ").to_owned()),
+        outcome: HoldOutcome::Refused(denied),
     }
 }
 
@@ -390,11 +435,31 @@ fn unrecorded(error: crate::record::RecordError) -> SessionEnd {
     SessionEnd::Record(error.to_string())
 }
 
-fn token_expired() -> Denied {
-    Denied {
-        rules: Vec::new(),
-        message: "tollgate: the token of this job has expired".to_owned(),
-        hint: "open a new session with a fresh token, or ask the CI system for a token that lives longer"
-            .to_owned(),
+/// What a client is told whose identity does not count.
+pub fn denial(lapse: &Lapse) -> Denied {
+    match lapse {
+        Lapse::Expired => Denied {
+            rules: Vec::new(),
+            message: "tollgate: the token of this job has expired".to_owned(),
+            hint:
+                "put a fresh token where the old one was, or ask the CI system for a token that lives longer"
+                    .to_owned(),
+        },
+        Lapse::Revoked { by } => Denied {
+            rules: Vec::new(),
+            message: format!("tollgate: the identity of this job does not count any more: {by}"),
+            hint:
+                "ask the operators of this host; `tollgate identity revocations` shows them what was revoked"
+                    .to_owned(),
+        },
     }
+}
+
+/// The identity, with the line that listings show.
+pub(super) fn identity_json(identity: &Identity) -> serde_json::Value {
+    let mut json = serde_json::to_value(identity).unwrap_or_default();
+    if let Some(object) = json.as_object_mut() {
+        object.insert("summary".to_owned(), identity.summary().into());
+    }
+    json
 }

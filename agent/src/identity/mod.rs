@@ -9,8 +9,11 @@
 //! paths from the root of the hierarchy. See [`scrub`] and [`process`] for what a command line can and cannot show.
 
 mod cgroup;
+mod keep;
+mod life;
 mod process;
 mod readers;
+mod revoked;
 mod scrub;
 mod source;
 mod token;
@@ -27,7 +30,10 @@ use crate::config::{IdentitySpec, TokenSource};
 use crate::model::{CgroupId, CgroupPath, Secret};
 
 pub use cgroup::CgroupIdentity;
+pub use keep::keep;
+pub use life::{Lapse, Life, Standing};
 pub use process::Process;
+pub use revoked::{Revocation, RevocationError, Revoked, Which};
 pub use token::{TokenClaims, TokenError, TokenVerifier};
 
 use process::{ProcessHandle, is_gone};

@@ -29,6 +29,8 @@ pub enum FrameKind {
     Gap = 10,
     /// Last frame of a session: JSON with why it ended, and counts.
     Close = 11,
+    /// JSON: the session goes on under a newer token, or may not go on.
+    Identity = 12,
 }
 
 impl FrameKind {
@@ -46,6 +48,7 @@ impl FrameKind {
             9 => Self::Error,
             10 => Self::Gap,
             11 => Self::Close,
+            12 => Self::Identity,
             _ => return None,
         })
     }

@@ -186,7 +186,12 @@ fn count(reader: &mut Reader) -> Result<(Option<u64>, CloseMeta, bool), RecordEr
                     counts.reason = close.reason;
                 }
             }
-            FrameKind::Open | FrameKind::Approval | FrameKind::Lease | FrameKind::Error | FrameKind::Gap => {}
+            FrameKind::Open
+            | FrameKind::Approval
+            | FrameKind::Lease
+            | FrameKind::Identity
+            | FrameKind::Error
+            | FrameKind::Gap => {}
         }
     }
     Ok((last, counts, reader.is_sealed()))

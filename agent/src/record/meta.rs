@@ -73,6 +73,9 @@ impl CloseMeta {
 pub struct CommandMeta {
     /// Number of the command in its session, from 1. Verdict, approval and mask frames refer to it.
     pub number: u64,
+    /// Number of the identity that it ran under: 0 is the open frame's, others those of [identity frames](IdentityMeta).
+    #[serde(default)]
+    pub identity: u32,
     /// The command, its secrets replaced.
     pub command: Command,
     /// Its bind parameters, masked for people.
@@ -185,6 +188,32 @@ pub struct LeaseMeta {
     #[serde(default)]
     pub expires: Option<DateTime<Utc>>,
     /// For a failure, why, in words without a secret.
+    #[serde(default)]
+    pub reason: Option<String>,
+}
+
+/// What happened to the identity of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IdentityState {
+    /// The job has a newer token: commands from here on run under it.
+    Renewed,
+    /// The token's time was over, and there was no newer one.
+    Expired,
+    /// An operator revoked it, or a policy denies it.
+    Revoked,
+}
+
+/// Frame [`Identity`](crate::model::FrameKind::Identity): a change of the identity that commands run under.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IdentityMeta {
+    /// Number of the identity in its session; the open frame's is 0.
+    pub number: u32,
+    /// What happened.
+    pub state: IdentityState,
+    /// Who it is, as in the open frame.
+    pub identity: serde_json::Value,
+    /// For a revocation, by what.
     #[serde(default)]
     pub reason: Option<String>,
 }

@@ -124,6 +124,7 @@ impl Player {
             FrameKind::Approval => Event::Approval(read(json)?),
             FrameKind::Mask => Event::Mask(read(json)?),
             FrameKind::Lease => Event::Lease(read(json)?),
+            FrameKind::Identity => Event::Identity(read(json)?),
             FrameKind::Error => Event::Error(read(json)?),
             FrameKind::Gap => Event::Gap(read(json)?),
             FrameKind::Close => Event::Close(read(json)?),

@@ -10,8 +10,8 @@ use super::step::{CopyData, End, Event, QueryResult, ServerMessage, Step};
 use super::table;
 use crate::model::{Action, Direction, FrameKind};
 use crate::record::meta::{
-    ApprovalMeta, ApprovalState, CloseMeta, CommandMeta, ErrorMeta, Fault, GapMeta, LeaseMeta, LeaseState,
-    MaskMeta, OpenMeta, Verdict, VerdictMeta,
+    ApprovalMeta, ApprovalState, CloseMeta, CommandMeta, ErrorMeta, Fault, GapMeta, IdentityMeta,
+    IdentityState, LeaseMeta, LeaseState, MaskMeta, OpenMeta, Verdict, VerdictMeta,
 };
 
 const DIM: Style = Style::new().effects(Effects::DIMMED);
@@ -71,6 +71,7 @@ impl Screen {
             ),
             Event::Mask(mask) => masked(out, mask),
             Event::Lease(lease) => leased(out, &at, lease),
+            Event::Identity(identity) => changed(out, &at, identity),
             Event::Error(error) => failed(out, &at, error),
             Event::Gap(gap) => missing(out, &at, gap),
             Event::Bytes {
@@ -317,6 +318,20 @@ fn leased(out: &mut impl Write, at: &str, lease: &LeaseMeta) -> io::Result<()> {
         write!(out, ": {}", clean::line(reason))?;
     }
     writeln!(out, "{DIM:#}")
+}
+
+fn changed(out: &mut impl Write, at: &str, meta: &IdentityMeta) -> io::Result<()> {
+    let what = match meta.state {
+        IdentityState::Renewed => "newer token",
+        IdentityState::Expired => "token expired",
+        IdentityState::Revoked => "identity revoked",
+    };
+    let summary = meta.identity.get("summary").and_then(serde_json::Value::as_str);
+    write!(out, "{DIM}{at:>10}  {what}")?;
+    if let Some(reason) = &meta.reason {
+        write!(out, " ({})", clean::line(reason))?;
+    }
+    writeln!(out, ": {}{DIM:#}", clean::line(summary.unwrap_or("-")))
 }
 
 fn failed(out: &mut impl Write, at: &str, error: &ErrorMeta) -> io::Result<()> {

@@ -9,7 +9,8 @@ use serde::Serialize;
 use super::clean::is_hidden;
 use crate::model::{Direction, FrameKind};
 use crate::record::meta::{
-    ApprovalMeta, CloseMeta, CommandMeta, ErrorMeta, GapMeta, LeaseMeta, MaskMeta, OpenMeta, VerdictMeta,
+    ApprovalMeta, CloseMeta, CommandMeta, ErrorMeta, GapMeta, IdentityMeta, LeaseMeta, MaskMeta, OpenMeta,
+    VerdictMeta,
 };
 
 /// One thing that happened.
@@ -54,6 +55,8 @@ pub enum Event {
     Mask(MaskMeta),
     /// A credential was taken, renewed or revoked.
     Lease(LeaseMeta),
+    /// The identity changed, or does not count any more.
+    Identity(IdentityMeta),
     /// The session went wrong.
     Error(ErrorMeta),
     /// Bytes are missing from the record.

@@ -99,6 +99,10 @@ fn nothing_that_was_recorded_reaches_the_terminal_as_a_command() {
         FrameKind::Lease,
         &json!({"state": "failed", "source": evil, "reason": evil}),
     );
+    tape.json(
+        FrameKind::Identity,
+        &json!({"number": 1, "state": "revoked", "identity": {"summary": evil}, "reason": evil}),
+    );
     tape.json(FrameKind::Error, &json!({"fault": "agent", "message": evil}));
     tape.json(FrameKind::Gap, &json!({"reason": evil}));
     tape.server(&[

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::super::claim::{ClaimName, ClaimRule, ClaimValue};
+use super::super::claim::{ClaimName, ClaimRule, ClaimValue, TokenPattern};
 use super::super::keys;
 use super::super::policy::{IdentitySpec, TokenSource};
 use super::super::reader::{Field, Table, Wrong};
@@ -16,8 +16,50 @@ const DEFAULT_OFFLINE: Duration = Duration::from_hours(1);
 const MOST_OFFLINE: Duration = Duration::from_hours(24);
 
 /// `[identity]`, which has `[identity.oidc]`.
-pub(super) fn identity(table: Table<'_>) -> Option<IdentitySpec> {
-    oidc(table.required("oidc")?.table(&keys::OIDC)?)
+pub(super) fn identity(table: Table<'_>) -> Option<(IdentitySpec, Vec<TokenPattern>)> {
+    let spec = table
+        .required("oidc")
+        .and_then(|field| field.table(&keys::OIDC))
+        .and_then(oidc);
+    let denied = or_default(table.optional("deny"), Vec::new(), denied);
+    Some((spec?, denied?))
+}
+
+fn denied(field: Field<'_>) -> Option<Vec<TokenPattern>> {
+    let entries = field.list("remove it, or name the tokens that do not count")?;
+    let count = entries.len();
+    let decoded: Vec<TokenPattern> = entries
+        .into_iter()
+        .filter_map(|entry| denied_one(entry.table(&keys::DENY)?))
+        .collect();
+    (decoded.len() == count).then_some(decoded)
+}
+
+fn denied_one(table: Table<'_>) -> Option<TokenPattern> {
+    let (subject, claim, value, key) = (
+        table.optional("subject"),
+        table.optional("claim"),
+        table.optional("value"),
+        table.optional("key"),
+    );
+    match (subject, claim, value, key) {
+        (Some(subject), None, None, None) => subject.parsed(scalar::claim).map(TokenPattern::Subject),
+        (None, None, None, Some(key)) => key.string().map(|kid| TokenPattern::Key(kid.to_owned())),
+        (None, Some(claim), Some(value), None) => {
+            let (name, value) = (claim.parsed(claim_name), value.parsed(scalar::claim));
+            Some(TokenPattern::Claim(ClaimRule {
+                claim: name?,
+                any_of: vec![value?],
+            }))
+        }
+        _ => {
+            table.error(
+                "an entry of \"deny\" names one kind of token",
+                "write { subject = \"…\" }, { claim = \"…\", value = \"…\" } or { key = \"…\" }",
+            );
+            None
+        }
+    }
 }
 
 fn oidc(table: Table<'_>) -> Option<IdentitySpec> {

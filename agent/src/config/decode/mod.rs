@@ -39,16 +39,18 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
         Some(field) => service::services(field),
         None => Some(Vec::new()),
     };
+    let (identity, denied) = match identity {
+        Some(decoded) => decoded.map(|(spec, denied)| (Some(spec), denied))?,
+        None => (None, Vec::new()),
+    };
     Some(PolicyDoc {
         path: path.to_owned(),
         hash: blake3::hash(text.as_bytes()).to_hex().to_string(),
         text: PolicyText::new(text),
         workload: workload??,
         dns: dns?,
-        identity: match identity {
-            Some(decoded) => Some(decoded?),
-            None => None,
-        },
+        identity,
+        denied,
         services: services?,
     })
 }

@@ -17,12 +17,7 @@ pub(super) fn check(
     let mut kept = BTreeMap::new();
     for rule in required {
         let value = find(claims, &rule.claim);
-        let values = match value {
-            Some(Value::Array(items)) => items.iter().filter_map(scalar).collect(),
-            Some(value) => Vec::from_iter(scalar(value)),
-            None => Vec::new(),
-        };
-        if !values.iter().any(|value| rule.matches(value)) {
+        if !matches(claims, rule) {
             return Err(TokenError::Claim {
                 claim: rule.claim.as_str().to_owned(),
                 expected: rule.to_string(),
@@ -45,6 +40,16 @@ pub(super) fn check(
     });
     kept.extend(further_in);
     Ok(kept)
+}
+
+/// Whether the claim is there, with one of its values.
+pub(super) fn matches(claims: &Map<String, Value>, rule: &ClaimRule) -> bool {
+    let fits = |value: &Value| scalar(value).is_some_and(|text| rule.matches(&text));
+    match find(claims, &rule.claim) {
+        Some(Value::Array(items)) => items.iter().any(fits),
+        Some(value) => fits(value),
+        None => false,
+    }
 }
 
 fn find<'c>(claims: &'c Map<String, Value>, name: &ClaimName) -> Option<&'c Value> {

@@ -14,6 +14,8 @@ mod keys;
 #[cfg(test)]
 mod provider_tests;
 #[cfg(test)]
+mod shape_tests;
+#[cfg(test)]
 mod test_issuer;
 #[cfg(test)]
 mod tests;
@@ -35,7 +37,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::IdentitySpec;
+use crate::config::{ClaimRule, IdentitySpec};
 use crate::model::Secret;
 
 use keys::Issuer;
@@ -55,9 +57,21 @@ pub struct TokenClaims {
     pub expires_at: DateTime<Utc>,
     /// The claims that the policy asked for, and those of [well-known CI systems](claims::WELL_KNOWN), as text.
     pub claims: BTreeMap<String, String>,
+    /// `kid` of the key that signed it, where the token names one.
+    pub key: Option<String>,
     /// `exp` and the policy's leeway: when the right to run commands ends.
     #[serde(skip)]
     pub(super) valid_until: SystemTime,
+    /// Every claim, for what is revoked. Not for records: the policy asked for few of them.
+    #[serde(skip)]
+    all: Arc<Map<String, Value>>,
+}
+
+impl TokenClaims {
+    /// Whether it says what `rule` asks for.
+    pub(super) fn has(&self, rule: &ClaimRule) -> bool {
+        claims::matches(&self.all, rule)
+    }
 }
 
 /// Why a token does not count. The words are for the workload's author; nothing in them is taken from a token that
@@ -213,7 +227,9 @@ impl TokenVerifier {
             issued_at: sound.issue_time(),
             expires_at,
             claims: claims::check(&all, &spec.claims)?,
+            key: header.kid.as_deref().map(claims::cut),
             valid_until: SystemTime::from(expires_at) + spec.leeway,
+            all: Arc::new(all),
         })
     }
 
