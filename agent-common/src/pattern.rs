@@ -13,7 +13,7 @@ pub const MAX_STATES: usize = 4096;
 pub const MAX_TRANSITIONS: usize = 1 << 17;
 
 /// Bytes of a cgroup's path that the kernel gives (`TRACE_CGROUP_PATH_LEN`, kernel/cgroup/cgroup-internal.h), with
-/// the NUL at its end.
+/// the NUL at its end; a power of two, as above.
 pub const PATH_BYTES: usize = 1024;
 
 /// What is known of a cgroup whose path ends in a state of the table.
@@ -131,7 +131,7 @@ const _: () = assert!(size_of::<PatternTurn>() == 8);
 const _: () = assert!(size_of::<Outcome>() == 8);
 const _: () = assert!(size_of::<PatternTable>() == 256 + 8 + 8 * MAX_STATES + 2 * MAX_TRANSITIONS);
 const _: () = assert!(MAX_STATES.is_power_of_two() && MAX_TRANSITIONS.is_power_of_two());
-const _: () = assert!(MAX_STATES <= 1 << 16);
+const _: () = assert!(MAX_STATES <= 1 << 16 && PATH_BYTES.is_power_of_two());
 
 #[cfg(feature = "user")]
 #[expect(

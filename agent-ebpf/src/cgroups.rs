@@ -2,9 +2,11 @@
 //! not, and one that is gone is forgotten.
 
 use agent_common::{CgroupClass, PATH_BYTES, PatternTable, PatternTurn};
+use aya_ebpf::helpers::generated::bpf_loop;
 use aya_ebpf::helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
+use core::ffi::c_void;
 
 use crate::fields::{CGROUP_NODE, CGROUP_ROOT, HIERARCHY_ID, NODE_ID, field};
 use crate::maps::{CGROUP_PATH, CGROUPS, PATTERNS, PATTERNS_TURN};
@@ -57,14 +59,58 @@ fn classify(table: &PatternTable, path: *const u8) -> Option<CgroupClass> {
         // The kernel may have cut it.
         return None;
     }
-    let mut state = 0;
-    for (at, byte) in buffer.iter().enumerate() {
-        if at >= length {
-            return table.outcome(state).class();
-        }
-        state = table.next(state, *byte)?;
+    let mut walk = Walk {
+        table,
+        path: buffer,
+        length,
+        state: 0,
+        decided: false,
+    };
+    let step: extern "C" fn(u32, *mut c_void) -> i64 = step;
+    // SAFETY: the function is of the kind that the helper calls, and what it is given lives on this stack.
+    unsafe { bpf_loop(PATH_BYTES as u32, step as *mut c_void, (&raw mut walk).cast(), 0) };
+    if walk.decided {
+        return None;
     }
-    None
+    table.outcome(walk.state).class()
+}
+
+/// A walk through a table, and the path that it follows.
+#[repr(C)]
+struct Walk {
+    table: *const PatternTable,
+    path: *const [u8; PATH_BYTES],
+    length: usize,
+    state: u32,
+    decided: bool,
+}
+
+/// One byte of the path; 1 ends the walk. A function of its own for `bpf_loop`: of a plain loop over the path, verifiers up to
+/// 6.12 do not see that it ends within it.
+#[inline(never)]
+extern "C" fn step(at: u32, walk: *mut c_void) -> i64 {
+    // SAFETY: the caller's own, for the time of the walk.
+    let walk = unsafe { &mut *walk.cast::<Walk>() };
+    let at = at as usize;
+    if at >= walk.length {
+        return 1;
+    }
+    // SAFETY: values of maps, which the caller has for the time of the walk.
+    let (table, path) = unsafe { (&*walk.table, &*walk.path) };
+    // Masked, so that the compiler leaves out the check, and the verifier sees the limit.
+    let next = path
+        .get(at & (PATH_BYTES - 1))
+        .and_then(|byte| table.next(walk.state, *byte));
+    match next {
+        Some(state) => {
+            walk.state = state;
+            0
+        }
+        None => {
+            walk.decided = true;
+            1
+        }
+    }
 }
 
 /// The id of a cgroup of the cgroup2 hierarchy.
