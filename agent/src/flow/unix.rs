@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::sockopt::{AcceptConn, PeerPidfd};
 use nix::sys::socket::{UnixAddr, getsockname, getsockopt};
@@ -255,10 +256,14 @@ fn explain(shared: &Shared, stream: UnixStream, path: &SocketPath, host: &Arc<Ne
 /// The process has to live, and to have lived when it was redirected: so its number is its own and not one that was
 /// given away again.
 fn who(shared: &Shared, stream: &UnixStream, path: &SocketPath) -> io::Result<UnixOrigin> {
-    let holder = getsockopt(stream, PeerPidfd)?;
     let peer = stream.peer_cred()?;
     let tgid = peer.pid().and_then(|pid| u32::try_from(pid).ok()).unwrap_or(0);
     let unknown = || io::Error::other(format!("process {tgid} was not redirected here"));
+    let holder = match getsockopt(stream, PeerPidfd) {
+        // Of a process that is gone, Linux gives a handle from 6.16 on; before, it says one of these.
+        Err(Errno::EINVAL | Errno::ESRCH) => return Err(unknown()),
+        holder => holder?,
+    };
     let origin = shared
         .kernel
         .unix_flow(path, tgid)
