@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 
 use super::super::testing::{Bench, POLICY, TestCgroup, Workload, privileged};
-use super::super::{ManagedCgroup, ManagedCgroups, Protected, ProxyAddresses};
+use super::super::{ManagedCgroup, ManagedCgroups, Protected, ProxyAddresses, Tier};
 use super::*;
 use crate::config::Egress;
 
@@ -35,6 +35,20 @@ fn sweep(bench: &Bench, cgroup: &TestCgroup) -> Vec<(SocketAddr, Option<u32>, bo
             (stray.remote, stray.process, stray.brought_in)
         })
         .collect()
+}
+
+/// The error that waits at a socket. Asked for without a use of it, which the security hooks refuse where they are.
+fn error(workload: &mut Workload, name: &str) -> String {
+    let ask = format!("errno.errorcode.get(S['{name}'].getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))");
+    workload.tell(&ask)
+}
+
+/// What comes of a use of a connected socket that the second wall, which goes by the socket's cgroup, lets pass.
+fn passes_unless_hooked(bench: &Bench) -> &'static str {
+    match bench.kernel.lacks_tier(Tier::Lsm) {
+        Some(_) => "1",
+        None => "EPERM",
+    }
 }
 
 /// The peer sees the end when nothing more comes, and at once: the reset is not held back.
@@ -106,11 +120,7 @@ async fn connections_from_before_are_destroyed_and_others_stay() {
     expected.sort_unstable();
     assert_eq!(found, expected);
     for name in ["v4", "mapped", "v6", "udp"] {
-        assert_eq!(
-            workload.tell(&format!("S['{name}'].recv(1)")),
-            "ECONNABORTED",
-            "{name}"
-        );
+        assert_eq!(error(&mut workload, name), "'ECONNABORTED'", "{name}");
     }
     assert!(is_over(peer), "the server was not told");
     assert_eq!(workload.tell("S['open'].send(b'x')"), "1");
@@ -137,10 +147,10 @@ async fn a_socket_that_was_connected_outside_and_brought_in_is_found_by_its_hold
     assert_eq!(outside.connect("moved", protected), "None");
     assert!(sweep(&bench, &cgroup).is_empty(), "nobody managed holds it");
     outside.enter(&cgroup);
-    // The second wall goes by the socket's cgroup, and lets it pass.
-    assert_eq!(outside.tell("S['moved'].send(b'x')"), "1");
+    let passes = passes_unless_hooked(&bench);
+    assert_eq!(outside.tell("S['moved'].send(b'x')"), passes);
     assert_eq!(sweep(&bench, &cgroup), [(protected, Some(outside.pid()), true)]);
-    assert_eq!(outside.tell("S['moved'].recv(1)"), "ECONNABORTED");
+    assert_eq!(error(&mut outside, "moved"), "'ECONNABORTED'");
 
     let mut giver = Workload::outside();
     assert_eq!(giver.connect("given", protected), "None");
@@ -154,9 +164,9 @@ async fn a_socket_that_was_connected_outside_and_brought_in_is_found_by_its_hold
     ));
     assert_eq!(sent, "None");
     outside.tell("S['given'] = socket.socket(fileno=socket.recv_fds(S['in'], 1, 1)[1][0])");
-    assert_eq!(outside.tell("S['given'].send(b'x')"), "1");
+    assert_eq!(outside.tell("S['given'].send(b'x')"), passes);
     assert_eq!(sweep(&bench, &cgroup), [(protected, Some(outside.pid()), true)]);
-    assert_eq!(outside.tell("S['given'].recv(1)"), "ECONNABORTED");
+    assert_eq!(error(&mut outside, "given"), "'ECONNABORTED'");
     drop(outside);
 }
 
@@ -176,7 +186,7 @@ async fn connections_in_a_network_namespace_of_their_own_are_found() {
     assert_eq!(workload.connect("s", protected), "None");
     bench.manage(&cgroup, Egress::Allow, &[protected]);
     assert_eq!(sweep(&bench, &cgroup), [(protected, Some(workload.pid()), false)]);
-    assert_eq!(workload.tell("S['s'].recv(1)"), "ECONNABORTED");
+    assert_eq!(error(&mut workload, "s"), "'ECONNABORTED'");
     drop(workload);
 }
 
