@@ -374,6 +374,26 @@ def systemd_run(world):
     return done(["systemd-run", "--quiet", "--wait", "--collect", "--pipe", "-p", network, *errand(world)])
 
 
+def systemd_on_bus(world):
+    systemd(world)
+    found("busctl")
+
+
+@way(prepare=prepared(systemd_on_bus))
+def systemd_bus(world):
+    """The same in the words of the bus, without the program that is made for it."""
+    script = f"{quoted(errand(world))}; touch {world.proof}"
+    words = ["/bin/sh", "-c", script]
+    properties = ["2", "NetworkNamespacePath", "s", f"/proc/{os.getpid()}/ns/net"]
+    properties += ["ExecStart", "a(sasb)", "1", words[0], str(len(words)), *words, "false"]
+    manager = ["org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"]
+    unit = world.nonce + ".service"
+    call = [*manager, "StartTransientUnit", "ssa(sv)a(sa(sv))", unit, "fail", *properties, "0"]
+    done(["busctl", "--system", "call", *call])
+    until("systemd to run it", lambda: os.path.exists(world.proof))
+    return "systemd ran it"
+
+
 def user_manager(world):
     systemd(world)
     uid = pwd.getpwnam(world.user).pw_uid

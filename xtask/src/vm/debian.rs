@@ -39,7 +39,7 @@ const LEFT_OUT: [&str; 8] = [
 /// Parts of a kernel's modules that tests may need: protocols, and interfaces without hardware.
 ///
 /// Newer kernels' modules are compressed.
-const MODULES: [&str; 13] = [
+const MODULES: [&str; 14] = [
     "kernel/net",
     "kernel/lib",
     "kernel/crypto",
@@ -47,6 +47,8 @@ const MODULES: [&str; 13] = [
     "kernel/fs/autofs",
     "kernel/fs/overlayfs",
     "kernel/drivers/vhost",
+    // What SMC leans on.
+    "kernel/drivers/infiniband/core",
     "kernel/drivers/net/dummy.ko",
     "kernel/drivers/net/dummy.ko.xz",
     "kernel/drivers/net/tun.ko",
@@ -65,9 +67,11 @@ pub(super) struct Kernel {
     pub(super) release: String,
 }
 
-/// Debian's newest kernel of `version`; the one in the cache if there is one.
+/// Debian's newest kernel of `version`; the one in the cache if there is one with these modules.
 pub(super) fn kernel(cache: &Path, version: Version) -> Result<Kernel> {
-    let home = cache.join(format!("kernel-{version}"));
+    let mut hasher = DefaultHasher::new();
+    MODULES.hash(&mut hasher);
+    let home = cache.join(format!("kernel-{version}-{:016x}", hasher.finish()));
     if !home.exists() {
         fetch_kernel(cache, version, &home)?;
     }

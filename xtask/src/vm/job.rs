@@ -66,7 +66,7 @@ impl Job {
             "stty -F /dev/ttyS1 raw -echo".to_owned(),
             "ulimit -c 0".to_owned(),
             // Debian does not load some of them by themselves; who attacks may have had them loaded.
-            "modprobe -qa sctp dccp_ipv4 dccp_ipv6 vsock_loopback".to_owned(),
+            "modprobe -qa sctp dccp_ipv4 dccp_ipv6 smc vsock_loopback tun".to_owned(),
             "ip link set lo up".to_owned(),
             "cd /root".to_owned(),
             "export HOME=/root LANG=C.UTF-8".to_owned(),

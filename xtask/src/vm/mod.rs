@@ -66,6 +66,14 @@ pub(crate) struct Arguments {
     words: Vec<String>,
 }
 
+impl Arguments {
+    /// Whether every way round is tried on every machine.
+    fn is_whole(&self) -> bool {
+        let narrowed = self.kernel.is_some() || self.lsm.is_some() || !self.words.is_empty();
+        !narrowed && self.only != Some(suite::Name::Kernel)
+    }
+}
+
 /// A kernel series of Debian 12: its own, and the newer one that it offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub(crate) enum Version {
@@ -177,7 +185,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     say(&table.to_string());
-    table.verdict()
+    table.verdict()?;
+    if arguments.is_whole() {
+        table.every_way_was_tried()?;
+    }
+    Ok(())
 }
 
 fn command_status(outcomes: &[Outcome]) -> Result<()> {

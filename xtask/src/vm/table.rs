@@ -17,6 +17,8 @@ pub(super) struct Table {
     columns: Vec<String>,
     rows: BTreeMap<String, BTreeMap<String, String>>,
     failed: BTreeSet<String>,
+    /// Ways round, and whether any machine had what each needs.
+    tried: BTreeMap<String, bool>,
 }
 
 impl Table {
@@ -43,6 +45,17 @@ impl Table {
     pub(super) fn verdict(&self) -> Result<()> {
         let failed: Vec<&str> = self.failed.iter().map(String::as_str).collect();
         ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
+        Ok(())
+    }
+
+    /// Fails if a way round was tried by none of the machines: nothing is known of it then, however green they are.
+    pub(super) fn every_way_was_tried(&self) -> Result<()> {
+        let never: Vec<&str> = self
+            .tried
+            .iter()
+            .filter_map(|(way, tried)| (!tried).then_some(way.as_str()))
+            .collect();
+        ensure!(never.is_empty(), "no machine could try: {}", never.join(", "));
         Ok(())
     }
 
@@ -99,6 +112,8 @@ impl Table {
                     .and_then(serde_json::Value::as_str)
                     .unwrap_or_default()
             };
+            let tried = self.tried.entry(text("vector").to_owned()).or_default();
+            *tried |= text("outcome") != "unavailable";
             let mut cell = text("outcome").to_owned();
             if !text("by").is_empty() {
                 cell = format!("{cell}: {}", text("by"));
@@ -199,6 +214,22 @@ mod tests {
             message.contains("kernel on 6.1 lsm") && message.contains("the machine 6.12 -"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn a_way_that_no_machine_could_try_is_found_out() {
+        let mut table = Table::default();
+        let line = |vector, outcome| {
+            format!(
+                "{{\"vector\":\"{vector}\",\"user\":\"root\",\"outcome\":\"{outcome}\",\"by\":\"no module\",\"wrong\":null}}\n"
+            )
+        };
+        let both = line("dccp", "unavailable") + &line("smc", "unavailable");
+        table.add("6.1 -", &[outcome("vectors", &both, 0)]);
+        table.add("6.12 -", &[outcome("vectors", &line("dccp", "stopped"), 0)]);
+        let never = table.every_way_was_tried().unwrap_err().to_string();
+        assert!(never.contains("smc") && !never.contains("dccp"), "{never}");
+        table.verdict().unwrap();
     }
 
     #[test]

@@ -73,6 +73,14 @@ pub(super) const VECTORS: &[Vector] = &[
     .root_only("the right to start units (polkit)")
     .needs("systemd as the first process"),
     Vector::open(
+        "host/systemd_bus",
+        "the same by a call of D-Bus alone: `StartTransientUnit`",
+        SOMEBODY_ELSE,
+        "run jobs without root; `InaccessiblePaths=/run/dbus /run/systemd/private`",
+    )
+    .root_only("the right to start units (polkit)")
+    .needs("systemd as the first process"),
+    Vector::open(
         "host/systemd_of_user",
         "`systemd-run --user`: a unit of the user's own systemd",
         SOMEBODY_ELSE,
