@@ -16,6 +16,7 @@ mod datagram;
 mod egress;
 mod event;
 mod flow;
+mod host;
 mod maps;
 mod observed;
 mod pattern;
@@ -35,6 +36,7 @@ pub use egress::{
 };
 pub use event::{Event, EventKind, Stat};
 pub use flow::{FlowRecord, TupleKey};
+pub use host::HostFacts;
 pub use maps::{
     CgroupClass, EgressMode, PENDING_POLICY, PROTECTED_FIXED_BITS, PolicyRules, ProtectedKey, ProxyPorts,
 };

@@ -45,7 +45,7 @@ pub const fn step(parent_watched: bool, cgroup: u64, class: Option<CgroupClass>)
             cgroup,
         }),
         // No glob can match below. Most processes of a host are found to be free here, a level or two below the root: they
-        // pay for these look-ups at every connect, every socket and every packet.
+        // pay for these look-ups at every connect, every socket and every packet; that of the root is in `HostFacts`.
         Some(class) if class.watched == 0 => Step::Done(Standing::Free),
         Some(_) => Step::Down { watched: true },
         None if parent_watched => Step::Done(Standing::Pending),

@@ -1,13 +1,19 @@
 //! Questions to the maps that several programs ask.
 
 use agent_common::{
-    Ip128, MAX_DEPTH, PENDING_POLICY, PROTECTED_FIXED_BITS, PolicyRules, Port, ProtectedKey, ProxyPorts,
+    HostFacts, Ip128, MAX_DEPTH, PENDING_POLICY, PROTECTED_FIXED_BITS, PolicyRules, Port, ProtectedKey, ProxyPorts,
     Standing, Step, step,
 };
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use aya_ebpf::maps::lpm_trie::Key;
 
-use crate::maps::{CGROUPS, POLICIES, PROTECTED, PROXY};
+use crate::maps::{CGROUPS, HOST, POLICIES, PROTECTED, PROXY};
+
+/// What holds for the whole host; as before the first agent, where there is nothing.
+#[inline(always)]
+pub(crate) fn host() -> HostFacts {
+    HOST.get(0).copied().unwrap_or_default()
+}
 
 /// How the current process stands.
 #[inline(always)]
@@ -19,8 +25,11 @@ pub(crate) fn current_standing() -> Standing {
 /// The walk from the root down to the first cgroup that decides; `ancestor` answers 0 beyond the last.
 #[inline(always)]
 pub(crate) fn standing(ancestor: impl Fn(i32) -> u64) -> Standing {
-    let mut watched = false;
-    for level in 0..=MAX_DEPTH {
+    let mut watched = match host().root() {
+        Step::Done(standing) => return standing,
+        Step::Down { watched } => watched,
+    };
+    for level in 1..=MAX_DEPTH {
         let cgroup = ancestor(level as i32);
         if cgroup == 0 {
             return Standing::Free;

@@ -11,6 +11,7 @@ use aya_ebpf::helpers::generated::{
 };
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
+use core::ptr::addr_of;
 
 use crate::maps::{ASKED, QUERIES};
 use crate::{ask, report, wait};
@@ -28,7 +29,10 @@ pub(crate) fn tollgate_egress(ctx: SkBuffContext) -> i32 {
     // SAFETY: the context is this program's own; the helper answers 0 beyond the socket's own level.
     let standing = ask::standing(|level| unsafe { bpf_skb_ancestor_cgroup_id(skb, level) });
     // A process of a managed cgroup may ask with a socket that is not the cgroup's own.
-    let asked = asked_by(skb);
+    let asked = match standing {
+        Standing::Free if !ask::host().steers_dns() => None,
+        _ => asked_by(skb),
+    };
     if matches!(standing, Standing::Free) && asked.is_none() {
         return PASS;
     }
@@ -94,6 +98,10 @@ fn asked_by(skb: *mut __sk_buff) -> Option<&'static AskedNameservers> {
     // SAFETY: not null; the answer is null where it is no full socket.
     let socket = unsafe { bpf_sk_fullsock(socket) };
     if socket.is_null() {
+        return None;
+    }
+    // SAFETY: a readable word of a full socket. Queries over TCP are redirected like any connection.
+    if unsafe { addr_of!((*socket).protocol).read_volatile() } != ip_protocol::UDP {
         return None;
     }
     let asked = (&raw const ASKED).cast_mut().cast();

@@ -2,7 +2,7 @@
 //! entry looks like or means raises `agent_common::LAYOUT`.
 
 use agent_common::{
-    AskedNameservers, CgroupClass, FlowRecord, Ip128, MAX_OBSERVED, Observed, ObservedKey, PATH_BYTES,
+    AskedNameservers, CgroupClass, FlowRecord, HostFacts, Ip128, MAX_OBSERVED, Observed, ObservedKey, PATH_BYTES,
     PatternTable, PatternTurn, PolicyRules, Port, ProtectedKey, ProxyPorts, Stat, TupleKey, UnixFlowKey,
     UnixFlowRecord, UnixKey, UnixRule, Waited,
 };
@@ -20,6 +20,10 @@ pub(crate) struct Destination {
     pub(crate) ip: Ip128,
     pub(crate) port: Port,
 }
+
+/// What holds for the whole host.
+#[map]
+pub(crate) static HOST: Array<HostFacts> = Array::with_max_entries(1, 0);
 
 /// Cgroup id to what the agent knows of it.
 #[map]

@@ -461,8 +461,7 @@ async fn housekeeping(shared: std::sync::Weak<Shared>) {
             for netns in namespaces.iter().filter(|netns| !netns.is_inhabited()) {
                 shared.leave(netns.cookie());
             }
-            let unix = shared.kernel.sweep_unix_flows(STALE_FLOW)?;
-            Ok::<_, KernelError>(shared.kernel.sweep_flows(STALE_FLOW)? + unix)
+            shared.kernel.sweep_flows(STALE_FLOW)
         });
         match swept.await {
             Ok(Ok(0)) | Err(_) => {}

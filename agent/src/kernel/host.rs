@@ -4,13 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use agent_common::{
-    CgroupClass, EgressMode, EventKind, Ip128, MAX_DEPTH, PENDING_POLICY, PolicyRules, Port, ProxyPorts,
-    Stat, Step, TupleKey,
-};
-use aya::maps::{Array, MapData, MapError, PerCpuValues};
+use agent_common::{EgressMode, PENDING_POLICY, PolicyRules, ProxyPorts};
+use aya::maps::{Array, MapData};
 use parking_lot::Mutex;
 
 use super::cgroup2::Cgroup2;
@@ -18,12 +14,9 @@ use super::generation::{Found, Generation};
 use super::link::PinnedLink;
 use super::maps::{Maps, Parts, ignore_missing};
 use super::programs::{Hook, Lacking, PROGRAMS};
-use super::{
-    EventStream, FlowOrigin, KernelError, Patterns, Protected, ProxyAddresses, Stats, bpffs, generation,
-    programs, requirements,
-};
+use super::{EventStream, KernelError, Protected, ProxyAddresses, bpffs, generation, programs, requirements};
 use crate::config::Egress;
-use crate::model::{CgroupId, CgroupPath, NetnsCookie, PolicyId};
+use crate::model::{CgroupId, CgroupPath, PolicyId};
 
 /// How to load.
 #[derive(Clone, Debug)]
@@ -76,30 +69,6 @@ impl Rules {
     }
 }
 
-/// What is said of one cgroup.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// It and everything below it is under a policy.
-    Managed(PolicyId),
-    /// It is under none.
-    Unmanaged {
-        /// A cgroup made directly below it may have to be managed: until it is classified, it is refused what any
-        /// policy protects.
-        watched: bool,
-    },
-}
-
-/// How a process stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ProcessStanding {
-    /// Under no policy.
-    Free,
-    /// In a cgroup that is not classified yet: it may turn out to be a workload.
-    Pending,
-    /// Under a policy.
-    Managed(PolicyId),
-}
-
 /// The loaded programs and their maps.
 ///
 /// Dropped, it leaves everything pinned: managed cgroups stay closed. [`Kernel::uninstall`] opens them.
@@ -108,8 +77,10 @@ pub struct Kernel {
     generation: Generation,
     adopted: bool,
     previous: Mutex<Vec<Generation>>,
-    cgroup2: Cgroup2,
-    own: CgroupPath,
+    pub(super) cgroup2: Cgroup2,
+    /// The root of the hierarchy, which the programs are attached to.
+    pub(super) root: CgroupId,
+    pub(super) own: CgroupPath,
     pub(super) maps: Mutex<Maps>,
     lacking: Vec<Lacking>,
     /// `BINDER` of this generation and of those before it, which still guard the ports that they know.
@@ -127,6 +98,9 @@ impl Kernel {
         requirements::check()?;
         let cgroup2 = Cgroup2::discover()?;
         let own = cgroup2.own()?;
+        let root = cgroup2
+            .id_of(&CgroupPath("/".into()))
+            .ok_or(KernelError::NoCgroup2)?;
         bpffs::prepare(&options.pin_dir)?;
         let found = Found::look(&options.pin_dir)?;
         let loaded = cgroup2.open_root().and_then(|root| {
@@ -151,6 +125,7 @@ impl Kernel {
             adopted: found.adopted,
             previous: Mutex::new(found.previous),
             cgroup2,
+            root,
             own,
             maps: Mutex::new(parts.maps),
             lacking,
@@ -331,202 +306,16 @@ impl Kernel {
         address.ip().is_loopback() && port == u32::from(address.port())
     }
 
-    /// Says how the cgroup at `path` with the id `id` stands. Refuses to manage the agent's own.
-    pub fn classify(&self, id: CgroupId, path: &CgroupPath, standing: Standing) -> Result<(), KernelError> {
-        let class = match standing {
-            Standing::Managed(policy) => {
-                check_number(policy)?;
-                if contains(path, &self.own) {
-                    return Err(KernelError::OwnCgroup {
-                        path: self.own.to_string(),
-                    });
-                }
-                let depth = path.as_str().split('/').filter(|part| !part.is_empty()).count();
-                if depth > usize::try_from(MAX_DEPTH).unwrap_or(0) {
-                    return Err(KernelError::TooDeep {
-                        path: path.to_string(),
-                    });
-                }
-                CgroupClass::managed(policy.0)
-            }
-            Standing::Unmanaged { watched } => CgroupClass::unmanaged(watched),
-        };
-        self.maps
-            .lock()
-            .cgroups
-            .insert(id.0, class, 0)
-            .map_err(KernelError::map("CGROUPS", "an insert"))
-    }
-
-    /// Says which cgroups that are made from now on are under which policy. The kernel side classifies them before
-    /// anybody is in them, also while no agent runs.
-    ///
-    /// Gives the patterns that it has no room for: cgroups that they may match are pending until they are classified
-    /// by [`Kernel::classify`], as all are where the kernel refuses the program.
-    pub fn set_patterns(&self, patterns: &Patterns) -> Result<Vec<String>, KernelError> {
-        let compiled = patterns.compile();
-        self.maps.lock().patterns.set(&compiled.table)?;
-        Ok(compiled.undecided)
-    }
-
-    /// Forgets a cgroup that is gone.
-    pub fn forget(&self, id: CgroupId) -> Result<(), KernelError> {
-        ignore_missing(self.maps.lock().cgroups.remove(&id.0))
-            .map_err(KernelError::map("CGROUPS", "a removal"))
-    }
-
-    /// Every cgroup that is classified, also by an earlier agent.
-    pub fn classified(&self) -> Result<BTreeSet<CgroupId>, KernelError> {
-        let maps = self.maps.lock();
-        maps.cgroups
-            .keys()
-            .map(|id| id.map(CgroupId).map_err(KernelError::map("CGROUPS", "a listing")))
-            .collect()
-    }
-
-    /// How a process in the cgroup at `path` stands, by the same walk that the kernel side does at its `connect()`.
-    /// A cgroup that is gone stands like its parent.
-    pub fn standing_of(&self, path: &CgroupPath) -> Result<ProcessStanding, KernelError> {
-        let maps = self.maps.lock();
-        let mut watched = false;
-        let names = path.as_str().split('/').filter(|name| !name.is_empty());
-        let mut at = String::new();
-        for name in std::iter::once("").chain(names) {
-            if !name.is_empty() {
-                at = format!("{at}/{name}");
-            }
-            let Some(id) = self.cgroup2.id_of(&CgroupPath(at.as_str().into())) else {
-                break;
-            };
-            let class = match maps.cgroups.get(&id.0, 0) {
-                Ok(class) => Some(class),
-                Err(MapError::KeyNotFound) => None,
-                Err(error) => return Err(KernelError::map("CGROUPS", "a look-up")(error)),
-            };
-            match agent_common::step(watched, id.0, class) {
-                Step::Done(agent_common::Standing::Managed { policy, .. }) => {
-                    return Ok(ProcessStanding::Managed(PolicyId(policy)));
-                }
-                Step::Done(agent_common::Standing::Pending) => return Ok(ProcessStanding::Pending),
-                Step::Done(agent_common::Standing::Free) => break,
-                Step::Down { watched: below } => watched = below,
-            }
-        }
-        Ok(ProcessStanding::Free)
-    }
-
-    /// Takes what is known of an accepted connection; `None`: it was not redirected, and has to be closed.
-    ///
-    /// `peer` and `local` are the accepted socket's own names, `netns` the cookie of the listener's namespace.
-    pub fn take_flow(
-        &self,
-        peer: SocketAddr,
-        local: SocketAddr,
-        netns: NetnsCookie,
-    ) -> Result<Option<FlowOrigin>, KernelError> {
-        let key = tuple(peer, local, netns);
-        let mut maps = self.maps.lock();
-        let record = match maps.tuples.get(&key, 0) {
-            Ok(record) => record,
-            Err(MapError::KeyNotFound) => return Ok(None),
-            Err(error) => return Err(KernelError::map("TUPLES", "a look-up")(error)),
-        };
-        ignore_missing(maps.tuples.remove(&key)).map_err(KernelError::map("TUPLES", "a removal"))?;
-        Ok(Some(FlowOrigin::from(&record)))
-    }
-
-    /// What is known of a datagram that came to one of the ports for DNS: who asks, and as the original destination the
-    /// nameserver. `None`: it was not steered there, and has to be dropped.
-    ///
-    /// The entry stays, since one socket may have several queries on the way.
-    pub fn query_origin(
-        &self,
-        peer: SocketAddr,
-        local: SocketAddr,
-        netns: NetnsCookie,
-    ) -> Result<Option<FlowOrigin>, KernelError> {
-        match self.maps.lock().queries.get(&tuple(peer, local, netns), 0) {
-            Ok(record) => Ok(Some(FlowOrigin::from(&record))),
-            Err(MapError::KeyNotFound) => Ok(None),
-            Err(error) => Err(KernelError::map("QUERIES", "a look-up")(error)),
-        }
-    }
-
-    /// Removes records of connections that nobody has accepted for `age`: there is no other trace of them.
-    pub fn sweep_flows(&self, age: Duration) -> Result<usize, KernelError> {
-        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
-            .map_err(|errno| KernelError::system("clock_gettime")(errno.into()))?;
-        let horizon = Duration::from(now).saturating_sub(age);
-        let mut maps = self.maps.lock();
-        let old: Vec<TupleKey> = maps
-            .tuples
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(_, record)| Duration::from_nanos(record.boottime) < horizon)
-            .map(|(key, _)| key)
-            .collect();
-        for key in &old {
-            ignore_missing(maps.tuples.remove(key)).map_err(KernelError::map("TUPLES", "a removal"))?;
-        }
-        Ok(old.len())
-    }
-
-    /// The counters.
-    pub fn stats(&self) -> Result<Stats, KernelError> {
-        let maps = self.maps.lock();
-        let sum = |stat: Stat| {
-            let values = maps
-                .stats
-                .get(&stat.0, 0)
-                .map_err(KernelError::map("STATS", "a look-up"))?;
-            Ok(values.iter().sum())
-        };
-        Ok(Stats {
-            redirected: sum(Stat::REDIRECTED)?,
-            unlisted: sum(Stat::UNLISTED)?,
-            events: EventKind::ALL
-                .into_iter()
-                .map(|kind| Ok((kind, sum(Stat::of(kind))?)))
-                .collect::<Result<_, KernelError>>()?,
-        })
-    }
-
-    /// Counts a connection that was destroyed, beside what the programs count.
-    pub fn count_destroyed(&self) -> Result<(), KernelError> {
-        let slot = Stat::of(EventKind::ConnectionDestroyed).0;
-        let mut maps = self.maps.lock();
-        let values = maps
-            .stats
-            .get(&slot, 0)
-            .map_err(KernelError::map("STATS", "a look-up"))?;
-        let mut values: Vec<u64> = values.iter().copied().collect();
-        // No program counts in this slot.
-        if let Some(first) = values.first_mut() {
-            *first += 1;
-        }
-        PerCpuValues::try_from(values)
-            .map_err(KernelError::system("counting"))
-            .and_then(|values| {
-                maps.stats
-                    .set(slot, values, 0)
-                    .map_err(KernelError::map("STATS", "an update"))
-            })
-    }
-
     /// Fails if a program is not attached any more, or its link not pinned. Somebody who may do that may do it at any
     /// time, so this is asked again and again.
     pub fn check_links(&self) -> Result<(), KernelError> {
-        let root = self
-            .cgroup2
-            .id_of(&CgroupPath("/".into()))
-            .ok_or(KernelError::NoCgroup2)?;
         for spec in PROGRAMS {
             if self.lacking.iter().any(|lack| lack.program == spec.name) {
                 continue;
             }
             let path = self.generation.link(spec.name);
             let attached = PinnedLink::open(&path).and_then(|link| match spec.hook {
-                Hook::Cgroup | Hook::Unix(_) => link.is_attached_to(root.0),
+                Hook::Cgroup | Hook::Unix(_) => link.is_attached_to(self.root.0),
                 // These cannot be detached while their link lives.
                 Hook::Tracepoint(_) | Hook::Lsm(_) => Ok(true),
             });
@@ -585,16 +374,6 @@ fn give_up(
     Ok(())
 }
 
-fn tuple(peer: SocketAddr, local: SocketAddr, netns: NetnsCookie) -> TupleKey {
-    TupleKey {
-        netns: netns.0,
-        source: Ip128::from(peer.ip()),
-        destination: Ip128::from(local.ip()),
-        source_port: Port(u32::from(peer.port())),
-        destination_port: Port(u32::from(local.port())),
-    }
-}
-
 pub(super) fn check_number(policy: PolicyId) -> Result<(), KernelError> {
     if policy.0 == PENDING_POLICY {
         Err(KernelError::PolicyZero)
@@ -608,31 +387,4 @@ fn set_binder(binders: &mut [Array<MapData, u64>], thread: u64) -> Result<(), Ke
         .iter_mut()
         .try_for_each(|binder| binder.set(0, thread, 0))
         .map_err(KernelError::map("BINDER", "an update"))
-}
-
-/// Whether `inner` is `outer` or lies below it.
-fn contains(outer: &CgroupPath, inner: &CgroupPath) -> bool {
-    let outer = outer.as_str().trim_end_matches('/');
-    inner
-        .as_str()
-        .strip_prefix(outer)
-        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cgroup_contains_itself_and_what_lies_below() {
-        let contains =
-            |outer: &str, inner: &str| contains(&CgroupPath(outer.into()), &CgroupPath(inner.into()));
-        assert!(contains("/", "/"));
-        assert!(contains("/", "/system.slice/tollgate.service"));
-        assert!(contains("/system.slice", "/system.slice/tollgate.service"));
-        assert!(contains("/system.slice", "/system.slice"));
-        assert!(!contains("/system.slic", "/system.slice"));
-        assert!(!contains("/system.slice/tollgate.service", "/system.slice"));
-        assert!(!contains("/actions.slice", "/"));
-    }
 }

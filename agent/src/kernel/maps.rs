@@ -3,8 +3,8 @@
 use std::io;
 
 use agent_common::{
-    CgroupClass, EgressMode, FlowRecord, Observed, ObservedKey, Outcome, PENDING_POLICY, PatternTable,
-    PatternTurn, PolicyRules, ProxyPorts, TupleKey, UnixFlowKey, UnixFlowRecord,
+    CgroupClass, EgressMode, FlowRecord, HostFacts, Observed, ObservedKey, Outcome, PENDING_POLICY,
+    PatternTable, PatternTurn, PolicyRules, ProxyPorts, TupleKey, UnixFlowKey, UnixFlowRecord,
 };
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, RingBuf, SkStorage};
@@ -17,6 +17,7 @@ use super::{EventStream, KernelError, programs};
 
 /// The maps that the agent writes and reads, behind one lock.
 pub(super) struct Maps {
+    host: Array<MapData, HostFacts>,
     pub(super) cgroups: HashMap<MapData, u64, CgroupClass>,
     pub(super) patterns: PatternMaps,
     pub(super) policies: HashMap<MapData, u32, PolicyRules>,
@@ -42,6 +43,20 @@ impl Maps {
             .map_err(KernelError::map("AGENT", "an update"))
     }
 
+    /// Changes what holds for the whole host.
+    pub(super) fn set_host(
+        &mut self,
+        change: impl FnOnce(HostFacts) -> HostFacts,
+    ) -> Result<(), KernelError> {
+        let facts = self
+            .host
+            .get(&0, 0)
+            .map_err(KernelError::map("HOST", "a look-up"))?;
+        self.host
+            .set(0, change(facts), 0)
+            .map_err(KernelError::map("HOST", "an update"))
+    }
+
     /// Says what becomes of processes that are not classified yet: what the strictest policy refuses is refused, and their
     /// DNS is steered if that of any policy is, since they may turn out to be under it.
     pub(super) fn judge_the_pending(&mut self) -> Result<(), KernelError> {
@@ -65,7 +80,8 @@ impl Maps {
         };
         self.policies
             .insert(PENDING_POLICY, rules, 0)
-            .map_err(KernelError::map("POLICIES", "an insert"))
+            .map_err(KernelError::map("POLICIES", "an insert"))?;
+        self.set_host(|facts| facts.with_dns(steered))
     }
 }
 
@@ -121,6 +137,7 @@ impl Parts {
             binders,
             events: EventStream::new(take::<RingBuf<MapData>>(ebpf, "EVENTS")?)?,
             maps: Maps {
+                host: take(ebpf, "HOST")?,
                 cgroups: take(ebpf, "CGROUPS")?,
                 patterns: PatternMaps {
                     tables: take(ebpf, "PATTERNS")?,

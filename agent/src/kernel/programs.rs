@@ -133,6 +133,7 @@ pub(super) const PROGRAMS: &[ProgramSpec] = &[
 
 /// Maps of the object that are pinned.
 pub(super) const MAPS: &[&str] = &[
+    "HOST",
     "CGROUPS",
     "PATTERNS",
     "PATTERNS_TURN",
@@ -158,7 +159,7 @@ pub(super) const MAPS: &[&str] = &[
 ];
 
 /// Maps without which what was closed would be open: links are not given programs that work with new ones of these.
-const CLOSING: &[&str] = &["CGROUPS", "PROTECTED", "UNIX_NAMES"];
+const CLOSING: &[&str] = &["HOST", "CGROUPS", "PROTECTED", "UNIX_NAMES"];
 
 /// The object, embedded by the build script; empty if it was not built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tollgate-ebpf"));

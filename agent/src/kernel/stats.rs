@@ -1,6 +1,9 @@
 //! Counters of the kernel side.
 
-use agent_common::EventKind;
+use agent_common::{EventKind, Stat};
+use aya::maps::PerCpuValues;
+
+use super::{Kernel, KernelError};
 
 /// Exact counts since the programs were loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,5 +24,49 @@ impl Stats {
             .filter(|(found, _)| *found == kind)
             .map(|(_, count)| count)
             .sum()
+    }
+}
+
+impl Kernel {
+    /// The counters.
+    pub fn stats(&self) -> Result<Stats, KernelError> {
+        let maps = self.maps.lock();
+        let sum = |stat: Stat| {
+            let values = maps
+                .stats
+                .get(&stat.0, 0)
+                .map_err(KernelError::map("STATS", "a look-up"))?;
+            Ok(values.iter().sum())
+        };
+        Ok(Stats {
+            redirected: sum(Stat::REDIRECTED)?,
+            unlisted: sum(Stat::UNLISTED)?,
+            events: EventKind::ALL
+                .into_iter()
+                .map(|kind| Ok((kind, sum(Stat::of(kind))?)))
+                .collect::<Result<_, KernelError>>()?,
+        })
+    }
+
+    /// Counts a connection that was destroyed, beside what the programs count.
+    pub fn count_destroyed(&self) -> Result<(), KernelError> {
+        let slot = Stat::of(EventKind::ConnectionDestroyed).0;
+        let mut maps = self.maps.lock();
+        let values = maps
+            .stats
+            .get(&slot, 0)
+            .map_err(KernelError::map("STATS", "a look-up"))?;
+        let mut values: Vec<u64> = values.iter().copied().collect();
+        // No program counts in this slot.
+        if let Some(first) = values.first_mut() {
+            *first += 1;
+        }
+        PerCpuValues::try_from(values)
+            .map_err(KernelError::system("counting"))
+            .and_then(|values| {
+                maps.stats
+                    .set(slot, values, 0)
+                    .map_err(KernelError::map("STATS", "an update"))
+            })
     }
 }

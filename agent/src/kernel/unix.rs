@@ -98,26 +98,6 @@ impl Kernel {
         }
     }
 
-    /// Forgets connections to unix sockets that are older than `age`.
-    pub fn sweep_unix_flows(&self, age: Duration) -> Result<usize, KernelError> {
-        let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
-            .map_err(|errno| KernelError::system("clock_gettime")(errno.into()))?;
-        let horizon = Duration::from(now).saturating_sub(age);
-        let mut maps = self.maps.lock();
-        let old: Vec<UnixFlowKey> = maps
-            .unix_flows
-            .iter()
-            .filter_map(Result::ok)
-            .filter(|(_, record)| Duration::from_nanos(record.boottime) < horizon)
-            .map(|(key, _)| key)
-            .collect();
-        for key in &old {
-            ignore_missing(maps.unix_flows.remove(key))
-                .map_err(KernelError::map("UNIX_FLOWS", "a removal"))?;
-        }
-        Ok(old.len())
-    }
-
     /// How far connections to unix sockets of services are under control on this host.
     pub fn unix_tier(&self) -> UnixTier {
         let lacking = |wanted: &dyn Fn(Hook) -> bool| self.lacks(wanted);

@@ -7,13 +7,14 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use std::path::Path;
 
 use agent_common::{
-    CgroupClass, EventKind, FlowRecord, Ip128, PENDING_POLICY, PatternTurn, PolicyRules, Port, ProtectedKey,
-    ProxyPorts, Stat, TupleKey, UNIX_LISTENERS, UnixKey, UnixRule,
+    CgroupClass, EventKind, FlowRecord, PENDING_POLICY, PatternTurn, PolicyRules, ProtectedKey, ProxyPorts,
+    Stat, TupleKey, UNIX_LISTENERS, UnixKey, UnixRule,
 };
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, SkStorage};
 
 use super::error::with_sources;
+use super::flows;
 use super::generation::{self, Generation};
 use super::maps::ignore_missing;
 use super::protected::key;
@@ -215,20 +216,7 @@ impl Visit {
         local: SocketAddr,
         netns: NetnsCookie,
     ) -> Result<Option<FlowOrigin>, KernelError> {
-        let key = TupleKey {
-            netns: netns.0,
-            source: Ip128::from(peer.ip()),
-            destination: Ip128::from(local.ip()),
-            source_port: Port(u32::from(peer.port())),
-            destination_port: Port(u32::from(local.port())),
-        };
-        let record = match self.tuples.get(&key, 0) {
-            Ok(record) => record,
-            Err(MapError::KeyNotFound) => return Ok(None),
-            Err(error) => return Err(KernelError::map("TUPLES", "a look-up")(error)),
-        };
-        ignore_missing(self.tuples.remove(&key)).map_err(KernelError::map("TUPLES", "a removal"))?;
-        Ok(Some(FlowOrigin::from(&record)))
+        flows::take(&mut self.tuples, peer, local, netns)
     }
 
     /// How often `kind` has happened on this host.

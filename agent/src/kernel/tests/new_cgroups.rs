@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::super::testing::{Bench, POLICY, TestCgroup, Workload, privileged};
 use super::super::{CgroupPattern, EventKind, Patterns, Standing};
 use crate::config::Egress;
-use crate::model::PolicyId;
+use crate::model::{CgroupPath, PolicyId};
 
 fn server() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -213,4 +213,38 @@ async fn what_the_strictest_policy_refuses_is_refused_to_a_cgroup_that_is_not_cl
     assert_eq!(workload.connect("allowed again", open), "None");
     drop(workload);
     drop(pending);
+}
+
+#[tokio::test]
+async fn what_is_said_of_the_root_holds_for_everybody_below_it() {
+    if !privileged() {
+        return;
+    }
+    let (_server, address) = server();
+    let bench = Bench::new();
+    bench.kernel.set_policy(POLICY, Egress::Allow).unwrap();
+    bench.protect(&[address]);
+    let path = CgroupPath("/".into());
+    let root = bench.kernel.cgroup2().id_of(&path).unwrap();
+    let say = |watched| {
+        let standing = Standing::Unmanaged { watched };
+        bench.kernel.classify(root, &path, standing).unwrap();
+    };
+    let (job, other) = (TestCgroup::new(), TestCgroup::new());
+    bench
+        .kernel
+        .classify(job.id(), &job.path, Standing::Managed(POLICY))
+        .unwrap();
+    let (mut managed, mut unknown) = (Workload::inside(&job), Workload::inside(&other));
+    let mut connect = |name: &str| (managed.connect(name, address), unknown.connect(name, address));
+    let both = |managed: &str, unknown: &str| (managed.to_owned(), unknown.to_owned());
+
+    assert_eq!(connect("unknown root"), both(MANAGED, "None"));
+    say(true);
+    assert_eq!(connect("watched root"), both(MANAGED, "EPERM"));
+    say(false);
+    assert_eq!(connect("nothing can match"), both("None", "None"));
+    bench.kernel.forget(root).unwrap();
+    assert_eq!(connect("forgotten root"), both(MANAGED, "None"));
+    drop((managed, unknown));
 }

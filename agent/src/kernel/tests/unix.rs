@@ -151,16 +151,12 @@ async fn a_protected_unix_socket_is_redirected_and_the_agent_knows_who_connected
         scene
             .bench
             .kernel
-            .sweep_unix_flows(std::time::Duration::from_mins(1))
+            .sweep_flows(std::time::Duration::from_mins(1))
             .unwrap(),
         0
     );
     assert_eq!(
-        scene
-            .bench
-            .kernel
-            .sweep_unix_flows(std::time::Duration::ZERO)
-            .unwrap(),
+        scene.bench.kernel.sweep_flows(std::time::Duration::ZERO).unwrap(),
         1
     );
     assert_eq!(

@@ -1,0 +1,154 @@
+//! How cgroups stand to the policies: what the agent says of them, and what that makes of a process.
+
+use std::collections::BTreeSet;
+
+use agent_common::{CgroupClass, HostFacts, MAX_DEPTH, Step};
+use aya::maps::MapError;
+
+use super::host::check_number;
+use super::maps::ignore_missing;
+use super::{Kernel, KernelError, Patterns};
+use crate::model::{CgroupId, CgroupPath, PolicyId};
+
+/// What is said of one cgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It and everything below it is under a policy.
+    Managed(PolicyId),
+    /// It is under none.
+    Unmanaged {
+        /// A cgroup made directly below it may have to be managed: until it is classified, it is refused what any
+        /// policy protects.
+        watched: bool,
+    },
+}
+
+/// How a process stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProcessStanding {
+    /// Under no policy.
+    Free,
+    /// In a cgroup that is not classified yet: it may turn out to be a workload.
+    Pending,
+    /// Under a policy.
+    Managed(PolicyId),
+}
+
+impl Kernel {
+    /// Says how the cgroup at `path` with the id `id` stands. Refuses to manage the agent's own.
+    pub fn classify(&self, id: CgroupId, path: &CgroupPath, standing: Standing) -> Result<(), KernelError> {
+        let class = match standing {
+            Standing::Managed(policy) => {
+                check_number(policy)?;
+                if contains(path, &self.own) {
+                    return Err(KernelError::OwnCgroup {
+                        path: self.own.to_string(),
+                    });
+                }
+                let depth = path.as_str().split('/').filter(|part| !part.is_empty()).count();
+                if depth > usize::try_from(MAX_DEPTH).unwrap_or(0) {
+                    return Err(KernelError::TooDeep {
+                        path: path.to_string(),
+                    });
+                }
+                CgroupClass::managed(policy.0)
+            }
+            Standing::Unmanaged { watched } => CgroupClass::unmanaged(watched),
+        };
+        let mut maps = self.maps.lock();
+        maps.cgroups
+            .insert(id.0, class, 0)
+            .map_err(KernelError::map("CGROUPS", "an insert"))?;
+        if id == self.root {
+            maps.set_host(|facts| facts.with_root(class.watched != 0))?;
+        }
+        Ok(())
+    }
+
+    /// Says which cgroups that are made from now on are under which policy. The kernel side classifies them before
+    /// anybody is in them, also while no agent runs.
+    ///
+    /// Gives the patterns that it has no room for: cgroups that they may match are pending until they are classified
+    /// by [`Kernel::classify`], as all are where the kernel refuses the program.
+    pub fn set_patterns(&self, patterns: &Patterns) -> Result<Vec<String>, KernelError> {
+        let compiled = patterns.compile();
+        self.maps.lock().patterns.set(&compiled.table)?;
+        Ok(compiled.undecided)
+    }
+
+    /// Forgets a cgroup that is gone.
+    pub fn forget(&self, id: CgroupId) -> Result<(), KernelError> {
+        let mut maps = self.maps.lock();
+        if id == self.root {
+            maps.set_host(HostFacts::without_root)?;
+        }
+        ignore_missing(maps.cgroups.remove(&id.0)).map_err(KernelError::map("CGROUPS", "a removal"))
+    }
+
+    /// Every cgroup that is classified, also by an earlier agent.
+    pub fn classified(&self) -> Result<BTreeSet<CgroupId>, KernelError> {
+        let maps = self.maps.lock();
+        maps.cgroups
+            .keys()
+            .map(|id| id.map(CgroupId).map_err(KernelError::map("CGROUPS", "a listing")))
+            .collect()
+    }
+
+    /// How a process in the cgroup at `path` stands, by the same walk that the kernel side does at its `connect()`.
+    /// A cgroup that is gone stands like its parent.
+    pub fn standing_of(&self, path: &CgroupPath) -> Result<ProcessStanding, KernelError> {
+        let maps = self.maps.lock();
+        let mut watched = false;
+        let names = path.as_str().split('/').filter(|name| !name.is_empty());
+        let mut at = String::new();
+        for name in std::iter::once("").chain(names) {
+            if !name.is_empty() {
+                at = format!("{at}/{name}");
+            }
+            let Some(id) = self.cgroup2.id_of(&CgroupPath(at.as_str().into())) else {
+                break;
+            };
+            let class = match maps.cgroups.get(&id.0, 0) {
+                Ok(class) => Some(class),
+                Err(MapError::KeyNotFound) => None,
+                Err(error) => return Err(KernelError::map("CGROUPS", "a look-up")(error)),
+            };
+            match agent_common::step(watched, id.0, class) {
+                Step::Done(agent_common::Standing::Managed { policy, .. }) => {
+                    return Ok(ProcessStanding::Managed(PolicyId(policy)));
+                }
+                Step::Done(agent_common::Standing::Pending) => return Ok(ProcessStanding::Pending),
+                Step::Done(agent_common::Standing::Free) => break,
+                Step::Down { watched: below } => watched = below,
+            }
+        }
+        Ok(ProcessStanding::Free)
+    }
+}
+
+/// Whether `inner` is `outer` or lies below it.
+fn contains(outer: &CgroupPath, inner: &CgroupPath) -> bool {
+    let outer = outer.as_str().trim_end_matches('/');
+    inner
+        .as_str()
+        .strip_prefix(outer)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_contains_itself_and_what_lies_below() {
+        let contains =
+            |outer: &str, inner: &str| contains(&CgroupPath(outer.into()), &CgroupPath(inner.into()));
+        assert!(contains("/", "/"));
+        assert!(contains("/", "/system.slice/tollgate.service"));
+        assert!(contains("/system.slice", "/system.slice/tollgate.service"));
+        assert!(contains("/system.slice", "/system.slice"));
+        assert!(!contains("/system.slic", "/system.slice"));
+        assert!(!contains("/system.slice/tollgate.service", "/system.slice"));
+        assert!(!contains("/actions.slice", "/"));
+    }
+}
