@@ -12,23 +12,49 @@ pub const PENDING_POLICY: u32 = 0;
 pub struct CgroupClass {
     /// Policy of the cgroup and everything below it; 0: none.
     pub policy: u32,
-    /// 1: a policy's glob might match a cgroup below, so children that are not in the map are pending. 0: nothing below is
-    /// looked at.
-    pub watched: u32,
+    /// [`Self::WATCHED`] and [`Self::VISITOR`], each set or not.
+    marks: u32,
 }
 
 impl CgroupClass {
+    /// A policy's glob might match a cgroup below, so children that are not in the map are pending. Without it nothing
+    /// below is looked at.
+    const WATCHED: u32 = 1;
+    /// Said by a visitor of a cgroup that it made, and not by the agent, which leaves it alone. The kernel side makes no
+    /// difference: who can write this can write anything.
+    const VISITOR: u32 = 2;
+
     /// Under `policy`.
     pub const fn managed(policy: u32) -> Self {
-        Self { policy, watched: 0 }
+        Self { policy, marks: 0 }
     }
 
     /// Under none.
     pub const fn unmanaged(watched: bool) -> Self {
         Self {
             policy: 0,
-            watched: watched as u32,
+            marks: if watched { Self::WATCHED } else { 0 },
         }
+    }
+
+    /// The same, said by a visitor.
+    #[must_use]
+    pub const fn of_visitor(self) -> Self {
+        Self {
+            policy: self.policy,
+            marks: self.marks | Self::VISITOR,
+        }
+    }
+
+    /// Whether a policy's glob might match a cgroup below.
+    #[inline(always)]
+    pub const fn is_watched(self) -> bool {
+        self.marks & Self::WATCHED != 0
+    }
+
+    /// Whether a visitor said it.
+    pub const fn is_visitors(self) -> bool {
+        self.marks & Self::VISITOR != 0
     }
 }
 
@@ -130,6 +156,22 @@ mod user {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_visitors_mark_changes_nothing_else() {
+        for class in [
+            CgroupClass::managed(7),
+            CgroupClass::unmanaged(true),
+            CgroupClass::unmanaged(false),
+        ] {
+            let marked = class.of_visitor();
+            assert!(marked.is_visitors() && !class.is_visitors());
+            assert_eq!(
+                (marked.policy, marked.is_watched()),
+                (class.policy, class.is_watched())
+            );
+        }
+    }
 
     #[test]
     fn an_unknown_egress_mode_denies() {

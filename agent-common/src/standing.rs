@@ -46,7 +46,7 @@ pub const fn step(parent_watched: bool, cgroup: u64, class: Option<CgroupClass>)
         }),
         // No glob can match below. Most processes of a host are found to be free here, a level or two below the root: they
         // pay for these look-ups at every connect, every socket and every packet; that of the root is in `HostFacts`.
-        Some(class) if class.watched == 0 => Step::Done(Standing::Free),
+        Some(class) if !class.is_watched() => Step::Done(Standing::Free),
         Some(_) => Step::Down { watched: true },
         None if parent_watched => Step::Done(Standing::Pending),
         None => Step::Down { watched: false },
@@ -71,6 +71,7 @@ mod tests {
     const MANAGED_7: Option<CgroupClass> = Some(CgroupClass::managed(7));
     const MANAGED_8: Option<CgroupClass> = Some(CgroupClass::managed(8));
     const WATCHED: Option<CgroupClass> = Some(CgroupClass::unmanaged(true));
+    const VISITED: Option<CgroupClass> = Some(CgroupClass::unmanaged(true).of_visitor());
     const SEEN: Option<CgroupClass> = Some(CgroupClass::unmanaged(false));
 
     #[test]
@@ -88,6 +89,11 @@ mod tests {
             (&[WATCHED, WATCHED, MANAGED_7], seven(3)),
             (&[WATCHED, MANAGED_7, None, None], seven(2)),
             (&[None, MANAGED_7, MANAGED_8], seven(2)),
+            (&[VISITED, None], Standing::Pending),
+            (
+                &[VISITED, MANAGED_8, MANAGED_7],
+                Standing::Managed { policy: 8, cgroup: 2 },
+            ),
         ] {
             assert_eq!(walk(classes), expected, "{classes:?}");
         }

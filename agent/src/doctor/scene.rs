@@ -20,8 +20,8 @@ use crate::config::Egress;
 use crate::kernel::cgroup2::Cgroup2;
 use crate::kernel::netns::Netns;
 use crate::kernel::{
-    CgroupPattern, Kernel, KernelOptions, Patterns, PinLock, Protected, ProxyAddresses, Rules, Standing,
-    Visit, is_bpffs, sockets,
+    CgroupPattern, Kernel, KernelOptions, Patterns, PinLock, Protected, ProxyAddresses, Rules, Visit,
+    is_bpffs, sockets,
 };
 use crate::model::{CgroupId, CgroupPath, PolicyId};
 
@@ -441,21 +441,6 @@ impl Cgroups {
         make_cgroup(&cgroups.nursery)?;
         visit.leave_free(id(&cgroups.nursery)?, true)?;
         Ok(cgroups)
-    }
-}
-
-impl Scene {
-    /// Says of the doctor's topmost cgroup what was said when it was made, if a running agent has said something else
-    /// since: it classifies whatever is new some time later. True: it had; what was tried meanwhile says nothing.
-    pub(super) fn put_back(&mut self) -> Result<bool, Trouble> {
-        let Some(root) = self.cgroups.id_of(&self.cgroups.root) else {
-            return Ok(false);
-        };
-        if self.visit.standing_of(root)? == Some(Standing::Unmanaged { watched: true }) {
-            return Ok(false);
-        }
-        self.visit.leave_free(root, true)?;
-        Ok(true)
     }
 }
 

@@ -293,6 +293,9 @@ impl Keeper {
         let Some(id) = id_of_directory(&directory) else {
             return Ok(());
         };
+        if self.kernel.is_visitors(id)? {
+            return Ok(());
+        }
         let levels: Vec<&str> = path.split('/').filter(|level| !level.is_empty()).collect();
         let standing = self.patterns.standing(&levels);
         let watched = standing == Standing::Unmanaged { watched: true };

@@ -34,35 +34,50 @@ pub enum ProcessStanding {
     Managed(PolicyId),
 }
 
+/// `BPF_NOEXIST` (`linux/bpf.h`): only where nothing is said yet.
+const WHERE_NOTHING_IS: u64 = 1;
+
 impl Kernel {
-    /// Says how the cgroup at `path` with the id `id` stands. Refuses to manage the agent's own.
+    /// Says how the cgroup at `path` with the id `id` stands. Refuses to manage the agent's own. What a visitor said of a
+    /// cgroup of its own stays.
     pub fn classify(&self, id: CgroupId, path: &CgroupPath, standing: Standing) -> Result<(), KernelError> {
-        let class = match standing {
-            Standing::Managed(policy) => {
-                check_number(policy)?;
-                if contains(path, &self.own) {
-                    return Err(KernelError::OwnCgroup {
-                        path: self.own.to_string(),
-                    });
-                }
-                let depth = path.as_str().split('/').filter(|part| !part.is_empty()).count();
-                if depth > usize::try_from(MAX_DEPTH).unwrap_or(0) {
-                    return Err(KernelError::TooDeep {
-                        path: path.to_string(),
-                    });
-                }
-                CgroupClass::managed(policy.0)
-            }
-            Standing::Unmanaged { watched } => CgroupClass::unmanaged(watched),
-        };
+        let class = self.class(path, standing)?;
         let mut maps = self.maps.lock();
-        maps.cgroups
-            .insert(id.0, class, 0)
-            .map_err(KernelError::map("CGROUPS", "an insert"))?;
+        // In one step, so that a visitor's mark does not come in between. What is there already is overwritten only where
+        // it says something else, which for a new cgroup the kernel side does not: it goes by the same patterns.
+        if maps.cgroups.insert(id.0, class, WHERE_NOTHING_IS).is_err() {
+            match maps.cgroups.get(&id.0, 0) {
+                Ok(known) if known == class || known.is_visitors() => {}
+                _ => maps
+                    .cgroups
+                    .insert(id.0, class, 0)
+                    .map_err(KernelError::map("CGROUPS", "an insert"))?,
+            }
+        }
         if id == self.root {
-            maps.set_host(|facts| facts.with_root(class.watched != 0))?;
+            maps.set_host(|facts| facts.with_root(class.is_watched()))?;
         }
         Ok(())
+    }
+
+    fn class(&self, path: &CgroupPath, standing: Standing) -> Result<CgroupClass, KernelError> {
+        let policy = match standing {
+            Standing::Managed(policy) => policy,
+            Standing::Unmanaged { watched } => return Ok(CgroupClass::unmanaged(watched)),
+        };
+        check_number(policy)?;
+        if contains(path, &self.own) {
+            return Err(KernelError::OwnCgroup {
+                path: self.own.to_string(),
+            });
+        }
+        let depth = path.as_str().split('/').filter(|part| !part.is_empty()).count();
+        if depth > usize::try_from(MAX_DEPTH).unwrap_or(0) {
+            return Err(KernelError::TooDeep {
+                path: path.to_string(),
+            });
+        }
+        Ok(CgroupClass::managed(policy.0))
     }
 
     /// Says which cgroups that are made from now on are under which policy. The kernel side classifies them before
@@ -85,13 +100,27 @@ impl Kernel {
         ignore_missing(maps.cgroups.remove(&id.0)).map_err(KernelError::map("CGROUPS", "a removal"))
     }
 
-    /// Every cgroup that is classified, also by an earlier agent.
+    /// Whether a visitor made the cgroup, so that neither it nor what is below it is the agent's to classify.
+    pub(super) fn is_visitors(&self, id: CgroupId) -> Result<bool, KernelError> {
+        match self.maps.lock().cgroups.get(&id.0, 0) {
+            Ok(class) => Ok(class.is_visitors()),
+            Err(MapError::KeyNotFound) => Ok(false),
+            Err(error) => Err(KernelError::map("CGROUPS", "a look-up")(error)),
+        }
+    }
+
+    /// Every cgroup that is classified, also by an earlier agent; those of visitors when they are gone.
     pub fn classified(&self) -> Result<BTreeSet<CgroupId>, KernelError> {
         let maps = self.maps.lock();
-        maps.cgroups
-            .keys()
-            .map(|id| id.map(CgroupId).map_err(KernelError::map("CGROUPS", "a listing")))
-            .collect()
+        let mut classified = BTreeSet::new();
+        for entry in &maps.cgroups {
+            let (id, class) = entry.map_err(KernelError::map("CGROUPS", "a listing"))?;
+            let id = CgroupId(id);
+            if !class.is_visitors() || self.cgroup2.path_of(id).is_none() {
+                classified.insert(id);
+            }
+        }
+        Ok(classified)
     }
 
     /// How a process in the cgroup at `path` stands, by the same walk that the kernel side does at its `connect()`.

@@ -8,6 +8,7 @@ mod new_cgroups;
 mod restart;
 mod security;
 mod unix;
+mod visitors;
 
 use agent_common::ip_protocol;
 

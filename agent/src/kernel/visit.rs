@@ -96,10 +96,11 @@ impl Visit {
         self.classify(cgroup, CgroupClass::unmanaged(watched))
     }
 
+    /// Marked, so that a running agent leaves it as it is.
     fn classify(&mut self, cgroup: CgroupId, class: CgroupClass) -> Result<(), KernelError> {
         self.classified.push(cgroup.0);
         self.cgroups
-            .insert(cgroup.0, class, 0)
+            .insert(cgroup.0, class.of_visitor(), 0)
             .map_err(KernelError::map("CGROUPS", "an insert"))
     }
 
@@ -120,7 +121,7 @@ impl Visit {
         match self.cgroups.get(&cgroup.0, 0) {
             Ok(class) if class.policy != 0 => Ok(Some(Standing::Managed(PolicyId(class.policy)))),
             Ok(class) => Ok(Some(Standing::Unmanaged {
-                watched: class.watched != 0,
+                watched: class.is_watched(),
             })),
             Err(MapError::KeyNotFound) => Ok(None),
             Err(error) => Err(KernelError::map("CGROUPS", "a look-up")(error)),

@@ -75,21 +75,8 @@ pub(super) fn all() -> impl Iterator<Item = &'static Promise> {
 }
 
 impl Promise {
-    fn attempt(&self, scene: &mut Scene) -> Result<Found, Trouble> {
-        scene.set()?;
-        (self.attempt)(scene)
-    }
-
     pub(super) fn examine(&self, scene: &mut Scene) -> Check {
-        let mut found = self.attempt(scene);
-        // Whoever makes the agent say it again and again cannot keep this going.
-        for _ in 0..8 {
-            match scene.put_back() {
-                Ok(true) => found = self.attempt(scene),
-                Ok(false) => break,
-                Err(trouble) => found = Err(trouble),
-            }
-        }
+        let found = scene.set().and_then(|()| (self.attempt)(scene));
         let (state, found) = match found {
             Ok(Found::Holds(found)) => (State::Good, found),
             Ok(Found::Broken(found)) => (State::Bad, found),
