@@ -32,9 +32,5 @@ pub(super) fn all_unmet(kernel: &Kernel, set: &PolicySet) -> Vec<String> {
 
 /// What is weaker here, a sentence each.
 pub(super) fn warnings(kernel: &Kernel) -> Vec<String> {
-    kernel
-        .weaker()
-        .iter()
-        .map(|weaker| format!("weaker here, for want of {}: {weaker}", weaker.program))
-        .collect()
+    kernel.weaker().iter().map(ToString::to_string).collect()
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Check, Group, State};
 use crate::kernel::cgroup2::Cgroup2;
-use crate::kernel::{self, Hook, Need, existing};
+use crate::kernel::{self, Hook, KernelError, Need, Trial, existing};
 
 /// Each requirement of its own.
 pub(super) fn requirements() -> Vec<Check> {
@@ -44,8 +44,8 @@ fn security_hooks() -> Check {
         return Check::new(Group::Host, title, State::Good, "active");
     }
     Check::new(Group::Host, title, State::Warning, "not active").advise(
-        "without it, root inside a managed cgroup can leave it, and sockets handed in from outside are not judged (see \
-         docs/threat-model.md). Boot with `lsm=…,bpf` (the kernel's list with bpf at its end) to have it",
+        "what is weaker without it stands with each program, below (see docs/threat-model.md). Boot with `lsm=…,bpf` (the \
+         kernel's list with bpf at its end) to have it",
     )
 }
 
@@ -74,8 +74,8 @@ fn connections_from_before() -> Check {
 }
 
 /// Each program, loaded for a trial.
-pub(super) fn programs() -> Vec<Check> {
-    let trials = match kernel::trial() {
+pub(super) fn programs(trials: &Result<Vec<Trial>, KernelError>) -> Vec<Check> {
+    let trials = match trials {
         Ok(trials) => trials,
         Err(error) => {
             return vec![
@@ -85,7 +85,7 @@ pub(super) fn programs() -> Vec<Check> {
         }
     };
     trials
-        .into_iter()
+        .iter()
         .map(|trial| {
             let place = match trial.hook {
                 Hook::Cgroup => "on the cgroup root".to_owned(),
@@ -102,8 +102,11 @@ pub(super) fn programs() -> Vec<Check> {
                     ))
                 }
                 (Err(reason), Need::WhereTheKernelCan) => {
+                    let weaker = kernel::weaker_without(trial.program, reason)
+                        .map(|weaker| format!(". {weaker}"))
+                        .unwrap_or_default();
                     Check::new(Group::Programs, title, State::Warning, "the kernel refuses it")
-                        .advise(format!("the agent does without it: {reason}"))
+                        .advise(format!("the agent does without it: {reason}{weaker}"))
                 }
             };
             check.of_programs(&[trial.program])

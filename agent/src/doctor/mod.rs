@@ -24,8 +24,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use crate::config::{AgentConfig, PolicyDoc, load_policies};
-use crate::kernel::KernelError;
 use crate::kernel::cgroup2::Cgroup2;
+use crate::kernel::{self, KernelError};
 
 pub use workload::{Launcher, serve};
 
@@ -163,10 +163,11 @@ impl Examination<'_> {
             return Err(DoctorError::InWorkload(policy.workload.name.to_string()));
         }
         let mut checks = host::requirements();
-        checks.extend(host::programs());
+        let trials = kernel::trial();
+        checks.extend(host::programs(&trials));
         self.go_on()?;
         checks.extend(attached::programs(&self.config.pin_dir)?);
-        let (tried, promises) = promises::examine(self)?;
+        let (tried, promises) = promises::examine(self, &trials.unwrap_or_default())?;
         checks.extend(promises);
         self.go_on()?;
         checks.extend(neighbours::programs(&self.config.pin_dir)?);

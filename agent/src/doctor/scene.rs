@@ -1,6 +1,7 @@
 //! Where promises are tried: cgroups and network namespaces of the doctor's own, with a destination to protect and a
 //! proxy that is the doctor itself.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -20,8 +21,8 @@ use crate::config::Egress;
 use crate::kernel::cgroup2::Cgroup2;
 use crate::kernel::netns::Netns;
 use crate::kernel::{
-    CgroupPattern, Kernel, KernelOptions, Patterns, PinLock, Protected, ProxyAddresses, Rules, Visit,
-    is_bpffs, sockets,
+    CgroupPattern, Kernel, KernelOptions, Need, Patterns, PinLock, Protected, ProxyAddresses, Rules, Trial,
+    Visit, is_bpffs, sockets,
 };
 use crate::model::{CgroupId, CgroupPath, PolicyId};
 
@@ -40,6 +41,8 @@ pub(super) struct Scene {
     _own: Option<OwnKernel>,
     pub(super) tried: Tried,
     pub(super) launcher: Launcher,
+    /// Programs that this kernel refuses and that the agent can do without, and why.
+    refused: BTreeMap<&'static str, String>,
     /// Where the agent listens in whichever namespace.
     pub(super) proxy: ProxyAddresses,
     /// With destination and proxy.
@@ -92,7 +95,7 @@ pub(super) const TARGET: Ipv4Addr = Ipv4Addr::new(127, 84, 71, 76);
 
 impl Scene {
     /// Sets it up.
-    pub(super) fn new(examination: &Examination<'_>) -> Result<Self, DoctorError> {
+    pub(super) fn new(examination: &Examination<'_>, trials: &[Trial]) -> Result<Self, DoctorError> {
         let cgroup2 = Cgroup2::discover()?;
         leftovers::sweep(&cgroup2, &examination.config.run_dir);
         let name = Name::new();
@@ -154,6 +157,7 @@ impl Scene {
             _own: own,
             tried,
             launcher: examination.launcher.clone(),
+            refused: refused(trials),
             proxy,
             stage,
             elsewhere,
@@ -212,6 +216,12 @@ impl Scene {
             while none_yet(socket.recv(&mut [0; 16]))?.is_some() {}
         }
         Ok(())
+    }
+
+    /// Why there is nothing to try of a program, in a sentence; `None`: there is.
+    pub(super) fn refused(&self, program: &str) -> Option<String> {
+        let reason = self.refused.get(program)?;
+        Some(format!("this kernel refuses {program}: {reason}"))
     }
 
     /// The destination on IPv4 or IPv6.
@@ -289,6 +299,15 @@ impl Scene {
     pub(super) fn has_v6(&self) -> bool {
         self.proxy_v6.is_some()
     }
+}
+
+fn refused(trials: &[Trial]) -> BTreeMap<&'static str, String> {
+    let optional = trials
+        .iter()
+        .filter(|trial| trial.need == Need::WhereTheKernelCan);
+    optional
+        .filter_map(|trial| Some((trial.program, trial.taken.clone().err()?)))
+        .collect()
 }
 
 /// Why something could not be tried.
@@ -450,6 +469,11 @@ impl Cgroups {
         let mut path = self.root.clone().into_os_string();
         path.push("-new");
         path.into()
+    }
+
+    /// The topmost of the doctor's.
+    pub(super) fn root(&self) -> &Path {
+        &self.root
     }
 
     /// The id of the cgroup whose directory is `path`.

@@ -55,6 +55,27 @@ fn bad(checks: &[Check]) -> Vec<(&str, &str)> {
         .collect()
 }
 
+/// Promises that are kept by programs which stay gone when they are disarmed.
+fn lasting() -> impl Iterator<Item = &'static promises::Promise> {
+    promises::all().filter(|promise| promise.programs.iter().any(|name| sabotage::is_for_good(name)))
+}
+
+/// Those that are broken.
+fn red(scene: &mut Scene) -> Vec<&'static str> {
+    lasting()
+        .filter(|promise| promise.examine(scene).state == State::Bad)
+        .map(|promise| promise.title)
+        .collect()
+}
+
+/// Those that `gone` keep.
+fn of_programs(gone: &[&str]) -> Vec<&'static str> {
+    lasting()
+        .filter(|promise| promise.programs.iter().any(|name| gone.contains(name)))
+        .map(|promise| promise.title)
+        .collect()
+}
+
 #[tokio::test]
 async fn a_program_that_does_nothing_is_found_out_and_named() {
     if !privileged() {
@@ -87,9 +108,10 @@ async fn a_program_that_does_nothing_is_found_out_and_named() {
         launcher: launcher(),
         stop: &stop,
     };
-    let mut scene = Scene::new(&examination).unwrap();
+    let mut scene = Scene::new(&examination, &crate::kernel::trial().unwrap()).unwrap();
     assert_eq!(scene.tried, Tried::StoppedAgent);
     let mut tried = 0;
+    let mut gone = Vec::new();
     for program in sabotage::all_programs() {
         if kernel.lacking().iter().any(|lack| lack.program == program) {
             continue;
@@ -116,6 +138,10 @@ async fn a_program_that_does_nothing_is_found_out_and_named() {
         assert!(found.advice.contains(program), "{found:?}");
         drop(disarmed);
         tried += 1;
+        if sabotage::is_for_good(program) {
+            gone.push(program);
+            assert_eq!(red(&mut scene), of_programs(&gone), "{program}");
+        }
     }
     assert!(tried >= 9, "{tried}");
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -13,22 +13,27 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::sys::signal::kill;
 use nix::sys::socket::sockopt::{ReceiveTimeout, SendTimeout};
 use nix::sys::socket::{
     MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage, UnixAddr, bind, connect, getpeername, recv, recvfrom,
     send, sendto, setsockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use crate::kernel::netns::Netns;
-use crate::kernel::sockets;
+use crate::kernel::{attached_at, sockets};
 
 /// How long a deed may take. On a loopback everything is done at once, unless a packet is dropped.
 const PATIENCE_MS: i64 = 200;
 
 /// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// Frames of every kind (`linux/if_ether.h`).
+const ETH_P_ALL: u16 = 3;
 
 /// How to start this program as such a process.
 #[derive(Clone, Debug)]
@@ -62,6 +67,18 @@ pub(super) enum Deed {
     AwaitEnd { socket: u32 },
     /// Binds a kept socket.
     Bind { socket: u32, to: SocketAddr },
+    /// Receives one byte on a connected socket.
+    Take { socket: u32 },
+    /// Opens a file, for writing or for reading, and keeps it under a number.
+    OpenFile { file: u32, path: PathBuf, write: bool },
+    /// Writes to a kept file.
+    Write { file: u32, text: String },
+    /// Makes a directory.
+    MakeDir { path: PathBuf },
+    /// Asks whether it may send a process signals. None is sent.
+    MaySignal { process: i32 },
+    /// Asks the kernel for the programs on the cgroup at `path`.
+    Programs { path: PathBuf },
 }
 
 /// A kind of socket.
@@ -72,6 +89,8 @@ pub(super) enum SocketKind {
     Mptcp,
     Raw,
     Unix,
+    Packet,
+    Vsock,
 }
 
 /// What became of it.
@@ -136,9 +155,14 @@ impl Workload {
         Ok(workload)
     }
 
+    /// Its number, as in `/proc`.
+    pub(super) fn process(&self) -> String {
+        self.child.id().to_string()
+    }
+
     /// Brings it into the cgroup at `cgroup`.
     pub(super) fn enter(&mut self, cgroup: &Path) -> io::Result<()> {
-        fs::write(cgroup.join("cgroup.procs"), self.child.id().to_string())
+        fs::write(cgroup.join("cgroup.procs"), self.process())
     }
 
     /// A new socket's number, and what became of making it.
@@ -165,6 +189,15 @@ impl Workload {
             Outcome::Done => self.tell(Deed::SendTo { socket, to }),
             refused => Ok(refused),
         }
+    }
+
+    /// Opens a file; its number, and what became of it.
+    pub(super) fn open_file(&mut self, path: &Path, write: bool) -> io::Result<(u32, Outcome)> {
+        self.sockets += 1;
+        let file = self.sockets;
+        let path = path.to_owned();
+        let outcome = self.tell(Deed::OpenFile { file, path, write })?;
+        Ok((file, outcome))
     }
 
     /// Tells it one deed and waits for what becomes of it.
@@ -194,7 +227,7 @@ pub fn serve() -> io::Result<()> {
     for line in BufReader::new(stream.try_clone()?).lines() {
         let outcome = match perform(&mut kept, serde_json::from_str(&line?)?) {
             Ok(outcome) => outcome,
-            Err(errno) => Outcome::Refused(errno as i32),
+            Err(error) => Outcome::Refused(error.raw_os_error().unwrap_or(Errno::EIO as i32)),
         };
         let mut answer = serde_json::to_vec(&outcome)?;
         answer.push(b'\n');
@@ -203,7 +236,7 @@ pub fn serve() -> io::Result<()> {
     Ok(())
 }
 
-fn perform(kept: &mut HashMap<u32, OwnedFd>, deed: Deed) -> nix::Result<Outcome> {
+fn perform(kept: &mut HashMap<u32, OwnedFd>, deed: Deed) -> io::Result<Outcome> {
     let find = |socket| kept.get(&socket).ok_or(Errno::EBADF);
     match deed {
         Deed::Open { socket, kind, v6 } => {
@@ -216,7 +249,7 @@ fn perform(kept: &mut HashMap<u32, OwnedFd>, deed: Deed) -> nix::Result<Outcome>
             let peer: SockaddrStorage = getpeername(find(socket)?.as_raw_fd())?;
             return match peer.as_unix_addr().map(UnixAddr::path) {
                 Some(path) => Ok(Outcome::PeerUnix(path.unwrap_or(Path::new("")).to_owned())),
-                None => address(peer).map(Outcome::Peer),
+                None => Ok(Outcome::Peer(address(peer)?)),
             };
         }
         Deed::ConnectUnix { socket, path } => {
@@ -224,7 +257,7 @@ fn perform(kept: &mut HashMap<u32, OwnedFd>, deed: Deed) -> nix::Result<Outcome>
         }
         Deed::Receive { socket } => {
             let (_, source) = recvfrom::<SockaddrStorage>(find(socket)?.as_raw_fd(), &mut [0; 16])?;
-            return address(source.ok_or(Errno::EDESTADDRREQ)?).map(Outcome::Peer);
+            return Ok(Outcome::Peer(address(source.ok_or(Errno::EDESTADDRREQ)?)?));
         }
         Deed::Send { socket } => {
             send(find(socket)?.as_raw_fd(), b"x", MsgFlags::MSG_NOSIGNAL)?;
@@ -241,13 +274,28 @@ fn perform(kept: &mut HashMap<u32, OwnedFd>, deed: Deed) -> nix::Result<Outcome>
             // A reset is an end as well.
             match recv(find(socket)?.as_raw_fd(), &mut [0; 1], MsgFlags::empty()) {
                 Ok(0) | Err(Errno::ECONNRESET) => {}
-                Ok(_) => return Err(Errno::EBADMSG),
-                Err(errno) => return Err(errno),
+                Ok(_) => return Err(Errno::EBADMSG.into()),
+                Err(errno) => return Err(errno.into()),
             }
         }
         Deed::Bind { socket, to } => {
             bind(find(socket)?.as_raw_fd(), &SockaddrStorage::from(to))?;
         }
+        Deed::Take { socket } => {
+            if recv(find(socket)?.as_raw_fd(), &mut [0; 1], MsgFlags::empty())? == 0 {
+                return Err(Errno::ECONNRESET.into());
+            }
+        }
+        Deed::OpenFile { file, path, write } => {
+            let opened = OpenOptions::new().read(!write).write(write).open(path)?;
+            kept.insert(file, opened.into());
+        }
+        Deed::Write { file, text } => {
+            nix::unistd::write(find(file)?, text.as_bytes())?;
+        }
+        Deed::MakeDir { path } => fs::create_dir(path)?,
+        Deed::MaySignal { process } => kill(Pid::from_raw(process), None)?,
+        Deed::Programs { path } => drop(attached_at(&File::open(path)?)?),
     }
     Ok(Outcome::Done)
 }
@@ -265,11 +313,14 @@ fn address(from: SockaddrStorage) -> nix::Result<SocketAddr> {
 fn open(kind: SocketKind, v6: bool) -> nix::Result<OwnedFd> {
     let family = match (kind, v6) {
         (SocketKind::Unix, _) => libc::AF_UNIX,
+        (SocketKind::Packet, _) => libc::AF_PACKET,
+        (SocketKind::Vsock, _) => libc::AF_VSOCK,
         (_, false) => libc::AF_INET,
         (_, true) => libc::AF_INET6,
     };
     let (kind, protocol) = match kind {
-        SocketKind::Unix => (libc::SOCK_STREAM, 0),
+        SocketKind::Unix | SocketKind::Vsock => (libc::SOCK_STREAM, 0),
+        SocketKind::Packet => (libc::SOCK_RAW, i32::from(ETH_P_ALL.to_be())),
         SocketKind::Tcp => (libc::SOCK_STREAM, libc::IPPROTO_TCP),
         SocketKind::Udp => (libc::SOCK_DGRAM, libc::IPPROTO_UDP),
         SocketKind::Mptcp => (libc::SOCK_STREAM, libc::IPPROTO_MPTCP),

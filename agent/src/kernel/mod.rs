@@ -81,7 +81,7 @@ pub use proxy::ProxyAddresses;
 pub use requirements::{Requirement, check as check_requirements, survey as survey_requirements};
 pub use standing::{ProcessStanding, Standing};
 pub use stats::Stats;
-pub use tier::{Tier, Weaker};
+pub use tier::{Tier, Weaker, open_without, weaker_without};
 pub use unix::{UnixOrigin, UnixTier, UnixTreatment};
 pub use visit::Visit;
 

@@ -27,11 +27,17 @@ pub(crate) fn all_programs() -> Vec<&'static str> {
     cgroup.into_iter().chain(other).map(|spec| spec.name).collect()
 }
 
+/// Whether [`disarm`] cannot put back the true one.
+pub(crate) fn is_for_good(program: &str) -> bool {
+    PROGRAMS
+        .iter()
+        .any(|spec| spec.name == program && !spec.hook.is_of_cgroup())
+}
+
 /// Disarms `program` of the newest generation below `pin_dir`. `None`: it is gone for good.
 pub(crate) fn disarm(pin_dir: &Path, program: &str) -> Option<Disarmed> {
     let pin = Generation::all(pin_dir).pop().unwrap().link(program);
-    let spec = PROGRAMS.iter().find(|spec| spec.name == program).unwrap();
-    if !spec.hook.is_of_cgroup() {
+    if is_for_good(program) {
         let link = [number(&PinnedLink::open(&pin).unwrap(), "link_id:"), 0];
         fs::remove_file(pin).unwrap();
         // The kernel lets go of it some time later; until then the number is taken.

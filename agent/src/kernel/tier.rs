@@ -43,7 +43,11 @@ pub struct Weaker {
 
 impl fmt::Display for Weaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; what closes it otherwise: {}", self.open, self.closes)
+        write!(
+            f,
+            "weaker here, for want of {}: {}; what closes it otherwise: {}",
+            self.program, self.open, self.closes
+        )
     }
 }
 
@@ -57,7 +61,12 @@ fn without(hook: Hook) -> Option<(&'static str, &'static str)> {
             "a workload can use packet sockets (as root) and vsock, which pass no program on cgroups",
             "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK; no CAP_NET_RAW",
         ),
-        "socket_sendmsg" | "socket_recvmsg" | "file_permission" => (
+        "file_permission" => (
+            "a workload can write to a file of the cgroup tree that somebody opened for it, and leave its cgroup so; and before \
+             Linux 6.5 send a file's bytes on a socket that somebody else connected",
+            "start jobs in their cgroup, without descriptors of others; a user of its own",
+        ),
+        "socket_sendmsg" | "socket_recvmsg" => (
             "a workload can use a socket that somebody else connected, or made before the workload was managed, until it is \
              destroyed",
             "start jobs in their cgroup; no helper outside it that passes sockets on",
@@ -91,22 +100,30 @@ fn without(hook: Hook) -> Option<(&'static str, &'static str)> {
     })
 }
 
+/// What a workload can do without `program`; `None`: it is none that the agent can do without.
+pub fn open_without(program: &str) -> Option<&'static str> {
+    let spec = PROGRAMS.iter().find(|spec| spec.name == program)?;
+    without(spec.hook).map(|(open, _)| open)
+}
+
+/// What is weaker where the kernel refuses `program` for `reason`; `None`: nothing that has to be said here.
+pub fn weaker_without(program: &'static str, reason: &str) -> Option<Weaker> {
+    let spec = PROGRAMS.iter().find(|spec| spec.name == program)?;
+    let (open, closes) = without(spec.hook)?;
+    Some(Weaker {
+        program,
+        reason: reason.to_owned(),
+        open,
+        closes,
+    })
+}
+
 /// What is weaker for want of `lacking`, each sentence once.
 fn weaker(lacking: &[Lacking]) -> Vec<Weaker> {
     let mut list: Vec<Weaker> = Vec::new();
     for lack in lacking {
-        let spec = PROGRAMS.iter().find(|spec| spec.name == lack.program);
-        let Some((open, closes)) = spec.and_then(|spec| without(spec.hook)) else {
-            continue;
-        };
-        if list.iter().all(|weaker| weaker.open != open) {
-            list.push(Weaker {
-                program: lack.program,
-                reason: lack.reason.clone(),
-                open,
-                closes,
-            });
-        }
+        let weaker = weaker_without(lack.program, &lack.reason);
+        list.extend(weaker.filter(|weaker| list.iter().all(|known| known.open != weaker.open)));
     }
     list
 }
@@ -147,7 +164,7 @@ mod tests {
             })
             .collect();
         let list = weaker(&lacking);
-        assert_eq!(list.len(), 8, "{list:?}");
+        assert_eq!(list.len(), 9, "{list:?}");
         assert!(list.iter().any(|weaker| weaker.to_string().contains("AF_INET6")));
     }
 }

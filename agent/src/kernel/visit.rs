@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use agent_common::{
     CgroupClass, EventKind, FlowRecord, PENDING_POLICY, PatternTurn, PolicyRules, ProtectedKey, ProxyPorts,
@@ -25,11 +25,13 @@ use crate::model::{CgroupId, NetnsCookie, PolicyId, SocketPath};
 /// The pinned maps, and what the visitor put into them. Dropped, it takes all of that out again.
 pub struct Visit {
     policy: PolicyId,
+    pin_dir: PathBuf,
     cgroups: HashMap<MapData, u64, CgroupClass>,
     patterns_turn: Array<MapData, PatternTurn>,
     policies: HashMap<MapData, u32, PolicyRules>,
     protected: LpmTrie<MapData, ProtectedKey, u32>,
     proxy: Array<MapData, ProxyPorts>,
+    agent: Array<MapData, u32>,
     tuples: HashMap<MapData, TupleKey, FlowRecord>,
     listeners: SkStorage<MapData, u32>,
     stats: PerCpuArray<MapData, u64>,
@@ -58,11 +60,13 @@ impl Visit {
         let policies: HashMap<_, u32, PolicyRules> = open(&generation, "POLICIES")?;
         Ok(Some(Self {
             policy: free_number(&policies)?,
+            pin_dir: pin_dir.to_owned(),
             policies,
             cgroups: open(&generation, "CGROUPS")?,
             patterns_turn: open(&generation, "PATTERNS_TURN")?,
             protected: open(&generation, "PROTECTED")?,
             proxy: open(&generation, "PROXY")?,
+            agent: open(&generation, "AGENT")?,
             tuples: open(&generation, "TUPLES")?,
             listeners: open(&generation, "LISTENERS")?,
             stats: open(&generation, "STATS")?,
@@ -76,6 +80,11 @@ impl Visit {
     /// The visitor's policy: a number that no policy of the host has.
     pub fn policy(&self) -> PolicyId {
         self.policy
+    }
+
+    /// Where the programs and maps are pinned.
+    pub fn pin_dir(&self) -> &Path {
+        &self.pin_dir
     }
 
     /// Says what the visitor's policy does with destinations that it does not protect.
@@ -200,6 +209,13 @@ impl Visit {
             v6: u16::try_from(ports.v6).unwrap_or(0),
             dns: u16::try_from(ports.dns).unwrap_or(0),
         })
+    }
+
+    /// The process of the agent that loaded the programs, which may have ended since.
+    pub fn agent(&self) -> Result<u32, KernelError> {
+        self.agent
+            .get(&0, 0)
+            .map_err(KernelError::map("AGENT", "a look-up"))
     }
 
     /// Marks a listening socket as the proxy's.

@@ -5,6 +5,7 @@
 mod connections;
 mod datagrams;
 mod free;
+mod hooks;
 mod names;
 mod places;
 mod sockets;
@@ -13,6 +14,7 @@ mod unix;
 use super::scene::{Scene, Trouble};
 use super::workload::Outcome;
 use super::{Check, DoctorError, Examination, Group, State, Tried};
+use crate::kernel::{Trial, open_without};
 
 /// One promise.
 pub(super) struct Promise {
@@ -20,7 +22,7 @@ pub(super) struct Promise {
     pub(super) title: &'static str,
     /// Programs that keep it: without one of them it is broken.
     pub(super) programs: &'static [&'static str],
-    /// What is open where it does not hold.
+    /// What is open where it does not hold; empty: what is open where the kernel refuses the program.
     pub(super) broken: &'static str,
     /// Tries it.
     pub(super) attempt: fn(&mut Scene) -> Result<Found, Trouble>,
@@ -43,12 +45,16 @@ const ROOMS: &[&[Promise]] = &[
     sockets::PROMISES,
     unix::PROMISES,
     places::PROMISES,
+    hooks::PROMISES,
     free::PROMISES,
 ];
 
 /// Sets the scene, and tries every promise on it.
-pub(super) fn examine(examination: &Examination<'_>) -> Result<(Tried, Vec<Check>), DoctorError> {
-    let mut scene = match Scene::new(examination) {
+pub(super) fn examine(
+    examination: &Examination<'_>,
+    trials: &[Trial],
+) -> Result<(Tried, Vec<Check>), DoctorError> {
+    let mut scene = match Scene::new(examination, trials) {
         Ok(scene) => scene,
         Err(error) => {
             let check = Check::new(
@@ -76,7 +82,10 @@ pub(super) fn all() -> impl Iterator<Item = &'static Promise> {
 
 impl Promise {
     pub(super) fn examine(&self, scene: &mut Scene) -> Check {
-        let found = scene.set().and_then(|()| (self.attempt)(scene));
+        let found = match self.programs.iter().find_map(|program| scene.refused(program)) {
+            Some(refused) => Ok(Found::NotHere(refused)),
+            None => scene.set().and_then(|()| (self.attempt)(scene)),
+        };
         let (state, found) = match found {
             Ok(Found::Holds(found)) => (State::Good, found),
             Ok(Found::Broken(found)) => (State::Bad, found),
@@ -91,10 +100,18 @@ impl Promise {
             };
             check = check.advise(format!(
                 "{}. Look whether the programs{programs} are attached, above; `systemctl restart tollgate` attaches them anew",
-                self.broken
+                self.broken()
             ));
         }
         check
+    }
+
+    fn broken(&self) -> &'static str {
+        let open = || self.programs.iter().find_map(|program| open_without(program));
+        match self.broken {
+            "" => open().unwrap_or_default(),
+            said => said,
+        }
     }
 }
 

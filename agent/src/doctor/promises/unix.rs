@@ -11,7 +11,6 @@ use super::super::leftovers::{self, Name};
 use super::super::scene::{BRIEFLY, Scene, Trouble, wait};
 use super::super::workload::{Deed, Outcome, SocketKind, Workload};
 use super::{Found, Promise, refused};
-use crate::kernel::{self, cgroup2::Cgroup2};
 use crate::model::SocketPath;
 
 const OPEN: &str = "workloads reach a database's unix socket without the proxy";
@@ -60,6 +59,19 @@ pub(super) const PROMISES: &[Promise] = &[
                 } else {
                     Found::Broken(peer.words())
                 })
+            })
+        },
+    },
+    Promise {
+        title: "the same socket by a link of another name is refused",
+        programs: &["tollgate_unix_link"],
+        broken: "",
+        attempt: |scene| {
+            attempt(scene, |sockets, workload| {
+                let link = sockets.dir.join("link");
+                fs::hard_link(&sockets.database, &link)?;
+                let (_, outcome) = connect(workload, &link)?;
+                Ok(refused(&outcome, Errno::EPERM))
             })
         },
     },
@@ -119,10 +131,6 @@ fn attempt(
     scene: &mut Scene,
     what: impl FnOnce(&Sockets, &mut Workload) -> Result<Found, Trouble>,
 ) -> Result<Found, Trouble> {
-    let root = Cgroup2::discover()?.open_root()?;
-    if !kernel::knows(&root, "cgroup/connect_unix") {
-        return Ok(Found::NotHere("it takes Linux 6.7".to_owned()));
-    }
     let sockets = Sockets::make()?;
     let path = sockets.database.to_str().and_then(SocketPath::parse);
     let path = path.ok_or_else(|| io::Error::other("the socket's path has no text"))?;
