@@ -11,8 +11,8 @@ use crate::flow::Flow;
 use crate::identity::{
     FlowFacts, Identity, IdentityError, Lapse, Life, Revoked, TokenVerifier, identify, keep,
 };
-use crate::kernel::Kernel;
-use crate::model::{Place, WorkloadName};
+use crate::kernel::{Kernel, ManagedCgroups};
+use crate::model::{CgroupId, CgroupPath, Place, PolicyId, WorkloadName};
 use crate::policy::{Denied, Resolved};
 
 use super::names::Known;
@@ -30,6 +30,7 @@ pub(super) struct Reception {
     pub(super) dns: Arc<Dns<Known>>,
     pub(super) verifier: TokenVerifier,
     pub(super) revoked: Revoked,
+    pub(super) managed: watch::Receiver<ManagedCgroups>,
     pub(super) host: Host,
 }
 
@@ -85,6 +86,7 @@ impl Reception {
             original: flow.original,
             netns: flow.netns,
             endpoint,
+            job: self.job(policy, &facts),
         };
         let life = Life::new(identity);
         let session = Box::pin(engine::run(&self.host, &service, flow, life.clone(), refused));
@@ -104,6 +106,23 @@ impl Reception {
             // It has done what it can; the session ends by what it did.
             () = async { keep.await; std::future::pending().await } => {}
         }
+    }
+
+    /// The outermost cgroup under the policy that the process is in: the job, whose steps may have cgroups of their own.
+    fn job(&self, policy: PolicyId, facts: &FlowFacts) -> (CgroupId, CgroupPath) {
+        let managed = self.managed.borrow();
+        let holds = |path: &CgroupPath| {
+            let rest = facts.cgroup_path.as_str().strip_prefix(path.as_str());
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        managed
+            .iter()
+            .filter(|(_, cgroup)| cgroup.policy == policy && holds(&cgroup.path))
+            .min_by_key(|(_, cgroup)| cgroup.path.as_str().len())
+            .map_or_else(
+                || (facts.cgroup, facts.cgroup_path.clone()),
+                |(id, cgroup)| (*id, cgroup.path.clone()),
+            )
     }
 
     /// Why a session must not log in: nobody whom the agent believes says that the name it goes by has this address, and

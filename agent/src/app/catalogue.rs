@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use crate::config::{CredentialSource, EndpointHost, PolicyDoc, Protocol, SourceSpec};
+use crate::config::{EndpointHost, PolicyDoc, Protocol};
 use crate::credential::{CredentialError, Credentials};
 use crate::engine::{Service, Term};
 use crate::mask::Masks;
@@ -188,7 +188,7 @@ async fn prepare(
         let credentials = doc
             .credential
             .as_ref()
-            .map(Credentials::open)
+            .map(|credential| Credentials::open(credential, &doc.tls))
             .transpose()
             .map_err(failed)?;
         if let Some(credentials) = &credentials {
@@ -213,7 +213,6 @@ async fn prepare(
             rules: Arc::clone(service),
             masks: Arc::new(Masks::compile(&doc.masks, mask_key)),
             credentials: credentials.map(Arc::new),
-            source: source_name(doc.credential.as_ref()),
             limits: doc.limits,
             upstream: Arc::new(upstream),
             term,
@@ -251,14 +250,4 @@ fn endpoint(
             || EndpointHost::Net(address.into()),
             |endpoint| endpoint.host.clone(),
         )
-}
-
-fn source_name(credential: Option<&CredentialSource>) -> String {
-    let name = match credential.map(|credential| &credential.password) {
-        Some(SourceSpec::File(_)) => "file",
-        Some(SourceSpec::Env(_)) => "env",
-        Some(SourceSpec::Systemd(_)) => "systemd",
-        Some(SourceSpec::Literal(_)) | None => "none",
-    };
-    name.to_owned()
 }

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use crate::config::Mode;
 use crate::control::{
     ActiveIdentity, AgentStatus, ControlHandler, EgressListing, KernelCount, KernelStatus, LiveSession,
-    Response, WorkloadStatus,
+    Response, Sweep, WorkloadStatus,
 };
+use crate::credential::LeaseId;
 use crate::identity::{Revocation, Which};
 use crate::kernel::{KernelError, ManagedCgroups, ProcessStanding, Tier, existing};
 use crate::ship::Backlog;
@@ -21,6 +22,7 @@ use super::accept::Reception;
 use super::demands;
 use super::egress::Egress;
 use super::identities;
+use super::leases;
 use super::reload::Reloader;
 use super::upgrade::Upgrader;
 
@@ -114,6 +116,20 @@ impl ControlHandler for FrontDesk {
         })
     }
 
+    fn leases(&self) -> Response {
+        Response::Leases {
+            leases: self.reception.host.leases.list(),
+        }
+    }
+
+    fn revoke_lease(&self, id: LeaseId) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+        Box::pin(leases::revoke(&self.reception.host.leases, id))
+    }
+
+    fn sweep_leases(&self, sweep: Sweep) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+        Box::pin(leases::sweep(&self.reception, sweep))
+    }
+
     fn egress(&self) -> Result<EgressListing, String> {
         let catalogue = self.reception.policies.current();
         let workloads = catalogue.set.policies().iter();
@@ -181,6 +197,7 @@ impl FrontDesk {
         if let Some(why) = &self.failed_upgrade {
             warnings.push(format!("another version was to take over and could not: {why}"));
         }
+        warnings.extend(self.reception.host.leases.warnings());
         if let Some(error) = self
             .backlog
             .as_ref()

@@ -9,6 +9,7 @@ mod front_desk;
 mod identities;
 mod kernel_side;
 mod last_good;
+mod leases;
 mod names;
 mod policies;
 mod protection;

@@ -39,13 +39,19 @@ use super::start::{StartError, host};
 use super::state::StateDir;
 use super::unix::{self, UnixSockets};
 use super::upgrade::{Left, Program, Upgrader};
-use super::{demands, existing, identities, kernel_side, last_good, shipping};
+use super::{demands, existing, identities, kernel_side, last_good, leases, shipping};
 
 /// Group whose members may use the control socket. Who may decide on a command, its rule says.
 const OPERATORS: &str = "tollgate";
 
 /// How long sessions may take to end by themselves when the agent stops.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// How long credentials may take to be void when the agent stops. What is not void then is in the journal.
+const REVOKE: Duration = Duration::from_secs(5);
+
+/// As [`REVOKE`], when another version takes over, which goes on with it.
+const UPGRADE_REVOKE: Duration = Duration::from_secs(1);
 
 /// How long sessions may go on when another version takes over, before they are told that the agent stops. New connections
 /// wait for that long.
@@ -197,9 +203,11 @@ impl Running {
             dns: Arc::clone(&dns),
             verifier: TokenVerifier::new(),
             revoked,
+            managed: managed.clone(),
             host: Host {
                 recorder: recorder.clone(),
                 holds: Arc::clone(&holds),
+                leases: leases::open(&state)?,
                 postgres: postgres::Adapter::new(authority),
                 name: host_name(),
                 stop,
@@ -235,6 +243,7 @@ impl Running {
             Arc::clone(&egress),
         ));
         background.spawn(egress.keep_room(Arc::clone(&kernel)));
+        background.spawn(leases::follow(Arc::clone(&reception)));
         background.spawn(kernel_side::watch_links(kernel));
         background.spawn(existing::watch(
             Arc::clone(&reception),
@@ -321,6 +330,13 @@ impl Running {
         self.stopping.send_replace(true);
         self.holds.cancel_all("the agent stops");
         end_all(&mut sessions).await;
+        let left = self.reception.host.leases.close(REVOKE).await;
+        if left > 0 {
+            tracing::warn!(
+                left,
+                "credentials are not revoked yet; the next start of the agent does that"
+            );
+        }
         self.background.shutdown().await;
         self.recorder.shutdown()?;
         if let Some(shipping) = self.shipping {
@@ -351,6 +367,8 @@ impl Running {
             self.holds.cancel_all("another version of the agent takes over");
             end_all(&mut sessions).await;
         }
+        // What is not void by then, the other version finds in the journal.
+        self.reception.host.leases.close(UPGRADE_REVOKE).await;
         self.background.shutdown().await;
         self.recorder.shutdown()?;
         if let Some(shipping) = self.shipping {

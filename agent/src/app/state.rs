@@ -26,6 +26,11 @@ impl StateDir {
         self.0.join("revoked.json")
     }
 
+    /// The journal of leases.
+    pub(super) fn leases(&self) -> PathBuf {
+        self.0.join("leases")
+    }
+
     /// The key of the host's masks (`with = "hash"`): made once, so that equal values stay equal over restarts.
     pub(super) fn mask_key(&self) -> io::Result<[u8; 32]> {
         let path = self.0.join("mask.key");

@@ -8,6 +8,7 @@ pub mod deny;
 mod doctor;
 pub mod egress;
 pub mod identity;
+pub mod leases;
 pub mod policy;
 pub mod reload;
 pub mod replay;
@@ -31,8 +32,9 @@ use crate::config::{AgentConfig, PolicyErrors};
 /// stands in one file for each in /etc/tollgate/policies.d: write one, check it with `tollgate policy check`, and see what
 /// happened with `tollgate sessions` and `tollgate replay`.
 ///
-/// status, egress, identity, approvals, approve, deny, reload and upgrade ask the running agent. sessions, replay and verify read its
-/// records, and policy check reads files: they need no agent, and work on another host too. doctor examines the host itself.
+/// status, egress, identity, leases, approvals, approve, deny, reload and upgrade ask the running agent. sessions, replay and
+/// verify read its records, and policy check reads files: they need no agent, and work on another host too. doctor examines
+/// the host itself.
 #[derive(Debug, Parser)]
 #[command(name = "tollgate", version, max_term_width = 110, after_long_help = EXIT_CODES)]
 struct Arguments {
@@ -54,6 +56,7 @@ enum Verb {
     Deny(deny::Args),
     Egress(egress::Args),
     Identity(identity::Args),
+    Leases(leases::Args),
     Sessions(sessions::SessionsArgs),
     Replay(replay::ReplayArgs),
     Verify(verify::VerifyArgs),
@@ -91,6 +94,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, PolicyErrors> {
         Verb::Deny(args) => wait(deny::run(args, &config()?.control_socket)),
         Verb::Egress(args) => wait(egress::run(args, &config()?.control_socket)),
         Verb::Identity(args) => wait(identity::run(args, &config()?.control_socket)),
+        Verb::Leases(args) => wait(leases::run(args, &config()?.control_socket)),
         Verb::Sessions(args) => sessions::run(&args, &config()?.records_dir()),
         Verb::Replay(args) => replay::run(&args, &config()?.records_dir()),
         Verb::Verify(args) => verify::run(&args, &config()?.records_dir()),

@@ -227,7 +227,7 @@ fn exposed_secrets(policy: &PolicyDoc, text: &str) -> Vec<Problem> {
         let Some(credential) = &service.credential else {
             continue;
         };
-        for (key, spec) in [("user", &credential.user), ("password", &credential.password)] {
+        for (key, spec) in credential.kind.sources() {
             let SourceSpec::File(path) = spec else { continue };
             let Ok(metadata) = std::fs::metadata(path) else {
                 continue;

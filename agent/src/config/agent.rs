@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::credential::SourceSpec;
 use super::decode::{or_default, path_or, source_spec};
 use super::keys;
 use super::load::{decode_with, read};
-use super::policy::SourceSpec;
 use super::problem::PolicyErrors;
 use super::reader::{Table, Wrong};
 use super::scalar;

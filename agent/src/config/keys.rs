@@ -135,10 +135,31 @@ pub(super) const CREDENTIAL: TableKeys = TableKeys {
         ("user", r#""report_ro""#),
         ("password", r#""/etc/tollgate/secrets/orders-db""#),
         ("database", r#""orders""#),
+        ("command", r#"["/usr/local/bin/orders-secret"]"#),
+        ("timeout", r#""10s""#),
+        (
+            "admin",
+            r#"{ user = "tollgate_admin", password = { systemd = "orders-admin" } }"#,
+        ),
+        ("grant", r#"["report_reader"]"#),
+        ("set_role", r#""app_owner""#),
+        ("reassign_to", r#""app_owner""#),
+        ("ttl", r#""30m""#),
+        ("connections", "3"),
+        ("share", r#""session""#),
     ],
-    later: &[
-        "admin", "grant", "ttl", "share", "role", "path", "command", "key", "mount", "scope", "probe",
+    later: &["role", "path", "key", "mount", "scope", "probe"],
+    secret: true,
+};
+
+pub(super) const ADMIN: TableKeys = TableKeys {
+    heading: "admin",
+    keys: &[
+        ("user", r#""tollgate_admin""#),
+        ("password", r#"{ systemd = "orders-admin" }"#),
+        ("database", r#""postgres""#),
     ],
+    later: &[],
     secret: true,
 };
 
@@ -279,6 +300,7 @@ pub(super) const ALL: &[&TableKeys] = &[
     &SERVICE,
     &TLS,
     &CREDENTIAL,
+    &ADMIN,
     &SOURCE_SPEC,
     &MASK,
     &CONSTANT,

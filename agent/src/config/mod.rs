@@ -8,6 +8,7 @@
 
 mod agent;
 mod claim;
+mod credential;
 mod decode;
 mod glob;
 mod keys;
@@ -23,11 +24,14 @@ mod tests;
 
 pub use agent::{AgentConfig, Durability, ShipSpec, ShipTarget};
 pub use claim::{ClaimName, ClaimRule, ClaimValue, TokenPattern};
+pub use credential::{
+    AdminSpec, CredentialKind, CredentialSource, ExecSpec, PostgresRoleSpec, Share, SourceSpec,
+};
 pub use glob::{Glob, GlobError};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
 pub use policy::{
-    ColumnPattern, CredentialSource, Demand, Detector, DnsSpec, Egress, Endpoint, EndpointHost, IdentitySpec,
-    Limits, MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, PolicyText, Protocol, RuleDoc, RuleVerdict,
-    ServiceDoc, SourceSpec, TablePattern, TlsMode, TlsSpec, TokenSource, Workload,
+    ColumnPattern, Demand, Detector, DnsSpec, Egress, Endpoint, EndpointHost, IdentitySpec, Limits,
+    MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, PolicyText, Protocol, RuleDoc, RuleVerdict,
+    ServiceDoc, TablePattern, TlsMode, TlsSpec, TokenSource, Workload,
 };
 pub use problem::{PolicyErrors, Position, Problem, Problems, Severity};

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use super::claim::{ClaimRule, TokenPattern};
+use super::credential::CredentialSource;
 use crate::model::{Effect, RuleName, ServiceName, SocketPath, WorkloadName};
 
 /// A policy file: one workload and the services that are protected for it.
@@ -176,7 +178,8 @@ pub struct Endpoint {
 }
 
 /// Host of an [`Endpoint`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum EndpointHost {
     /// A DNS name, lower case; resolved by the agent and followed.
     Name(String),
@@ -185,7 +188,7 @@ pub enum EndpointHost {
 }
 
 /// `tls`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TlsSpec {
     /// `upstream`, "verify-full" if left out.
     pub upstream: TlsMode,
@@ -196,7 +199,8 @@ pub struct TlsSpec {
 }
 
 /// How the target is spoken to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum TlsMode {
     /// No TLS.
     Disable,
@@ -204,41 +208,6 @@ pub enum TlsMode {
     Require,
     /// TLS, chain and name are checked.
     VerifyFull,
-}
-
-/// `[service.credential]`: a login.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CredentialSource {
-    /// Source of the user name. A name written into the policy is [`SourceSpec::Literal`].
-    pub user: SourceSpec,
-    /// Source of the password.
-    pub password: SourceSpec,
-    /// `database`: replaces the one that the client asks for; `None`: the client's stands.
-    pub database: Option<String>,
-}
-
-/// Where one secret comes from. `Debug` keeps a literal to itself: injected user names are in no log.
-#[derive(Clone, PartialEq, Eq)]
-pub enum SourceSpec {
-    /// Written in the policy; for user names alone.
-    Literal(String),
-    /// `{ file = "/path" }`: the file's bytes less one trailing newline. Must be readable by the agent's user alone.
-    File(PathBuf),
-    /// `{ env = "NAME" }` of the agent.
-    Env(String),
-    /// `{ systemd = "name" }`: file of that name in `$CREDENTIALS_DIRECTORY`.
-    Systemd(String),
-}
-
-impl fmt::Debug for SourceSpec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Literal(_) => f.write_str("Literal"),
-            Self::File(path) => f.debug_tuple("File").field(path).finish(),
-            Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
-            Self::Systemd(name) => f.debug_tuple("Systemd").field(name).finish(),
-        }
-    }
 }
 
 /// `[[service.mask]]`.

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::egress::EgressListing;
 use super::identity::ActiveIdentity;
 use crate::approval::HoldView;
+use crate::credential::postgres_role::FoundRole;
+use crate::credential::{LeaseId, LeaseView};
 use crate::identity::{Revocation, Which};
 use crate::model::{CgroupPath, HoldId, ServiceName, SessionId, WorkloadName};
 
@@ -45,6 +47,25 @@ pub enum Request {
         /// Send them again at each change, until the peer closes.
         #[serde(default)]
         watch: bool,
+    },
+    /// Credentials that were made and are not void yet.
+    Leases,
+    /// Void one of them. For root alone.
+    RevokeLease {
+        /// Which.
+        id: LeaseId,
+    },
+    /// Look on a service's server for what agents have left, and drop what one host left. For root alone.
+    SweepLeases {
+        /// The workload whose policy has the service; `None`: any.
+        workload: Option<WorkloadName>,
+        /// The service.
+        service: ServiceName,
+        /// The host; `None`: only look.
+        host: Option<String>,
+        /// Drop also what is not expired and in use.
+        #[serde(default)]
+        in_use: bool,
     },
     /// Read the policy files again. For root alone.
     Reload,
@@ -103,6 +124,18 @@ pub enum Response {
     },
     /// It does not count any more.
     Lifted,
+    /// To [`Request::Leases`].
+    Leases {
+        /// The leases, oldest first.
+        leases: Vec<LeaseView>,
+    },
+    /// To [`Request::RevokeLease`]: it is void.
+    LeaseRevoked,
+    /// To [`Request::SweepLeases`].
+    Swept {
+        /// What was found.
+        report: SweepReport,
+    },
     /// To [`Request::Approvals`].
     Approvals {
         /// The held commands, oldest first.
@@ -125,6 +158,47 @@ pub enum Response {
         /// One sentence: why, and what to do.
         message: String,
     },
+}
+
+/// What agents have made on one server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweepReport {
+    /// Workload and service whose admin looked.
+    pub service: String,
+    /// The server.
+    pub server: String,
+    /// What this host is called in names.
+    pub this_host: String,
+    /// What was found.
+    pub roles: Vec<SweptRole>,
+}
+
+/// Something that an agent made, and what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SweptRole {
+    /// What was found.
+    #[serde(flatten)]
+    pub found: FoundRole,
+    /// What became of it.
+    pub state: SweptState,
+    /// Why it could not be dropped.
+    pub error: Option<String>,
+}
+
+/// What became of something that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SweptState {
+    /// This host's agent has it in its journal, and sees to it.
+    Held,
+    /// It was left alone.
+    Left,
+    /// It was to be dropped, and is in use or not expired.
+    InUse,
+    /// It was dropped.
+    Dropped,
+    /// It could not be dropped.
+    Failed,
 }
 
 /// What came of reading the policy files again.

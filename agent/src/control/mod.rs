@@ -28,9 +28,10 @@ pub use client::Client;
 pub use egress::{EgressDestination, EgressListing, EgressProcess};
 pub use identity::{ActiveIdentity, IdentitySession};
 pub use message::{
-    AgentStatus, KernelCount, KernelStatus, LiveSession, ReloadReport, Request, Response, WorkloadStatus,
+    AgentStatus, KernelCount, KernelStatus, LiveSession, ReloadReport, Request, Response, SweepReport,
+    SweptRole, SweptState, WorkloadStatus,
 };
-pub use server::{ControlHandler, Server};
+pub use server::{ControlHandler, Server, Sweep};
 
 /// Where the agent listens unless it is told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/tollgate/control.sock";

@@ -20,8 +20,9 @@ use super::identity::ActiveIdentity;
 use super::message::{AgentStatus, LiveSession, Request, Response};
 use super::peer::{Peer, Seats};
 use crate::approval::{Approver, Decision, Holds};
+use crate::credential::LeaseId;
 use crate::identity::{Revocation, Which};
-use crate::model::HoldId;
+use crate::model::{HoldId, ServiceName, WorkloadName};
 
 /// What the socket asks of the agent. Kept by the composition root.
 pub trait ControlHandler: Send + Sync {
@@ -39,6 +40,21 @@ pub trait ControlHandler: Send + Sync {
     /// Has the version that is installed now take over.
     fn upgrade(&self) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
         Box::pin(async { refused("this agent cannot be replaced; restart it") })
+    }
+
+    /// Credentials that were made and are not void yet.
+    fn leases(&self) -> Response {
+        refused("this agent makes no credentials")
+    }
+
+    /// Voids one of them.
+    fn revoke_lease(&self, _id: LeaseId) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+        Box::pin(async { refused("this agent makes no credentials") })
+    }
+
+    /// Looks for what agents have left on a server.
+    fn sweep_leases(&self, _sweep: Sweep) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+        Box::pin(async { refused("this agent makes no credentials") })
     }
 
     /// What workloads reach around the services of their policies. The error is a sentence.
@@ -66,6 +82,19 @@ pub trait ControlHandler: Send + Sync {
 
     /// Whether process `pid` is in a managed cgroup. True where that cannot be found out.
     fn is_managed(&self, pid: u32) -> bool;
+}
+
+/// What is to be swept: see [`Request::SweepLeases`].
+#[derive(Clone, Debug)]
+pub struct Sweep {
+    /// The workload whose policy has the service; `None`: any.
+    pub workload: Option<WorkloadName>,
+    /// The service.
+    pub service: ServiceName,
+    /// The host; `None`: only look.
+    pub host: Option<String>,
+    /// Drop also what is not expired and in use.
+    pub in_use: bool,
 }
 
 /// The listening socket. Removed from the file system when it is dropped.
@@ -241,6 +270,25 @@ impl Desk {
                 Request::Reload => self.handler.reload().await,
                 Request::Upgrade if peer.uid != 0 => refused("only root may have another version take over"),
                 Request::Upgrade => self.handler.upgrade().await,
+                Request::Leases => self.handler.leases(),
+                Request::RevokeLease { .. } | Request::SweepLeases { .. } if peer.uid != 0 => {
+                    refused("only root may void credentials")
+                }
+                Request::RevokeLease { id } => self.handler.revoke_lease(id).await,
+                Request::SweepLeases {
+                    workload,
+                    service,
+                    host,
+                    in_use,
+                } => {
+                    let sweep = Sweep {
+                        workload,
+                        service,
+                        host,
+                        in_use,
+                    };
+                    self.handler.sweep_leases(sweep).await
+                }
                 Request::Egress => match self.handler.egress() {
                     Ok(listing) => Response::Egress { listing },
                     Err(message) => refused(&message),

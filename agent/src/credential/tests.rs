@@ -1,10 +1,53 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{CredentialError, Credentials, source::Source};
-use crate::config::{CredentialSource, SourceSpec};
-use crate::model::SessionId;
+use super::{Ask, CredentialError, Credentials, Leases, Owner, source::Source};
+use crate::config::{CredentialKind, CredentialSource, EndpointHost, Share, SourceSpec, TlsMode, TlsSpec};
+use crate::kernel::netns::Netns;
+use crate::model::{CgroupId, CgroupPath, Place, SessionId};
+use crate::protocol::Login;
+use crate::protocol::postgres::Target;
+use crate::tls::Upstream;
+
+mod exec;
+pub(super) mod leases;
+
+pub(super) const PLAIN: TlsSpec = TlsSpec {
+    upstream: TlsMode::Disable,
+    ca: None,
+    server_name: None,
+};
+
+/// What a session of its own would ask for.
+pub(super) fn ask(share: Share) -> Ask {
+    Ask {
+        owner: Owner {
+            workload: "ci-report".into(),
+            service: "orders-db".into(),
+            cgroup: CgroupId(7),
+            cgroup_path: CgroupPath("/job".into()),
+            identity: "uid 1000".into(),
+            session: SessionId::new(),
+            share,
+        },
+        target: Target {
+            service: "orders-db".into(),
+            host: EndpointHost::Name("db.acme.test".into()),
+            address: Place::Network("192.0.2.7:5432".parse().unwrap()),
+            tls: Arc::new(Upstream::from_spec(&PLAIN).unwrap()),
+        },
+        netns: Arc::new(Netns::own().unwrap()),
+    }
+}
+
+/// The login that a session gets.
+async fn lease(credentials: &Credentials) -> Result<Login, CredentialError> {
+    let directory = tempfile::tempdir().unwrap();
+    let leases = Leases::open(&directory.path().join("leases")).unwrap();
+    credentials.lease(&leases, ask(Share::Session)).await?.login()
+}
 
 fn secret_file(directory: &Path, content: &[u8], mode: u32) -> PathBuf {
     let path = directory.join("secret");
@@ -16,16 +59,18 @@ fn secret_file(directory: &Path, content: &[u8], mode: u32) -> PathBuf {
 }
 
 fn of_file(path: &Path) -> Credentials {
-    Credentials::open(&CredentialSource {
-        user: SourceSpec::Literal("report".into()),
-        password: SourceSpec::File(path.to_owned()),
+    let spec = CredentialSource {
+        kind: CredentialKind::Static {
+            user: SourceSpec::Literal("report".into()),
+            password: SourceSpec::File(path.to_owned()),
+        },
         database: Some("orders".into()),
-    })
-    .unwrap()
+    };
+    Credentials::open(&spec, &PLAIN).unwrap()
 }
 
 async fn password(credentials: &Credentials) -> Result<Vec<u8>, CredentialError> {
-    let login = credentials.lease(SessionId::new()).await?;
+    let login = lease(credentials).await?;
     Ok(login.password.expose().to_vec())
 }
 
@@ -59,7 +104,7 @@ async fn a_rotated_file_counts_at_the_next_lease() {
 async fn a_login_carries_user_and_database() {
     let directory = tempfile::tempdir().unwrap();
     let path = secret_file(directory.path(), b"hunter2", 0o400);
-    let login = of_file(&path).lease(SessionId::new()).await.unwrap();
+    let login = lease(&of_file(&path)).await.unwrap();
     assert_eq!(login.user.expose(), b"report");
     assert_eq!(login.database.as_deref(), Some("orders"));
 }
@@ -167,12 +212,14 @@ fn a_systemd_credential_is_found_by_name_in_its_directory_alone() {
 
 #[test]
 fn a_password_in_the_policy_is_refused() {
-    let error = Credentials::open(&CredentialSource {
-        user: SourceSpec::Literal("report".into()),
-        password: SourceSpec::Literal("hunter2".into()),
+    let spec = CredentialSource {
+        kind: CredentialKind::Static {
+            user: SourceSpec::Literal("report".into()),
+            password: SourceSpec::Literal("hunter2".into()),
+        },
         database: None,
-    })
-    .unwrap_err();
+    };
+    let error = Credentials::open(&spec, &PLAIN).unwrap_err();
     assert!(matches!(error, CredentialError::LiteralPassword));
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 }
@@ -181,7 +228,7 @@ fn a_password_in_the_policy_is_refused() {
 async fn debug_shows_neither_password_nor_user_name() {
     let directory = tempfile::tempdir().unwrap();
     let credentials = of_file(&secret_file(directory.path(), b"hunter2", 0o600));
-    let login = credentials.lease(SessionId::new()).await.unwrap();
+    let login = lease(&credentials).await.unwrap();
     let shown = format!("{credentials:?} {login:?}");
     assert!(!shown.contains("hunter2") && !shown.contains("report"), "{shown}");
 }

@@ -65,8 +65,8 @@ fn secrets(policy: &PolicyDoc) -> impl Iterator<Item = &Path> {
         .services
         .iter()
         .filter_map(|service| service.credential.as_ref())
-        .flat_map(|credential| [&credential.user, &credential.password])
-        .filter_map(|source| match source {
+        .flat_map(|credential| credential.kind.sources())
+        .filter_map(|(_, source)| match source {
             SourceSpec::File(path) => Some(path.as_path()),
             SourceSpec::Literal(_) | SourceSpec::Env(_) | SourceSpec::Systemd(_) => None,
         })

@@ -11,13 +11,15 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use crate::approval::{Holds, Requester};
-use crate::config::{EndpointHost, Limits, Mode, Protocol};
-use crate::credential::Credentials;
+use crate::config::{EndpointHost, Limits, Mode, Protocol, Share};
+use crate::credential::{Credentials, Leases, Owner};
 use crate::flow::Stream;
 use crate::identity::{Identity, Life};
 use crate::kernel::netns::Netns;
 use crate::mask::Masks;
-use crate::model::{Caller, FrameKind, Place, PolicyId, ServiceName, SessionId, WorkloadName};
+use crate::model::{
+    Caller, CgroupId, CgroupPath, FrameKind, Place, PolicyId, ServiceName, SessionId, WorkloadName,
+};
 use crate::policy::{self, Denied};
 use crate::protocol::postgres::{self, Target};
 use crate::protocol::{SessionEnd, opaque};
@@ -36,6 +38,8 @@ pub struct Host {
     pub recorder: Recorder,
     /// Commands that wait.
     pub holds: Arc<Holds>,
+    /// Credentials that were made, and are to be void in the end.
+    pub leases: Leases,
     /// The PostgreSQL adapter's shared state: certificates, cancel keys, catalogs.
     pub postgres: postgres::Adapter,
     /// Name of the host, for records.
@@ -68,8 +72,6 @@ pub struct Service {
     pub masks: Arc<Masks>,
     /// Its login; `None` for an opaque one.
     pub credentials: Option<Arc<Credentials>>,
-    /// Kind of source of the login, as policies name it.
-    pub source: String,
     /// Its limits.
     pub limits: Limits,
     /// How it is spoken to.
@@ -90,6 +92,8 @@ pub struct Flow {
     pub netns: Arc<Netns>,
     /// The endpoint of the service that matched.
     pub endpoint: EndpointHost,
+    /// The job that it came from: the outermost cgroup that is under the policy.
+    pub job: (CgroupId, CgroupPath),
 }
 
 /// Runs a session to its end. Never fails: what goes wrong is told to the client, the record and the log.
@@ -143,12 +147,14 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, life: Life, refused
         requester: requester(&identity),
         workload: service.workload.clone(),
         service: service.name.clone(),
-        target: target.address.clone(),
+        target: target.clone(),
         netns: flow.netns,
-        source: service.source.clone(),
         life,
         identity: 0,
         judged: service.protocol != Protocol::Opaque,
+        leases: host.leases.clone(),
+        owner: owner(service, id, flow.job, &identity),
+        lease: None,
         stop: host.stop.clone(),
         terms: [live.service_term.clone(), live.term.clone()],
         number: 0,
@@ -176,6 +182,7 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, life: Life, refused
             .await
         }
     };
+    stages.give_back().await;
     close(stages, &end);
 }
 
@@ -221,8 +228,11 @@ fn close(mut stages: SessionStages, end: &Result<(), SessionEnd>) {
             let fault = match end {
                 SessionEnd::Client(_) => Fault::Client,
                 SessionEnd::Target(_) => Fault::Target,
-                SessionEnd::Record(_) | SessionEnd::Agent(_) | SessionEnd::Stop => Fault::Agent,
-                SessionEnd::Policy(_) | SessionEnd::Changed => Fault::Policy,
+                SessionEnd::Record(_)
+                | SessionEnd::Agent(_)
+                | SessionEnd::Credential(_)
+                | SessionEnd::Stop => Fault::Agent,
+                SessionEnd::Policy(_) | SessionEnd::CredentialEnded(_) | SessionEnd::Changed => Fault::Policy,
             };
             let message = end.to_string();
             tracing::warn!(session = %id, fault = ?fault, "{message}");
@@ -291,6 +301,27 @@ fn dialled(original: &Place) -> Place {
         other => other,
     };
     Place::Network(SocketAddr::new(ip, address.port()))
+}
+
+/// Whose the credentials are that are made for the session.
+fn owner(
+    service: &Service,
+    session: SessionId,
+    (cgroup, cgroup_path): (CgroupId, CgroupPath),
+    identity: &Identity,
+) -> Owner {
+    Owner {
+        workload: service.workload.clone(),
+        service: service.name.clone(),
+        cgroup,
+        cgroup_path,
+        identity: identity.principal(),
+        session,
+        share: service
+            .credentials
+            .as_ref()
+            .map_or(Share::Session, |credentials| credentials.share()),
+    }
 }
 
 fn requester(identity: &Identity) -> Requester {

@@ -10,13 +10,14 @@ use tokio::sync::watch;
 
 use crate::approval::{HoldEnd, HoldInfo, Holds, Requester};
 use crate::config::Mode;
-use crate::credential::Credentials;
+use crate::credential::{Ask, Credentials, Lease, LeaseEnd, Leases, Owner};
 use crate::flow::Stream;
 use crate::identity::{Identity, Lapse, Life};
 use crate::kernel::{dial, netns::Netns};
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, Place, SessionId};
 use crate::policy::{self, Denied, Ruling};
+use crate::protocol::postgres::Target;
 use crate::protocol::{
     HoldDecision, HoldEnding, HoldOutcome, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd,
     Stages,
@@ -33,6 +34,10 @@ use super::term::Term;
 /// How long a target may take to accept a connection.
 const DIAL_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a session that has ended waits for its credential to be void, so that its record can say so. Shorter than
+/// sessions are given to end when the agent stops.
+const REVOKE_PATIENCE: Duration = Duration::from_secs(3);
+
 /// The stages of one session.
 pub(super) struct SessionStages {
     pub(super) id: SessionId,
@@ -42,13 +47,11 @@ pub(super) struct SessionStages {
     pub(super) mode: Mode,
     pub(super) masks: Arc<Masks>,
     pub(super) credentials: Option<Arc<Credentials>>,
-    /// Kind of source of the login, as policies name it.
-    pub(super) source: String,
     pub(super) holds: Arc<Holds>,
     pub(super) requester: Requester,
     pub(super) workload: crate::model::WorkloadName,
     pub(super) service: crate::model::ServiceName,
-    pub(super) target: Place,
+    pub(super) target: Target,
     pub(super) netns: Arc<Netns>,
     /// Who it is, as long as that counts.
     pub(super) life: Life,
@@ -56,6 +59,10 @@ pub(super) struct SessionStages {
     pub(super) identity: u32,
     /// Whether what it does is judged command by command; elsewhere it ends with its identity.
     pub(super) judged: bool,
+    pub(super) leases: Leases,
+    pub(super) owner: Owner,
+    /// What was made for the session.
+    pub(super) lease: Option<Lease>,
     pub(super) stop: watch::Receiver<bool>,
     /// For how long the service has its sessions, and for how long this one may go on.
     pub(super) terms: [Term; 2],
@@ -123,6 +130,46 @@ impl SessionStages {
             .append(FrameKind::Gap, Direction::ToClient, &[gap.as_bytes()])?;
         self.missing = None;
         Ok(())
+    }
+
+    /// Gives back what was made for the session, and says in the record what became of it.
+    pub(super) async fn give_back(&mut self) {
+        let Some(lease) = self.lease.take() else {
+            return;
+        };
+        if let Some(Lapse::Revoked { by }) = self.life.lapse(SystemTime::now()) {
+            // Others of the same identity must not go on with it, nor anybody find it later.
+            lease.void(&format!("its identity was revoked: {by}"));
+        }
+        let expires = lease.expires();
+        let (state, why) = match lease.end(REVOKE_PATIENCE).await {
+            LeaseEnd::Nothing => return,
+            LeaseEnd::Revoked => (LeaseState::Revoked, None),
+            LeaseEnd::Shared => (LeaseState::Returned, None),
+            LeaseEnd::Pending(why) => (LeaseState::Pending, Some(why)),
+        };
+        if let Err(error) = self.note_lease(state, expires, why) {
+            tracing::error!(session = %self.id, "the record lacks what became of the credential: {error}");
+        }
+    }
+
+    fn note_lease(
+        &mut self,
+        state: LeaseState,
+        expires: Option<SystemTime>,
+        reason: Option<String>,
+    ) -> Result<(), SessionEnd> {
+        let meta = LeaseMeta {
+            state,
+            source: self
+                .credentials
+                .as_ref()
+                .map_or("none", |credentials| credentials.source())
+                .to_owned(),
+            expires: expires.map(chrono::DateTime::from),
+            reason,
+        };
+        self.note(FrameKind::Lease, &meta)
     }
 
     fn verdict(&mut self, ruling: &Ruling) -> Result<(), SessionEnd> {
@@ -350,22 +397,33 @@ impl Stages for SessionStages {
         let Some(credentials) = &self.credentials else {
             return Err(SessionEnd::Agent("the service has no credential".to_owned()));
         };
-        let login = credentials
-            .lease(self.id)
-            .await
-            .map_err(|error| SessionEnd::Agent(error.to_string()))?;
-        let meta = LeaseMeta {
-            state: LeaseState::Taken,
-            source: self.source.clone(),
-            expires: None,
-            reason: None,
+        // The agent's own look-ups use what was made for the session.
+        if let Some(lease) = &self.lease {
+            return Ok(lease.login()?);
+        }
+        let credentials = Arc::clone(credentials);
+        let ask = Ask {
+            owner: self.owner.clone(),
+            target: self.target.clone(),
+            netns: Arc::clone(&self.netns),
         };
-        self.note(FrameKind::Lease, &meta)?;
-        Ok(login)
+        let lease = match credentials.lease(&self.leases, ask).await {
+            Ok(lease) => lease,
+            Err(error) => {
+                self.note_lease(LeaseState::Failed, None, Some(error.to_string()))?;
+                return Err(error.into());
+            }
+        };
+        let login = lease.login();
+        self.note_lease(LeaseState::Taken, lease.expires(), None)?;
+        if lease.is_made() {
+            self.lease = Some(lease);
+        }
+        Ok(login?)
     }
 
     async fn dial(&mut self) -> Result<Stream, SessionEnd> {
-        let dialled = match &self.target {
+        let dialled = match &self.target.address {
             Place::Network(address) => dial::connect(&self.netns, *address, DIAL_PATIENCE)
                 .await
                 .map(Stream::from),
@@ -380,6 +438,7 @@ impl Stages for SessionStages {
         let [service, session] = self.terms.each_ref().map(Term::ended);
         let (revoked, lapsed) = (self.life.revoked(), self.life.lapsed());
         let judged = self.judged;
+        let void = self.lease.as_ref().map(Lease::over);
         Box::pin(async move {
             tokio::select! {
                 // An agent that is gone stops as well.
@@ -388,6 +447,7 @@ impl Stages for SessionStages {
                 () = session => SessionEnd::Changed,
                 lapse = revoked => SessionEnd::Policy(denial(&lapse)),
                 lapse = lapsed, if !judged => SessionEnd::Policy(denial(&lapse)),
+                why = awaited(void) => SessionEnd::CredentialEnded(why),
                 () = elapsed(time_left) => SessionEnd::Policy(Denied {
                     rules: Vec::new(),
                     message: "tollgate: this session has lasted as long as its policy allows".to_owned(),
@@ -395,6 +455,14 @@ impl Stages for SessionStages {
                 }),
             }
         })
+    }
+}
+
+/// Resolves as `future` does; never, where there is none.
+async fn awaited<T>(future: Option<impl Future<Output = T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 

@@ -241,6 +241,14 @@ impl Identity {
         }
     }
 
+    /// Who it is, whatever process it runs as: what its token is about and who says so, or else its user.
+    pub fn principal(&self) -> String {
+        match &self.token {
+            Some(token) => format!("{} ({})", token.subject, token.issuer),
+            None => format!("uid {}", self.uid),
+        }
+    }
+
     /// One line for people: where it runs, what runs, on whose behalf.
     pub fn summary(&self) -> String {
         let place = self.cgroup.unit.as_deref().unwrap_or(self.cgroup.path.as_str());

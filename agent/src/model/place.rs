@@ -3,10 +3,13 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+
 use super::{ClientAddr, SocketPath};
 
 /// Where a connection goes: an address of a network, or a unix socket of this host.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Place {
     /// An address.
     Network(SocketAddr),

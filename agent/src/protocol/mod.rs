@@ -162,6 +162,12 @@ pub enum SessionEnd {
     /// Something in the agent failed.
     #[error("the agent failed: {0}")]
     Agent(String),
+    /// No credential could be had for the session.
+    #[error("there is no credential for this session: {0}")]
+    Credential(String),
+    /// The credential of the session is void: its time is over, or it was revoked.
+    #[error("the credential of this session is void: {0}")]
+    CredentialEnded(String),
     /// Policy ends the session: an expired token, a limit, a revocation.
     #[error("{}", .0.message)]
     Policy(Denied),

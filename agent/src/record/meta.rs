@@ -172,8 +172,12 @@ pub enum LeaseState {
     Renewed,
     /// It is void.
     Revoked,
-    /// It could not be taken, renewed or revoked.
+    /// It could not be taken.
     Failed,
+    /// It is not void yet: the agent goes on trying after the session.
+    Pending,
+    /// The session has it no more; others of the workload have, or may yet.
+    Returned,
 }
 
 /// Frame [`Lease`](crate::model::FrameKind::Lease): what happened to a credential. Never a secret, and never the

@@ -309,6 +309,8 @@ fn leased(out: &mut impl Write, at: &str, lease: &LeaseMeta) -> io::Result<()> {
         LeaseState::Renewed => "credential renewed",
         LeaseState::Revoked => "credential revoked",
         LeaseState::Failed => "no credential",
+        LeaseState::Pending => "credential not revoked yet",
+        LeaseState::Returned => "credential given back",
     };
     write!(out, "{DIM}{at:>10}  {what} ({})", clean::line(&lease.source))?;
     if let Some(expires) = lease.expires {

@@ -1,5 +1,6 @@
 //! A policy file's TOML to typed values, strictly.
 
+mod credential;
 mod identity;
 mod mask;
 mod rule;
@@ -15,7 +16,7 @@ use super::policy::{Demand, DnsSpec, Egress, Mode, PolicyDoc, PolicyText, Worklo
 use super::reader::{Field, Table, Wrong};
 use super::scalar;
 
-pub(super) use service::source_spec;
+pub(super) use credential::source_spec;
 
 /// Decodes a whole policy; `None` after at least one report.
 pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyDoc> {

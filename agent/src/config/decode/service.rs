@@ -1,29 +1,16 @@
-//! `[[service]]`, its TLS and its credential.
+//! `[[service]]` and its TLS.
 
 use std::collections::HashMap;
 
 use crate::config::keys;
-use crate::config::policy::{
-    CredentialSource, Endpoint, Limits, Protocol, ServiceDoc, SourceSpec, TlsMode, TlsSpec,
-};
+use crate::config::policy::{Endpoint, Limits, Protocol, ServiceDoc, TlsMode, TlsSpec};
 use crate::config::reader::{Field, Table, Wrong};
 use crate::config::scalar;
 use crate::model::{ServiceName, SocketPath};
 
-use super::{mask, or_default, rule, unix, variable};
+use super::{credential, mask, or_default, rule, unix};
 
 const LATER_PROTOCOLS: &[&str] = &["mysql", "mariadb", "ssh", "http", "https", "grpc", "kubernetes"];
-const LATER_SOURCES: &[&str] = &[
-    "exec",
-    "vault",
-    "postgres-role",
-    "mysql-user",
-    "ssh-ca",
-    "oauth2",
-    "age",
-    "client",
-];
-
 /// Keys that need a protocol which is understood.
 const NEEDS_COMMANDS: &[(&str, &str)] = &[
     (
@@ -43,13 +30,6 @@ const NEEDS_COMMANDS: &[(&str, &str)] = &[
         "an opaque service has no commands that a rule could judge",
     ),
 ];
-
-#[derive(Clone, Copy)]
-enum SourceKind {
-    File,
-    Env,
-    Systemd,
-}
 
 /// All services; names and addresses are each given once.
 pub(super) fn services(field: Field<'_>) -> Option<Vec<ServiceDoc>> {
@@ -114,7 +94,8 @@ fn service(table: Table<'_>) -> Option<ServiceDoc> {
         field.table(&keys::TLS).and_then(tls)
     });
     let credential = or_default(table.optional("credential"), None, |field| {
-        field.table(&keys::CREDENTIAL).and_then(credential).map(Some)
+        let table = field.table(&keys::CREDENTIAL)?;
+        credential::credential(table, protocol).map(Some)
     });
     let masks = or_default(table.optional("mask"), Vec::new(), mask::masks);
     let rules = or_default(table.optional("rule"), Vec::new(), rule::rules);
@@ -205,117 +186,4 @@ fn server_name(text: &str) -> Result<String, Wrong> {
                 "write the name that stands in the target's certificate",
             )
         })
-}
-
-fn credential(table: Table<'_>) -> Option<CredentialSource> {
-    let source = table.required("source").and_then(|field| {
-        field.one_of(
-            &[
-                ("file", SourceKind::File),
-                ("env", SourceKind::Env),
-                ("systemd", SourceKind::Systemd),
-            ],
-            LATER_SOURCES,
-        )
-    });
-    if source.is_none()
-        && let Some(password) = table.optional("password")
-    {
-        password.hide();
-    }
-    // The keys of a source that this version has not are other ones: complaining of them would mislead.
-    let source = source?;
-    let user = table.required("user").and_then(|field| source_spec(field, true));
-    let password = table
-        .required("password")
-        .and_then(|field| by_kind(source, field));
-    let database = or_default(table.optional("database"), None, |field| {
-        field.parsed(|text| scalar::line(text, 63)).map(Some)
-    });
-    Some(CredentialSource {
-        user: user?,
-        password: password?,
-        database: database?,
-    })
-}
-
-/// A source written as `{ file = … }`, `{ env = … }` or `{ systemd = … }`; a text, where `literal` is taken.
-pub(crate) fn source_spec(field: Field<'_>, literal: bool) -> Option<SourceSpec> {
-    if !field.is_table() {
-        if literal {
-            return field
-                .parsed(|text| scalar::line(text, 255))
-                .map(SourceSpec::Literal);
-        }
-        field.hide();
-        field.error(
-            format!("\"{}\" is a secret and cannot be written here", field.key()),
-            "write where it is: { file = \"/path\" }, { env = \"NAME\" } or { systemd = \"name\" }",
-        );
-        return None;
-    }
-    let table = field.table(&keys::SOURCE_SPEC)?;
-    let given: Vec<(SourceKind, Field<'_>)> = [
-        (SourceKind::File, table.optional("file")),
-        (SourceKind::Env, table.optional("env")),
-        (SourceKind::Systemd, table.optional("systemd")),
-    ]
-    .into_iter()
-    .filter_map(|(kind, field)| Some((kind, field?)))
-    .collect();
-    let [(kind, field)] = given.as_slice() else {
-        table.error(
-            format!("\"{}\" has to have one source", field.key()),
-            "write { file = \"/path\" }, { env = \"NAME\" } or { systemd = \"name\" }",
-        );
-        return None;
-    };
-    by_kind(*kind, *field)
-}
-
-/// What `field` says, read as the path, variable or credential name that `kind` asks for. A value that is none of
-/// these may well be the secret itself, so it is not repeated.
-fn by_kind(kind: SourceKind, field: Field<'_>) -> Option<SourceSpec> {
-    let spec = match kind {
-        SourceKind::File => {
-            if field.is_table() {
-                field.hide();
-                field.error(
-                    "\"source\" says where the password is, so this is a path and no table",
-                    "write password = \"/etc/tollgate/secrets/orders-db\"",
-                );
-                return None;
-            }
-            field.string().and_then(|text| {
-                if text.starts_with('/') && !text.contains('\0') {
-                    return Some(SourceSpec::File(text.into()));
-                }
-                field.error(
-                    format!("\"{}\" is not an absolute path", field.key()),
-                    "write the path of a file that holds the secret, from /, never the secret itself",
-                );
-                None
-            })
-        }
-        SourceKind::Env => variable(field).map(SourceSpec::Env),
-        SourceKind::Systemd => field.string().and_then(|text| {
-            let fits = !text.is_empty()
-                && text.len() <= 255
-                && text != "."
-                && text != ".."
-                && !text.contains(|c: char| c == '/' || c.is_control() || c.is_whitespace());
-            if fits {
-                return Some(SourceSpec::Systemd(text.into()));
-            }
-            field.error(
-                format!("\"{}\" is no name of a credential", field.key()),
-                "write the name that LoadCredential= in the agent's unit gives it, without \"/\"",
-            );
-            None
-        }),
-    };
-    if spec.is_none() {
-        field.hide();
-    }
-    spec
 }

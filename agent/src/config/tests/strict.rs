@@ -149,13 +149,23 @@ fn each_mistake_is_named_with_place_and_remedy() {
             "source = \"vault\"",
             &[
                 "source \"vault\" is not supported in this version",
-                "file, env, systemd",
+                "file, env, systemd, exec, postgres-role",
             ],
         ),
         (
             "source",
-            "share = \"session\"",
-            &["\"share\" in [service.credential] is not supported"],
+            "source = \"file\"\nshare = \"session\"",
+            &["\"share\" belongs to source = \"exec\", and has no effect here"],
+        ),
+        (
+            "source",
+            "source = \"postgres-role\"",
+            &[
+                "\"user\" belongs to source = \"file\"",
+                "\"password\" belongs to source = \"file\"",
+                "has no \"admin\"",
+                "has no \"grant\"",
+            ],
         ),
         ("user", "", &["has no \"user\"", "user = \"report_ro\""]),
         (

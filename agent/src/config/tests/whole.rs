@@ -108,8 +108,13 @@ address  = ["feed.acme.test:9000"]
     );
     assert_eq!(orders.tls.upstream, TlsMode::Require);
     let credential = orders.credential.as_ref().unwrap();
-    assert_eq!(credential.user, SourceSpec::Systemd("orders-user".into()));
-    assert_eq!(credential.password, SourceSpec::Env("ORDERS_PASSWORD".into()));
+    assert_eq!(
+        credential.kind,
+        CredentialKind::Static {
+            user: SourceSpec::Systemd("orders-user".into()),
+            password: SourceSpec::Env("ORDERS_PASSWORD".into()),
+        }
+    );
     assert_eq!(credential.database.as_deref(), Some("orders"));
     assert_eq!(
         orders.masks[0].operator,
@@ -167,8 +172,11 @@ fn what_is_left_out_has_the_documented_default() {
     assert!(service.masks.is_empty());
     assert_eq!(service.limits, Limits::default());
     assert_eq!(
-        service.credential.as_ref().unwrap().user,
-        SourceSpec::Literal("report_ro".into())
+        service.credential.as_ref().unwrap().kind,
+        CredentialKind::Static {
+            user: SourceSpec::Literal("report_ro".into()),
+            password: SourceSpec::File("/etc/tollgate/secrets/orders-db".into()),
+        }
     );
 }
 

@@ -3,6 +3,7 @@
 pub mod cancel;
 pub mod catalog;
 pub mod login;
+pub mod query;
 pub mod relay;
 mod session;
 pub mod startup;

@@ -24,6 +24,7 @@ use crate::protocol::sql::RelationName;
 use crate::protocol::{SessionEnd, Stages};
 
 use super::login::{Ask, LoggedIn, LoginError, Settings, Target, login};
+use super::query::QueryError;
 
 pub use cache::{CatalogCache, CatalogCaches, CatalogKey, MAX_AGE};
 
@@ -92,6 +93,17 @@ pub enum CatalogError {
     /// It took too long.
     #[error("the target's catalog did not answer in time")]
     TooSlow,
+}
+
+impl From<QueryError> for CatalogError {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::Session(error) => Self::Login(error),
+            QueryError::Refused(sqlstate) => Self::Refused(sqlstate),
+            QueryError::Answer(what) => Self::Answer(what),
+            QueryError::TooSlow(_) => Self::TooSlow,
+        }
+    }
 }
 
 impl From<CatalogError> for SessionEnd {

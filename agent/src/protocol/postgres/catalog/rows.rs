@@ -1,12 +1,11 @@
-//! A query and its rows over the agent's own session: simple query (frontend), DataRow (backend).
+//! The rows of the catalog's query: DataRow (backend).
 
 use std::time::Duration;
 
-use bytes::BytesMut;
 use tokio::time::timeout;
 
-use super::super::login::{Frame, LoggedIn, sqlstate};
-use super::super::startup::{cstring, message};
+use super::super::login::LoggedIn;
+use super::super::query::exchange;
 use super::CatalogError;
 use super::graph::Fact;
 
@@ -17,36 +16,25 @@ const MOST_FACTS: usize = 2_000_000;
 
 /// Asks, and waits for the whole answer.
 pub(super) async fn ask(session: &mut LoggedIn, sql: &str) -> Result<Vec<Fact>, CatalogError> {
-    timeout(PATIENCE, exchange(session, sql))
+    timeout(PATIENCE, facts(session, sql))
         .await
         .map_err(|_| CatalogError::TooSlow)?
 }
 
-async fn exchange(session: &mut LoggedIn, sql: &str) -> Result<Vec<Fact>, CatalogError> {
-    let mut query = Vec::with_capacity(sql.len() + 8);
-    message(&mut query, b'Q', |out| cstring(out, sql));
-    session.send(&query).await?;
+async fn facts(session: &mut LoggedIn, sql: &str) -> Result<Vec<Fact>, CatalogError> {
     let mut facts = Vec::new();
-    let mut refused = None;
-    loop {
-        let Frame { tag, body } = session.receive().await?;
-        match tag {
-            b'D' if facts.len() < MOST_FACTS => facts.push(fact(&body)?),
-            b'D' => return Err(CatalogError::Answer("too many rows")),
-            b'E' => refused = Some(sqlstate(&body)),
-            // RowDescription is known; CommandComplete, notices and parameters say nothing that is needed.
-            b'T' | b'C' | b'N' | b'S' => {}
-            b'Z' => break,
-            _ => return Err(CatalogError::Answer("a message that does not belong there")),
+    exchange(session, sql, |body| {
+        if facts.len() >= MOST_FACTS {
+            return Err(CatalogError::Answer("too many rows"));
         }
-    }
-    match refused {
-        None => Ok(facts),
-        Some(sqlstate) => Err(CatalogError::Refused(sqlstate)),
-    }
+        facts.push(fact(body)?);
+        Ok(())
+    })
+    .await?;
+    Ok(facts)
 }
 
-fn fact(body: &BytesMut) -> Result<Fact, CatalogError> {
+fn fact(body: &[u8]) -> Result<Fact, CatalogError> {
     let bad = || CatalogError::Answer("a row that is not one of the query's");
     let (count, mut rest) = body.split_first_chunk::<2>().ok_or_else(bad)?;
     if u16::from_be_bytes(*count) != 7 {

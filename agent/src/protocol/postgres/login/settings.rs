@@ -170,7 +170,7 @@ impl Settings {
     }
 
     /// Settings of the agent's own sessions.
-    pub(in super::super) fn own(values: &[(&str, &str)]) -> Self {
+    pub fn own(values: &[(&str, &str)]) -> Self {
         Self {
             values: values
                 .iter()

@@ -48,6 +48,17 @@ pub(super) fn fatal(end: &SessionEnd) -> Fatal {
         .with_hint("the host's administrator finds the reason in the log of tollgate.service (disk full?)"),
         SessionEnd::Agent(_) => Fatal::new("58000", "tollgate: the agent failed in this session")
             .with_hint("the host's administrator finds the reason in the log of tollgate.service"),
+        // Why, names programs and paths of the host.
+        SessionEnd::Credential(_) => Fatal::new(
+            "58000",
+            "tollgate: no credential for the server could be had, so this session cannot begin",
+        )
+        .with_hint("the host's administrator finds the reason in the log of tollgate.service"),
+        SessionEnd::CredentialEnded(why) => Fatal::new(
+            "57P01",
+            format!("tollgate: terminating connection because its credential is void: {why}"),
+        )
+        .with_hint("connect again: a new session gets a new credential"),
         SessionEnd::Policy(denied) => {
             Fatal::new("42501", denied.message.clone()).with_hint(denied.hint.clone())
         }

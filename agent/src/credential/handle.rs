@@ -1,0 +1,73 @@
+//! What revokes a credential. It is in the journal, so it holds no secret: it says where secrets are.
+
+use serde::{Deserialize, Serialize};
+
+use super::postgres_role::{RoleError, RoleHandle};
+use crate::kernel::netns::Netns;
+
+/// What was, or is going to be, made, by kind of source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all = "kebab-case")]
+pub enum Handle {
+    /// A role of a PostgreSQL server.
+    PostgresRole(Box<RoleHandle>),
+    /// What the tests of the keeper make.
+    #[cfg(test)]
+    Double(super::tests::leases::Double),
+}
+
+/// What a revocation found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It was there, and is void now.
+    Voided,
+    /// It was not there.
+    Nothing,
+}
+
+/// Why something could not be revoked.
+#[derive(Debug, thiserror::Error)]
+pub enum RevokeError {
+    /// A role.
+    #[error(transparent)]
+    Role(#[from] RoleError),
+    /// The attempt took too long.
+    #[error("the attempt took longer than {0} s")]
+    TooSlow(u64),
+    /// It is void; that it is could not be written down.
+    #[error("the journal of leases cannot be written ({})", .0.kind())]
+    Journal(#[source] std::io::Error),
+    /// A test's.
+    #[cfg(test)]
+    #[error("the double is down")]
+    Double,
+}
+
+impl Handle {
+    /// Kind of source, as policies name it.
+    pub fn source(&self) -> &'static str {
+        match self {
+            Self::PostgresRole(_) => "postgres-role",
+            #[cfg(test)]
+            Self::Double(_) => "double",
+        }
+    }
+
+    /// What it is called where it was made, for operators.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::PostgresRole(role) => role.name(),
+            #[cfg(test)]
+            Self::Double(double) => double.name(),
+        }
+    }
+
+    /// Voids it. `netns`: where it was made from; `None`: an agent before this one made it.
+    pub async fn revoke(&self, netns: Option<&Netns>) -> Result<Found, RevokeError> {
+        match self {
+            Self::PostgresRole(role) => Ok(Box::pin(role.revoke(netns)).await?),
+            #[cfg(test)]
+            Self::Double(double) => double.revoke(),
+        }
+    }
+}

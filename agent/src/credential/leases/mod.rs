@@ -1,0 +1,441 @@
+//! Every lease of this host: who has it, how long, and what is still to be revoked.
+//!
+//! What a source makes is in the journal before it is made and until it is void. It is revoked when its owner ends, when
+//! its time is over, when its cgroup is gone, on request, and when the agent stops; what an agent before this one left is
+//! revoked at the start. A revocation that fails is tried again until it succeeds, over any number of restarts.
+//!
+//! Known limits: a lease that a workload shares is not handed to another version of the agent, because its password is in
+//! no journal: the new version revokes it and makes another. A job that makes its sessions one by one with more than
+//! [`IDLE`] between them gets a new one for each.
+
+mod revoke;
+mod view;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Utc};
+use parking_lot::Mutex;
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::journal::{Entry, Journal, LeaseId, Stage};
+use super::lease::{Hold, Lease};
+use super::maker::{Ask, Left, Made, MakeError, Maker, Owner};
+use super::{CredentialError, Handle, Material};
+use crate::config::{CredentialKind, Share};
+use crate::kernel::netns::Netns;
+use crate::model::{CgroupId, Place, ServiceName, SessionId, WorkloadName};
+
+pub use view::LeaseView;
+
+/// How long a source may take to make something.
+const MAKE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a lease that a workload shares stays when no session uses it.
+const IDLE: Duration = Duration::from_mins(1);
+/// Pause after the first attempt to revoke that failed; doubled after each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Attempts to revoke that run at the same time.
+const TURNS: usize = 16;
+
+/// The leases of this host. Clones are the same ones.
+#[derive(Clone, Debug)]
+pub struct Leases(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    journal: Journal,
+    table: Mutex<Table>,
+    tasks: Mutex<JoinSet<()>>,
+    turns: Semaphore,
+    pace: Pace,
+    /// A lease has gone, or an attempt to revoke one has failed.
+    changed: Notify,
+    /// Entries of the journal that cannot be read: what they name cannot be revoked.
+    unreadable: Vec<String>,
+}
+
+/// How long things wait; tests wait less.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    pub(super) idle: Duration,
+    pub(super) first_pause: Duration,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    held: BTreeMap<LeaseId, Held>,
+    pools: HashMap<PoolKey, Pool>,
+    /// The agent stops: nothing is made any more.
+    closed: bool,
+}
+
+/// Which lease the next session of a workload shares. The lock is held while one is made, so that a pool of connections
+/// that starts at once makes one and not many.
+type Pool = Arc<tokio::sync::Mutex<Option<LeaseId>>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct PoolKey {
+    workload: WorkloadName,
+    service: ServiceName,
+    target: Place,
+    cgroup: CgroupId,
+    identity: String,
+}
+
+/// A lease.
+#[derive(Debug)]
+struct Held {
+    owner: Owner,
+    source: &'static str,
+    /// `None`: nothing can or need be revoked, and it is in no journal.
+    handle: Option<Handle>,
+    stage: Stage,
+    since: DateTime<Utc>,
+    expires: Option<DateTime<Utc>>,
+    netns: Option<Arc<Netns>>,
+    phase: Phase,
+    /// Sessions that have it now.
+    users: BTreeSet<SessionId>,
+    over: watch::Sender<Option<String>>,
+    /// Wakes what waits to try again.
+    kick: Arc<Notify>,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Making,
+    Live(Box<Live>),
+    Revoking(Option<Failure>),
+}
+
+/// What sessions get.
+#[derive(Debug)]
+struct Live {
+    material: Material,
+    /// What it was made by: sessions under another policy do not share it.
+    spec: CredentialKind,
+    /// Until when further sessions may share it: half of its time, so that each has at least the other half.
+    share_until: Option<Instant>,
+}
+
+/// An attempt that failed.
+#[derive(Clone, Debug)]
+struct Failure {
+    attempts: u32,
+    why: String,
+    next: DateTime<Utc>,
+}
+
+impl Leases {
+    /// Opens the journal in `dir`, and begins to revoke what an agent before this one left. Needs a tokio runtime.
+    pub fn open(dir: &Path) -> std::io::Result<Self> {
+        let pace = Pace {
+            idle: IDLE,
+            first_pause: FIRST_PAUSE,
+        };
+        Self::open_at(dir, pace)
+    }
+
+    /// [`Self::open`], with other times.
+    pub(super) fn open_at(dir: &Path, pace: Pace) -> std::io::Result<Self> {
+        let (journal, left, unreadable) = Journal::open(dir)?;
+        let leases = Self(Arc::new(Inner {
+            journal,
+            table: Mutex::default(),
+            tasks: Mutex::default(),
+            turns: Semaphore::new(TURNS),
+            pace,
+            changed: Notify::new(),
+            unreadable,
+        }));
+        for entry in left {
+            leases.adopt(entry);
+        }
+        Ok(leases)
+    }
+
+    /// A credential for `ask`, made by `maker`, which was made of `spec`.
+    pub async fn take(
+        &self,
+        maker: &Arc<dyn Maker>,
+        spec: &CredentialKind,
+        ask: Ask,
+    ) -> Result<Lease, CredentialError> {
+        if ask.owner.share == Share::Session {
+            return self.mint(maker, spec, ask).await;
+        }
+        let key = PoolKey {
+            workload: ask.owner.workload.clone(),
+            service: ask.owner.service.clone(),
+            target: ask.target.address.clone(),
+            cgroup: ask.owner.cgroup,
+            identity: ask.owner.identity.clone(),
+        };
+        let pool = Arc::clone(self.0.table.lock().pools.entry(key).or_default());
+        let mut current = pool.lock().await;
+        if let Some(lease) = current
+            .as_ref()
+            .and_then(|id| self.join(id, ask.owner.session, spec))
+        {
+            return Ok(lease);
+        }
+        let lease = self.mint(maker, spec, ask).await?;
+        *current = lease.held.as_ref().map(|hold| hold.id.clone());
+        Ok(lease)
+    }
+
+    /// One that others have already.
+    fn join(&self, id: &LeaseId, session: SessionId, spec: &CredentialKind) -> Option<Lease> {
+        let mut table = self.0.table.lock();
+        let held = table.held.get_mut(id)?;
+        let Phase::Live(live) = &held.phase else {
+            return None;
+        };
+        if live.spec != *spec || live.share_until.is_some_and(|until| until <= Instant::now()) {
+            return None;
+        }
+        held.users.insert(session);
+        Some(Lease {
+            material: live.material.clone(),
+            database: None,
+            expires: held.expires.map(SystemTime::from),
+            held: Some(Hold {
+                leases: self.clone(),
+                id: id.clone(),
+                session,
+                over: held.over.subscribe(),
+            }),
+        })
+    }
+
+    /// A new one. Made in a task of its own: a session that ends half-way must not leave something half-made, of which
+    /// nobody knows whether it is there.
+    async fn mint(
+        &self,
+        maker: &Arc<dyn Maker>,
+        spec: &CredentialKind,
+        ask: Ask,
+    ) -> Result<Lease, CredentialError> {
+        let (tell, told) = oneshot::channel();
+        let (leases, maker, spec) = (self.clone(), Arc::clone(maker), spec.clone());
+        self.spawn(async move {
+            let made = leases.make(&*maker, spec, &ask).await;
+            // Nobody waits for it any more: dropping it gives it back.
+            drop(tell.send(made));
+        });
+        told.await.unwrap_or(Err(CredentialError::Stopping))
+    }
+
+    async fn make(
+        &self,
+        maker: &dyn Maker,
+        spec: CredentialKind,
+        ask: &Ask,
+    ) -> Result<Lease, CredentialError> {
+        let id = LeaseId::random();
+        let handle = maker.plan(ask);
+        let since = Utc::now();
+        let held = Held {
+            owner: ask.owner.clone(),
+            source: spec.name(),
+            handle: handle.clone(),
+            stage: Stage::Planned,
+            since,
+            expires: None,
+            netns: Some(Arc::clone(&ask.netns)),
+            phase: Phase::Making,
+            users: BTreeSet::from([ask.owner.session]),
+            over: watch::Sender::new(None),
+            kick: Arc::default(),
+        };
+        {
+            let mut table = self.0.table.lock();
+            if table.closed {
+                return Err(CredentialError::Stopping);
+            }
+            table.held.insert(id.clone(), held);
+        }
+        if let Err(error) = self.write(&id).await {
+            self.forget(&id);
+            return Err(CredentialError::Journal(error));
+        }
+        let made = tokio::time::timeout(MAKE_PATIENCE, maker.make(ask, handle.as_ref())).await;
+        let made = made.unwrap_or(Err(MakeError {
+            error: CredentialError::TooSlow(MAKE_PATIENCE.as_secs()),
+            left: Left::Perhaps,
+        }));
+        match made {
+            Ok(made) => self.made(&id, made, spec, ask.owner.session).await,
+            Err(MakeError { error, left }) => {
+                match left {
+                    Left::Nothing if handle.is_none() || self.unwrite(&id).await => self.forget(&id),
+                    Left::Nothing | Left::Perhaps => self.revoke(&id, "it was not made for certain"),
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn made(
+        &self,
+        id: &LeaseId,
+        made: Made,
+        spec: CredentialKind,
+        session: SessionId,
+    ) -> Result<Lease, CredentialError> {
+        let left = made
+            .expires
+            .map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
+        {
+            let mut table = self.0.table.lock();
+            let Some(held) = table.held.get_mut(id) else {
+                return Err(CredentialError::Stopping);
+            };
+            held.stage = Stage::Made;
+            held.expires = made.expires.map(DateTime::from);
+            if made.handle.is_some() {
+                held.handle = made.handle;
+            }
+        }
+        if let Err(error) = self.write(id).await {
+            self.revoke(id, "the journal cannot be written");
+            return Err(CredentialError::Journal(error));
+        }
+        let over = {
+            let mut table = self.0.table.lock();
+            let Some(held) = table.held.get_mut(id) else {
+                return Err(CredentialError::Stopping);
+            };
+            // Somebody wanted it void while it was made; what sees to that goes on.
+            let ended = held.over.borrow().clone();
+            if let Some(why) = ended {
+                return Err(CredentialError::Ended(why));
+            }
+            held.phase = Phase::Live(Box::new(Live {
+                material: made.material.clone(),
+                spec,
+                share_until: left.map(|left| Instant::now() + left / 2),
+            }));
+            held.over.subscribe()
+        };
+        if let Some(left) = left {
+            self.expire(id.clone(), left, over.clone());
+        }
+        Ok(Lease {
+            material: made.material,
+            database: None,
+            expires: made.expires,
+            held: Some(Hold {
+                leases: self.clone(),
+                id: id.clone(),
+                session,
+                over,
+            }),
+        })
+    }
+
+    /// A session does not have it any more.
+    pub(super) fn give_back(&self, id: &LeaseId, session: SessionId) {
+        let share = {
+            let mut table = self.0.table.lock();
+            let Some(held) = table.held.get_mut(id) else {
+                return;
+            };
+            held.users.remove(&session);
+            if !held.users.is_empty() {
+                return;
+            }
+            held.owner.share
+        };
+        match share {
+            Share::Session => self.revoke(id, "its session has ended"),
+            Share::Workload => {
+                let (leases, id) = (self.clone(), id.clone());
+                self.spawn(async move {
+                    tokio::time::sleep(leases.0.pace.idle).await;
+                    if leases.is_unused(&id) {
+                        leases.revoke(&id, "no session of the workload uses it any more");
+                    }
+                });
+            }
+        }
+    }
+
+    fn is_unused(&self, id: &LeaseId) -> bool {
+        let table = self.0.table.lock();
+        table.held.get(id).is_some_and(|held| held.users.is_empty())
+    }
+
+    fn expire(&self, id: LeaseId, left: Duration, mut over: watch::Receiver<Option<String>>) {
+        let leases = self.clone();
+        self.spawn(async move {
+            let ended = async { drop(over.wait_for(Option::is_some).await) };
+            if tokio::time::timeout(left, ended).await.is_err() {
+                leases.revoke(&id, "its time is over");
+            }
+        });
+    }
+
+    /// Writes the journal's entry of a lease that can be revoked, as it is now.
+    async fn write(&self, id: &LeaseId) -> std::io::Result<()> {
+        let entry = {
+            let table = self.0.table.lock();
+            let Some(held) = table.held.get(id) else {
+                return Ok(());
+            };
+            let Some(handle) = held.handle.clone() else {
+                return Ok(());
+            };
+            Entry {
+                id: id.clone(),
+                owner: held.owner.clone(),
+                stage: held.stage,
+                since: held.since,
+                expires: held.expires,
+                handle,
+            }
+        };
+        let journal = self.0.journal.clone();
+        on_disk(move || journal.put(&entry)).await
+    }
+
+    async fn remove(&self, id: &LeaseId) -> std::io::Result<()> {
+        let (journal, id) = (self.0.journal.clone(), id.clone());
+        on_disk(move || journal.remove(&id)).await
+    }
+
+    async fn unwrite(&self, id: &LeaseId) -> bool {
+        self.remove(id).await.is_ok()
+    }
+
+    fn forget(&self, id: &LeaseId) {
+        let mut table = self.0.table.lock();
+        table.held.remove(id);
+        let Table { held, pools, .. } = &mut *table;
+        pools.retain(|_, pool| {
+            // Somebody else has it, or is about to.
+            Arc::strong_count(pool) > 1
+                || pool
+                    .try_lock()
+                    .is_ok_and(|current| current.as_ref().is_some_and(|id| held.contains_key(id)))
+        });
+        drop(table);
+        self.0.changed.notify_waiters();
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.0.tasks.lock();
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
+    }
+}
+
+async fn on_disk(work: impl FnOnce() -> std::io::Result<()> + Send + 'static) -> std::io::Result<()> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+}
