@@ -412,3 +412,59 @@ print(told(client.until(b""))[2])
     let refused = psql(&setting, Some(&token));
     assert!(refused.stderr.contains("the policy denies"), "{refused:?}");
 }
+
+#[test]
+fn a_job_logs_in_for_its_own_cgroup_and_for_no_other() {
+    let mut setting = start();
+    edit(&setting, |text| {
+        text.replace("{ env = \"TOLLGATE_ID_TOKEN\" }", "{ login = true }")
+    });
+    setting.agent.stop().unwrap();
+    setting.agent.resume().unwrap();
+    let neighbour = Cgroup::create(&setting.job.path().replace("job-1", "job-2")).unwrap();
+    let token = setting.provider.token("tollgate").unwrap();
+    let log_in = |cgroup: &Cgroup, token: &str| {
+        let program = setting.agent.tollgate("identity");
+        let mut job = job::command(cgroup, NOBODY, &program.get_program().display().to_string());
+        job.args(["identity", "login", "--env", "TOKEN", "--socket"])
+            .arg(setting.agent.dir().join("run/job.sock"))
+            .env("TOKEN", token);
+        job::run_within(&mut job, Duration::from_secs(30)).unwrap()
+    };
+
+    let before = psql(&setting, None);
+    assert!(before.stderr.contains("tollgate identity login"), "{before:?}");
+    let wrong = log_in(&setting.job, &setting.provider.token("vault").unwrap());
+    assert_eq!(wrong.code, Some(1));
+    assert!(wrong.stderr.contains("not for the audience"), "{wrong:?}");
+    assert_eq!(log_in(&setting.job, "").code, Some(1));
+
+    let right = log_in(&setting.job, &token).success().unwrap();
+    assert!(right.contains("Logged in as job-4711 until"), "{right}");
+    assert_eq!(psql(&setting, None).success().unwrap(), "1\n");
+    // Whoever is in another cgroup has logged in for nobody but itself.
+    let mut other = job::command(&neighbour, NOBODY, "psql");
+    other.args([
+        "-qAtX",
+        "-h",
+        "127.0.0.1",
+        "-p",
+        &setting.server.port().to_string(),
+    ]);
+    other.args(["-d", "postgres", "-c", "SELECT 1"]);
+    let refused = job::run_within(&mut other, Duration::from_secs(30)).unwrap();
+    assert!(refused.stderr.contains("nobody has logged in"), "{refused:?}");
+
+    // Who is under no policy has nothing to prove.
+    let mut outsider = setting.agent.tollgate("identity");
+    let outsider = outsider
+        .args(["login", "--env", "TOKEN"])
+        .env("TOKEN", &token)
+        .output()
+        .unwrap();
+    assert_eq!(outsider.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&outsider.stderr);
+    assert!(said.contains("needs no login"), "{said}");
+    let log = setting.agent.log();
+    assert!(!log.contains(&token), "the token is in the log");
+}

@@ -8,9 +8,7 @@ use crate::config::{EndpointHost, IdentitySpec, TlsMode};
 use crate::dns::Dns;
 use crate::engine::{self, Host};
 use crate::flow::Flow;
-use crate::identity::{
-    FlowFacts, Identity, IdentityError, Lapse, Life, Revoked, TokenVerifier, identify, keep,
-};
+use crate::identity::{FlowFacts, Identity, IdentityError, Lapse, Life, Revoked, Tokens, identify, keep};
 use crate::kernel::{Kernel, ManagedCgroups};
 use crate::model::{CgroupId, CgroupPath, Place, PolicyId, WorkloadName};
 use crate::policy::{Denied, Resolved};
@@ -28,7 +26,7 @@ pub(super) struct Reception {
     pub(super) policies: Arc<Policies>,
     pub(super) resolved: watch::Receiver<Resolved>,
     pub(super) dns: Arc<Dns<Known>>,
-    pub(super) verifier: TokenVerifier,
+    pub(super) tokens: Tokens,
     pub(super) revoked: Revoked,
     pub(super) managed: watch::Receiver<ManagedCgroups>,
     pub(super) host: Host,
@@ -98,7 +96,7 @@ impl Reception {
             &service.workload,
             &facts,
             &spec,
-            &self.verifier,
+            &self.tokens,
             &self.revoked,
         );
         tokio::select! {
@@ -167,7 +165,7 @@ impl Reception {
         facts: &FlowFacts,
         spec: Option<&IdentitySpec>,
     ) -> Result<(Identity, Option<Denied>), IdentityError> {
-        match identify(facts, spec, &self.verifier).await {
+        match identify(facts, spec, &self.tokens).await {
             Ok(identity) => {
                 let against = self.revoked.against(workload, &identity);
                 let denied = against.map(|by| engine::denial(&Lapse::Revoked { by: by.into() }));
@@ -180,7 +178,7 @@ impl Reception {
                     hint: "the policy asks for an OIDC token under [identity.oidc]; see docs/policy-reference.md".to_owned(),
                 };
                 // Who it is besides its token still belongs in the record.
-                let identity = identify(facts, None, &self.verifier).await?;
+                let identity = identify(facts, None, &self.tokens).await?;
                 Ok((identity, Some(denied)))
             }
         }

@@ -112,7 +112,7 @@ async fn end(reception: &Reception, strays: &Strays, stray: &Stray) -> bool {
         // It holds the socket now; when it connected is not known.
         connected_at_boottime_ns: since_boot(),
     };
-    let identity = identify(&facts, None, &reception.verifier).await;
+    let identity = identify(&facts, None, &reception.tokens).await;
     let (Some((service, _)), Ok(identity)) = (service, identity) else {
         // What is protected has changed since it was found. If it still is, the next look finds it again.
         let destroyed = destroy(reception, strays, stray);

@@ -7,6 +7,7 @@ mod egress;
 mod existing;
 mod front_desk;
 mod identities;
+mod job_desk;
 mod kernel_side;
 mod last_good;
 mod leases;

@@ -12,11 +12,11 @@ use tokio::task::{JoinHandle, JoinSet};
 
 use crate::approval::Holds;
 use crate::config::{AgentConfig, Durability};
-use crate::control::Server;
+use crate::control::{JobServer, Server};
 use crate::dns::{Dns, Learned};
 use crate::engine::Host;
 use crate::flow::Listener;
-use crate::identity::{Revoked, TokenVerifier};
+use crate::identity::{Logins, Revoked, TokenVerifier, Tokens};
 use crate::kernel::local::LocalAddresses;
 use crate::kernel::{CgroupKeeper, Kernel, KernelOptions, PinLock, ProxyAddresses};
 use crate::policy::{PolicySet, Resolved};
@@ -29,6 +29,7 @@ use super::accept::Reception;
 use super::catalogue::Catalogue;
 use super::egress::Egress;
 use super::front_desk::FrontDesk;
+use super::job_desk::JobDesk;
 use super::names::{self, Known, Memory};
 use super::policies::Policies;
 use super::protection::{self, Protection};
@@ -113,6 +114,14 @@ struct Shipping {
     last_word: oneshot::Sender<()>,
 }
 
+impl Shipping {
+    fn start(shipper: Shipper) -> Self {
+        let (last_word, closed) = oneshot::channel();
+        let task = tokio::spawn(shipper.run(async { closed.await.unwrap_or_default() }));
+        Self { task, last_word }
+    }
+}
+
 impl Running {
     /// Starts everything. When this returns, connections are redirected, and those that nobody accepts yet wait.
     pub(super) async fn start(
@@ -150,6 +159,7 @@ impl Running {
             kernel_side::resolved(addresses.clone(), &learned).map_err(host("the host's own addresses"))?;
 
         let control = Server::bind(&config.control_socket, Some(OPERATORS))?;
+        let jobs = JobServer::bind(&config.job_socket)?;
         let shipper = shipper(config, &recorder)?;
 
         // Nothing that can be wrong with the configuration is found out after this.
@@ -201,7 +211,7 @@ impl Running {
             policies: Arc::clone(&policies),
             resolved: protection.resolved(),
             dns: Arc::clone(&dns),
-            verifier: TokenVerifier::new(),
+            tokens: tokens(Arc::clone(&kernel)),
             revoked,
             managed: managed.clone(),
             host: Host {
@@ -256,13 +266,11 @@ impl Running {
             background.spawn(names::answer(dns, queries));
         }
         background.spawn(resolve::follow(protection, policies, config.resolve_interval));
+        let job_desk = JobDesk::new(Arc::clone(&reception));
+        background.spawn(jobs.serve(Arc::new(job_desk), std::future::pending()));
         background.spawn(control.serve(Arc::clone(&holds), Arc::new(desk), std::future::pending()));
         background.spawn(watchdog());
-        let shipping = shipper.map(|shipper| {
-            let (last_word, closed) = oneshot::channel();
-            let task = tokio::spawn(shipper.run(async { closed.await.unwrap_or_default() }));
-            Shipping { task, last_word }
-        });
+        let shipping = shipper.map(Shipping::start);
         Ok(Self {
             listener,
             reception,
@@ -382,6 +390,14 @@ impl Running {
             pins: self.pins,
             policies,
         }))
+    }
+}
+
+/// What tokens are looked for and checked with: nothing is known of any yet.
+fn tokens(kernel: Arc<Kernel>) -> Tokens {
+    Tokens {
+        verifier: TokenVerifier::new(),
+        logins: Logins::new(move |cgroup| kernel.cgroup2().path_of(cgroup)),
     }
 }
 

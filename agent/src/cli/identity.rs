@@ -1,4 +1,6 @@
-//! `tollgate identity`: who is active, and whose tokens do not count any more.
+//! `tollgate identity`: who is active, and whose tokens do not count any more; and, for jobs, to prove who they are.
+
+mod login;
 
 use std::fmt::Write;
 use std::path::Path;
@@ -22,6 +24,7 @@ use crate::identity::{Revocation, Which};
 Exit codes: 0 done, 1 the agent refused, 3 no agent is running.
 
 Examples:
+  tollgate identity login --env TOLLGATE_ID_TOKEN
   tollgate identity list
   tollgate identity revoke --subject 'project_path:acme/report:*' --reason 'leaked runner'
   tollgate identity revoke --claim user_login=mallory --reason 'left the company'
@@ -34,6 +37,8 @@ pub struct Args {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Verb {
+    // What it does stands at its arguments.
+    Login(login::Args),
     /// List the identities that have sessions
     List(ListArgs),
     /// End sessions of tokens, and refuse such tokens from then on. Needs root
@@ -92,9 +97,27 @@ struct LiftArgs {
     socket: Socket,
 }
 
+/// Where the agent listens, unless a verb is told otherwise.
+#[derive(Clone, Copy, Debug)]
+pub struct Sockets<'a> {
+    /// For operators.
+    pub control: &'a Path,
+    /// For jobs.
+    pub jobs: &'a Path,
+}
+
+impl Args {
+    /// Whether a job runs it, which may not be able to read the agent's own file.
+    pub fn is_of_a_job(&self) -> bool {
+        matches!(self.verb, Verb::Login(_))
+    }
+}
+
 /// Runs the verb.
-pub async fn run(args: Args, socket: &Path) -> ExitCode {
+pub async fn run(args: Args, sockets: Sockets<'_>) -> ExitCode {
+    let socket = sockets.control;
     finish(match args.verb {
+        Verb::Login(args) => login::login(args, sockets.jobs).await,
         Verb::List(args) => list(&args, socket).await,
         Verb::Revoke(args) => revoke(args, socket).await,
         Verb::Revocations(args) => revocations(&args, socket).await,

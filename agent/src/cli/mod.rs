@@ -93,7 +93,18 @@ fn run(arguments: Arguments) -> Result<ExitCode, PolicyErrors> {
         Verb::Approve(args) => wait(approve::run(args, &config()?.control_socket)),
         Verb::Deny(args) => wait(deny::run(args, &config()?.control_socket)),
         Verb::Egress(args) => wait(egress::run(args, &config()?.control_socket)),
-        Verb::Identity(args) => wait(identity::run(args, &config()?.control_socket)),
+        Verb::Identity(args) => {
+            let config = match config() {
+                // The agent's own file may be closed to jobs, or not be in their root.
+                Err(_) if args.is_of_a_job() && arguments.config.is_none() => AgentConfig::default(),
+                config => config?,
+            };
+            let sockets = identity::Sockets {
+                control: &config.control_socket,
+                jobs: &config.job_socket,
+            };
+            wait(identity::run(args, sockets))
+        }
         Verb::Leases(args) => wait(leases::run(args, &config()?.control_socket)),
         Verb::Sessions(args) => sessions::run(&args, &config()?.records_dir()),
         Verb::Replay(args) => replay::run(&args, &config()?.records_dir()),

@@ -30,6 +30,8 @@ pub struct AgentConfig {
     pub listen_port: Option<u16>,
     /// `[control] socket`.
     pub control_socket: PathBuf,
+    /// Where jobs log in: `job.sock` below `run_dir`.
+    pub job_socket: PathBuf,
     /// `[resolve] interval`: how often the names of policies are resolved anew.
     pub resolve_interval: Duration,
 }
@@ -77,6 +79,7 @@ const RUN_DIR: &str = "/run/tollgate";
 const POLICY_DIR: &str = "/etc/tollgate/policies.d";
 const PIN_DIR: &str = "/sys/fs/bpf/tollgate";
 const SOCKET: &str = "control.sock";
+const JOB_SOCKET: &str = "job.sock";
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -92,6 +95,7 @@ impl Default for AgentConfig {
             ship: None,
             listen_port: None,
             control_socket: Path::new(RUN_DIR).join(SOCKET),
+            job_socket: Path::new(RUN_DIR).join(JOB_SOCKET),
             resolve_interval: RESOLVE_INTERVAL,
         }
     }
@@ -175,6 +179,7 @@ fn decode(table: Table<'_>) -> Option<AgentConfig> {
         ship: ship?,
         listen_port: Some(port?).filter(|port| *port != 0),
         control_socket: socket?.unwrap_or_else(|| run_dir.join(SOCKET)),
+        job_socket: run_dir.join(JOB_SOCKET),
         resolve_interval: interval?,
         run_dir,
     })

@@ -95,8 +95,12 @@ pub(super) const CLAIM: TableKeys = TableKeys {
 
 pub(super) const TOKEN: TableKeys = TableKeys {
     heading: "token",
-    keys: &[("env", r#""TOLLGATE_ID_TOKEN""#), ("file", r#""/run/job/token""#)],
-    later: &["login"],
+    keys: &[
+        ("env", r#""TOLLGATE_ID_TOKEN""#),
+        ("file", r#""/run/job/token""#),
+        ("login", "true"),
+    ],
+    later: &[],
     secret: false,
 };
 

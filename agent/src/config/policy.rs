@@ -134,6 +134,8 @@ pub enum TokenSource {
     Env(String),
     /// `{ file = "/path" }`, read as the process sees it (its root directory, its uid).
     File(PathBuf),
+    /// `{ login = true }`: the job registers it with `tollgate identity login`.
+    Login,
 }
 
 /// `[[service]]`: a protected destination.

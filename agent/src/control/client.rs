@@ -18,16 +18,7 @@ pub struct Client {
 impl Client {
     /// Connects to the agent at `path`.
     pub async fn connect(path: &Path) -> Result<Self, ControlError> {
-        let stream = UnixStream::connect(path).await.map_err(|source| {
-            let path = path.to_owned();
-            match source.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-                    ControlError::NotRunning { path }
-                }
-                io::ErrorKind::PermissionDenied => ControlError::NotAllowed { path },
-                _ => ControlError::Broken { source },
-            }
-        })?;
+        let stream = connect(path).await?;
         Ok(Self {
             stream: BufReader::new(stream),
         })
@@ -50,6 +41,17 @@ impl Client {
         }
         serde_json::from_slice(&line).map_err(|_| ControlError::Unintelligible)
     }
+}
+
+pub(super) async fn connect(path: &Path) -> Result<UnixStream, ControlError> {
+    UnixStream::connect(path).await.map_err(|source| {
+        let path = path.to_owned();
+        match source.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ControlError::NotRunning { path },
+            io::ErrorKind::PermissionDenied => ControlError::NotAllowed { path },
+            _ => ControlError::Broken { source },
+        }
+    })
 }
 
 fn broken(source: io::Error) -> ControlError {

@@ -15,9 +15,11 @@
 mod client;
 mod egress;
 mod identity;
+mod jobs;
 mod message;
 mod peer;
 mod server;
+mod socket;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,7 @@ use std::path::PathBuf;
 pub use client::Client;
 pub use egress::{EgressDestination, EgressListing, EgressProcess};
 pub use identity::{ActiveIdentity, IdentitySession};
+pub use jobs::{Job, JobHandler, JobServer, JobsClient, LoggedIn};
 pub use message::{
     AgentStatus, KernelCount, KernelStatus, LiveSession, ReloadReport, Request, Response, SweepReport,
     SweptRole, SweptState, WorkloadStatus,

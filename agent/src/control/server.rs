@@ -1,24 +1,21 @@
 //! The agent's end of the control socket.
 
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
-use nix::unistd::Group;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, BufReader};
+use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::ControlError;
 use super::egress::EgressListing;
 use super::identity::ActiveIdentity;
 use super::message::{AgentStatus, LiveSession, Request, Response};
-use super::peer::{Peer, Seats};
+use super::peer::Peer;
+use super::socket::{Access, Listening, PATIENCE, read_line, refused, send};
 use crate::approval::{Approver, Decision, Holds};
 use crate::credential::LeaseId;
 use crate::identity::{Revocation, Which};
@@ -97,14 +94,9 @@ pub struct Sweep {
     pub in_use: bool,
 }
 
-/// The listening socket. Removed from the file system when it is dropped.
+/// The control socket. Removed from the file system when it is dropped.
 #[derive(Debug)]
-pub struct Server {
-    listener: UnixListener,
-    path: PathBuf,
-    /// Device and inode: a successor may have put its own socket at the path.
-    made: (u64, u64),
-}
+pub struct Server(Listening);
 
 /// What every connection works with.
 struct Desk {
@@ -116,29 +108,7 @@ impl Server {
     /// Listens at `path`, mode 0660, of root and of `group` where such a group exists. Makes the directory (0755)
     /// where it is missing, and takes the place of a socket that nobody listens on. Needs a tokio runtime.
     pub fn bind(path: &Path, group: Option<&str>) -> Result<Self, ControlError> {
-        check_place(path)?;
-        let failed = |source| ControlError::Bind {
-            path: path.to_owned(),
-            source,
-        };
-        let directory = path.parent().unwrap_or(Path::new("/"));
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(directory)
-            .map_err(failed)?;
-        // Made where nobody else comes, and moved to its place once its rights are set: there is no moment at which
-        // the socket is open to all.
-        let workshop = tempdir_in(directory).map_err(failed)?;
-        let made = make_socket(&workshop.join("socket"), path, group);
-        let removed = std::fs::remove_dir(&workshop);
-        let (listener, made) = made.map_err(failed)?;
-        removed.map_err(failed)?;
-        Ok(Self {
-            listener,
-            path: path.to_owned(),
-            made,
-        })
+        Listening::bind(path, Access::Operators(group)).map(Self)
     }
 
     /// Answers until `stop` resolves. Connections that are open then are closed.
@@ -149,91 +119,12 @@ impl Server {
         stop: impl Future<Output = ()>,
     ) {
         let desk = Arc::new(Desk { holds, handler });
-        let seats = Arc::new(Seats::default());
-        // Dropped with this future, and every connection with it.
-        let mut connections = JoinSet::new();
-        tokio::pin!(stop);
-        loop {
-            let accepted = tokio::select! {
-                () = &mut stop => return,
-                Some(_) = connections.join_next() => continue,
-                accepted = self.listener.accept() => accepted,
-            };
-            let Ok((stream, _)) = accepted else {
-                // Out of file descriptors: sessions will give some back.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
-            let Some(peer) = Peer::of(&stream) else {
-                turn_away(
-                    &stream,
-                    "the agent cannot see your process; ask from the host's own pid namespace",
-                );
-                continue;
-            };
-            let Some(seat) = seats.take(peer.uid) else {
-                turn_away(&stream, "you have too many connections to the agent; close some");
-                continue;
-            };
+        let converse = |stream, peer| {
             let desk = Arc::clone(&desk);
-            connections.spawn(async move {
-                if let Err(error) = desk.converse(stream, peer).await {
-                    tracing::debug!(?peer, %error, "control connection ended");
-                }
-                drop(seat);
-            });
-        }
+            async move { desk.converse(stream, peer).await }
+        };
+        self.0.serve(converse, stop).await;
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let at_path = std::fs::symlink_metadata(&self.path);
-        if at_path.is_ok_and(|metadata| (metadata.dev(), metadata.ino()) == self.made) {
-            // A socket that stays behind is taken over by the next agent.
-            let _stays = std::fs::remove_file(&self.path);
-        }
-    }
-}
-
-fn check_place(path: &Path) -> Result<(), ControlError> {
-    let path = path.to_owned();
-    match std::fs::symlink_metadata(&path) {
-        Ok(metadata) if !metadata.file_type().is_socket() => Err(ControlError::InTheWay { path }),
-        Ok(_) if std::os::unix::net::UnixStream::connect(&path).is_ok() => {
-            Err(ControlError::AlreadyRunning { path })
-        }
-        Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-fn tempdir_in(directory: &Path) -> io::Result<PathBuf> {
-    let name = format!(".control-{:016x}", rand::random::<u64>());
-    let path = directory.join(name);
-    std::fs::DirBuilder::new().mode(0o700).create(&path)?;
-    Ok(path)
-}
-
-fn make_socket(workplace: &Path, path: &Path, group: Option<&str>) -> io::Result<(UnixListener, (u64, u64))> {
-    let listener = UnixListener::bind(workplace)?;
-    let finish = || -> io::Result<(u64, u64)> {
-        if let Some(group) = group.map(Group::from_name).transpose()?.flatten() {
-            chown(workplace, None, Some(group.gid.as_raw()))?;
-        } else {
-            tracing::info!(
-                group,
-                "there is no such group: only root can reach the control socket"
-            );
-        }
-        std::fs::set_permissions(workplace, std::fs::Permissions::from_mode(0o660))?;
-        let metadata = std::fs::symlink_metadata(workplace)?;
-        std::fs::rename(workplace, path)?;
-        Ok((metadata.dev(), metadata.ino()))
-    };
-    let made = finish().inspect_err(|_| {
-        let _already_moved = std::fs::remove_file(workplace);
-    })?;
-    Ok((listener, made))
 }
 
 impl Desk {
@@ -425,14 +316,6 @@ fn legible(reason: &str) -> Option<String> {
     (!reason.is_empty()).then(|| reason.to_owned())
 }
 
-/// Says so without waiting: a fresh socket's buffer takes one line, and if not, closing says enough.
-fn turn_away(stream: &UnixStream, why: &str) {
-    if let Ok(mut line) = serde_json::to_vec(&refused(why)) {
-        line.push(b'\n');
-        let _unheard = stream.try_write(&line);
-    }
-}
-
 async fn look_up(peer: Peer) -> Result<Approver, Response> {
     let looked_up = tokio::task::spawn_blocking(move || Approver::look_up(peer.uid));
     match timeout(PATIENCE, looked_up).await {
@@ -446,35 +329,7 @@ fn binding_from_hex(digits: &str) -> Option<[u8; 32]> {
     hex::decode(digits).ok()?.try_into().ok()
 }
 
-fn refused(message: &str) -> Response {
-    Response::Refused {
-        message: message.to_owned(),
-    }
-}
-
-async fn read_line(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Option<Vec<u8>>> {
-    let mut line = Vec::new();
-    let mut reader = reader.take(LONGEST_REQUEST);
-    timeout(IDLE, reader.read_until(b'\n', &mut line))
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)??;
-    Ok(line.ends_with(b"\n").then_some(line))
-}
-
-async fn send(writer: &mut OwnedWriteHalf, response: &Response) -> io::Result<()> {
-    let mut line = serde_json::to_vec(response)?;
-    line.push(b'\n');
-    timeout(PATIENCE, writer.write_all(&line))
-        .await
-        .map_err(|_| io::ErrorKind::TimedOut)?
-}
-
-const UNINTELLIGIBLE: &str =
+pub(super) const UNINTELLIGIBLE: &str =
     "the request cannot be understood; command and agent have to be of the same version";
 const NO_REASON: &str = "a refusal needs a reason: the author of the job reads it";
-const LONGEST_REQUEST: u64 = 64 * 1024;
 const LONGEST_REASON: usize = 500;
-/// How long a peer may take to read an answer, and the user database to give one.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long a connection may stay without a request.
-const IDLE: Duration = Duration::from_mins(5);

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::life::{Life, Standing};
 use super::revoked::Revoked;
-use super::{FlowFacts, Identity, TokenVerifier, validated_token};
+use super::{FlowFacts, Identity, Tokens, validated_token};
 use crate::config::IdentitySpec;
 use crate::model::WorkloadName;
 
@@ -19,7 +19,7 @@ pub async fn keep(
     workload: &WorkloadName,
     facts: &FlowFacts,
     spec: &IdentitySpec,
-    verifier: &TokenVerifier,
+    tokens: &Tokens,
     revoked: &Revoked,
 ) {
     let mut lists = revoked.watch();
@@ -41,7 +41,7 @@ pub async fn keep(
                 return;
             },
             () = due => {
-                if let Some(newer) = newer(&standing, facts, spec, verifier).await {
+                if let Some(newer) = newer(&standing, facts, spec, tokens).await {
                     life.renew(newer);
                 }
             }
@@ -54,11 +54,11 @@ async fn newer(
     standing: &Standing,
     facts: &FlowFacts,
     spec: &IdentitySpec,
-    verifier: &TokenVerifier,
+    tokens: &Tokens,
 ) -> Option<Identity> {
     let now = &standing.identity;
     let before = now.token.as_ref()?;
-    let token = match validated_token(facts, &now.cgroup, spec, verifier).await {
+    let token = match validated_token(facts, &now.cgroup, spec, tokens).await {
         Ok(token) => token,
         Err(error) => {
             tracing::debug!(pid = facts.pid, %error, "no newer token of a job could be had");

@@ -11,6 +11,7 @@
 mod cgroup;
 mod keep;
 mod life;
+mod logins;
 mod process;
 mod readers;
 mod revoked;
@@ -32,12 +33,22 @@ use crate::model::{CgroupId, CgroupPath, Secret};
 pub use cgroup::CgroupIdentity;
 pub use keep::keep;
 pub use life::{Lapse, Life, Standing};
+pub use logins::{Logins, TooMany};
 pub use process::Process;
 pub use revoked::{Revocation, RevocationError, Revoked, Which};
 pub use token::{TokenClaims, TokenError, TokenVerifier};
 
 use process::{ProcessHandle, is_gone};
 pub use readers::{Hangs, read_beside};
+
+/// What tokens are looked for and checked with. One for the whole agent.
+#[derive(Debug)]
+pub struct Tokens {
+    /// Checks them.
+    pub verifier: TokenVerifier,
+    /// Those that jobs registered.
+    pub logins: Logins,
+}
 
 /// What the kernel side knows of a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,6 +121,12 @@ pub enum IdentityError {
         /// Its cgroup at the connect.
         cgroup: CgroupPath,
     },
+    /// Nobody has registered a token for the cgroup.
+    #[error("nobody has logged in in cgroup {cgroup}; let the job run `tollgate identity login` first")]
+    NotLoggedIn {
+        /// The cgroup of the flow.
+        cgroup: CgroupPath,
+    },
     /// The token's place cannot be read.
     #[error("{what} cannot be read: {source}")]
     Unreadable {
@@ -155,11 +172,11 @@ pub enum IdentityError {
 pub async fn identify(
     facts: &FlowFacts,
     spec: Option<&IdentitySpec>,
-    verifier: &TokenVerifier,
+    tokens: &Tokens,
 ) -> Result<Identity, IdentityError> {
     let cgroup = CgroupIdentity::new(facts.cgroup, facts.cgroup_path.clone());
     let token = match spec {
-        Some(spec) => Some(validated_token(facts, &cgroup, spec, verifier).await?),
+        Some(spec) => Some(validated_token(facts, &cgroup, spec, tokens).await?),
         None => None,
     };
     Ok(Identity {
@@ -198,16 +215,26 @@ async fn validated_token(
     facts: &FlowFacts,
     cgroup: &CgroupIdentity,
     spec: &IdentitySpec,
-    verifier: &TokenVerifier,
+    tokens: &Tokens,
 ) -> Result<TokenClaims, IdentityError> {
-    let token = read_token(facts, cgroup.container.is_some(), &spec.token).await?;
-    verifier
+    let token = match &spec.token {
+        TokenSource::Login => tokens
+            .logins
+            .token_for(facts.cgroup, &facts.cgroup_path)
+            .ok_or_else(|| IdentityError::NotLoggedIn {
+                cgroup: facts.cgroup_path.clone(),
+            })?,
+        source => read_token(facts, cgroup.container.is_some(), source).await?,
+    };
+    tokens
+        .verifier
         .verify(&token, spec)
         .await
         .map_err(|error| IdentityError::Token {
             origin: match &spec.token {
                 TokenSource::Env(name) => format!("${name}"),
                 TokenSource::File(path) => path.display().to_string(),
+                TokenSource::Login => "the job's login".to_owned(),
             },
             error,
         })
@@ -222,6 +249,9 @@ async fn read_token(
     read_beside(facts.cgroup, move || match source {
         TokenSource::Env(name) => source::from_environment(&flow, &name),
         TokenSource::File(path) => source::from_file(&flow, container, &path),
+        TokenSource::Login => Err(IdentityError::NotLoggedIn {
+            cgroup: flow.cgroup_path.clone(),
+        }),
     })
     .await
     .unwrap_or(Err(IdentityError::Hangs { pid: facts.pid }))

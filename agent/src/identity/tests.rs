@@ -9,7 +9,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use super::process::ProcessHandle;
 use super::source::{LONGEST_TOKEN, from_environment, from_file};
-use super::{FlowFacts, IdentityError, ProcessState, TokenVerifier, identify};
+use super::{FlowFacts, IdentityError, Logins, ProcessState, TokenVerifier, Tokens, identify};
 use crate::config::{IdentitySpec, TokenSource};
 use crate::model::{CgroupId, CgroupPath};
 
@@ -79,6 +79,14 @@ fn is_root() -> bool {
     root
 }
 
+/// A verifier that knows no issuer, and no logins.
+fn tokens() -> Tokens {
+    Tokens {
+        verifier: TokenVerifier::new(),
+        logins: Logins::new(|_| None),
+    }
+}
+
 fn spec(token: TokenSource) -> IdentitySpec {
     IdentitySpec {
         issuer: "http://127.0.0.1:1".into(),
@@ -98,9 +106,7 @@ async fn a_flow_is_tied_to_its_process() {
         &["job", "--password=hunter2", "postgres://u:hunter2@db/x"],
         &[],
     );
-    let identity = identify(&process.facts(), None, &TokenVerifier::new())
-        .await
-        .unwrap();
+    let identity = identify(&process.facts(), None, &tokens()).await.unwrap();
     let ProcessState::Known(known) = &identity.process else {
         panic!("{:?}", identity.process);
     };
@@ -127,7 +133,7 @@ async fn a_process_that_started_after_the_connect_is_another_one() {
     let process = Waiting::start(WAIT, &[], &[("TOLLGATE_TEST", "token")]);
     let mut facts = process.facts();
     facts.connected_at_boottime_ns -= 30_000_000_000;
-    let identity = identify(&facts, None, &TokenVerifier::new()).await.unwrap();
+    let identity = identify(&facts, None, &tokens()).await.unwrap();
     assert_eq!(identity.process, ProcessState::Gone { pid: process.pid });
     assert!(matches!(
         from_environment(&facts, "TOLLGATE_TEST"),
@@ -141,7 +147,7 @@ async fn of_a_process_that_ended_the_cgroup_remains_and_its_environment_does_not
     let mut facts = process.facts();
     facts.cgroup_path = CgroupPath("/actions.slice/report-1.service".into());
     process.end();
-    let verifier = TokenVerifier::new();
+    let verifier = tokens();
     let identity = identify(&facts, None, &verifier).await.unwrap();
     assert_eq!(identity.process, ProcessState::Gone { pid: facts.pid });
     assert_eq!(identity.cgroup.unit.as_deref(), Some("report-1.service"));

@@ -124,18 +124,27 @@ fn issuer(text: &str) -> Result<String, Wrong> {
 }
 
 fn token(table: Table<'_>) -> Option<TokenSource> {
-    match (table.optional("env"), table.optional("file")) {
-        (Some(field), None) => variable(field).map(TokenSource::Env),
-        (None, Some(field)) => field.path().map(TokenSource::File),
-        (Some(_), Some(_)) => {
-            table.error("the token has two sources", "keep env or file");
+    let choices = "write { env = \"TOLLGATE_ID_TOKEN\" }, { file = \"/path\" } or { login = true }";
+    match (
+        table.optional("env"),
+        table.optional("file"),
+        table.optional("login"),
+    ) {
+        (Some(field), None, None) => variable(field).map(TokenSource::Env),
+        (None, Some(field), None) => field.path().map(TokenSource::File),
+        (None, None, Some(field)) => {
+            if field.boolean()? {
+                return Some(TokenSource::Login);
+            }
+            field.error("the token has no source", choices);
             None
         }
-        (None, None) => {
-            table.error(
-                "the token has no source",
-                "write { env = \"TOLLGATE_ID_TOKEN\" } or { file = \"/path\" }",
-            );
+        (None, None, None) => {
+            table.error("the token has no source", choices);
+            None
+        }
+        _ => {
+            table.error("the token has two sources", "keep one of env, file and login");
             None
         }
     }

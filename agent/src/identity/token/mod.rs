@@ -68,6 +68,11 @@ pub struct TokenClaims {
 }
 
 impl TokenClaims {
+    /// When the right to run commands ends: `exp` and the policy's leeway.
+    pub fn valid_until(&self) -> SystemTime {
+        self.valid_until
+    }
+
     /// Whether it says what `rule` asks for.
     pub(super) fn has(&self, rule: &ClaimRule) -> bool {
         claims::matches(&self.all, rule)
