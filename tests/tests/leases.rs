@@ -386,6 +386,19 @@ fn a_lease_that_an_operator_revokes_ends_its_session_which_may_connect_again() {
 }
 
 #[test]
+fn a_session_ends_with_the_time_of_its_role_and_is_told_to_connect_again() {
+    let world = world("ttl = \"10s\"");
+    let mut session = Client::session(&world);
+    session.send("SELECT pg_sleep(30)");
+    let said = session.end();
+    assert!(
+        said.contains("its credential is void: its time is over"),
+        "{said}"
+    );
+    clean(&world, "its time");
+}
+
+#[test]
 fn what_a_dead_host_left_is_swept_from_another() {
     let world = world("");
     let dead = "tollgate_dead-1a2b3c_0123456789abcdef0123";
