@@ -74,6 +74,14 @@ pub const fn on_packet(question: PacketQuestion) -> PacketAnswer {
     }
 }
 
+/// Whether the flags of a TCP segment (RFC 9293 §3.1) are those of a connection's first: SYN without ACK.
+#[inline(always)]
+pub const fn opens(flags: u8) -> bool {
+    const SYN: u8 = 0x02;
+    const ACK: u8 = 0x10;
+    flags & (SYN | ACK) == SYN
+}
+
 /// Whether a transport's first four bytes are source and destination port.
 #[inline(always)]
 pub const fn has_ports(protocol: u32) -> bool {
@@ -266,6 +274,21 @@ mod tests {
                 bare,
                 "{offset:x} {flags:x} {length}"
             );
+        }
+    }
+
+    #[test]
+    fn the_first_segment_of_a_connection_is_known_by_its_flags() {
+        // SYN; with ECN; answered; data; an end; a reset.
+        for (flags, first) in [
+            (0x02, true),
+            (0xc2, true),
+            (0x12, false),
+            (0x18, false),
+            (0x11, false),
+            (0x04, false),
+        ] {
+            assert_eq!(opens(flags), first, "{flags:x}");
         }
     }
 

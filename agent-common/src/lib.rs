@@ -33,6 +33,7 @@ pub use datagram::{
 };
 pub use egress::{
     Ipv6Next, PacketAnswer, PacketQuestion, has_ports, ipv4_is_plain, ipv6_next, is_bare_reset, on_packet,
+    opens,
 };
 pub use event::{Event, EventKind, Stat};
 pub use flow::{FlowRecord, TupleKey};

@@ -1,8 +1,8 @@
 //! Questions to the maps that several programs ask.
 
 use agent_common::{
-    HostFacts, Ip128, MAX_DEPTH, PENDING_POLICY, PROTECTED_FIXED_BITS, PolicyRules, Port, ProtectedKey, ProxyPorts,
-    Standing, Step, step,
+    HostFacts, Ip128, MAX_DEPTH, PENDING_POLICY, PROTECTED_FIXED_BITS, PolicyRules, Port, ProtectedKey,
+    ProxyPorts, Standing, Step, step,
 };
 use aya_ebpf::helpers::generated::bpf_get_current_ancestor_cgroup_id;
 use aya_ebpf::maps::lpm_trie::Key;

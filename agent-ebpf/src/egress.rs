@@ -1,11 +1,15 @@
 //! `cgroup_skb/egress`: the second wall, by the socket's cgroup. Pinned first, removed last.
+//!
+//! It also hands the record of a redirected connection to the agent, with the first packet: its source is chosen then, and
+//! the agent cannot accept before the entry is there. A program on TCP's own moments (`sock_ops`) would be run nine times
+//! for every connection of the host.
 
 use agent_common::{
     AskedNameservers, DNS_PORT, FlowRecord, Ip128, Ipv6Next, PacketAnswer, PacketQuestion, Port, Standing,
     TupleKey, has_ports, ip_protocol, ipv4_is_plain, ipv6_next, is_bare_reset, nameserver_of, on_packet,
-    slot_at,
+    opens, slot_at,
 };
-use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::bindings::{__sk_buff, bpf_sock};
 use aya_ebpf::helpers::generated::{
     bpf_sk_fullsock, bpf_sk_storage_get, bpf_skb_ancestor_cgroup_id, bpf_skb_cgroup_id,
 };
@@ -13,7 +17,7 @@ use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use core::ptr::addr_of;
 
-use crate::maps::{ASKED, QUERIES};
+use crate::maps::{ASKED, ORIGINAL, QUERIES, TUPLES};
 use crate::{ask, report, wait};
 
 const PASS: i32 = 1;
@@ -33,7 +37,7 @@ pub(crate) fn tollgate_egress(ctx: SkBuffContext) -> i32 {
         Standing::Free if !ask::host().steers_dns() => None,
         _ => asked_by(skb),
     };
-    if matches!(standing, Standing::Free) && asked.is_none() {
+    if matches!(standing, Standing::Free) && asked.is_none() && !connects_to_proxy(skb) {
         return PASS;
     }
     // What cannot be read goes nowhere, and is counted as what it might have been.
@@ -43,14 +47,22 @@ pub(crate) fn tollgate_egress(ctx: SkBuffContext) -> i32 {
         protocol: None,
         source_port: Port(0),
         port: Port(0),
+        flags: None,
         reset: false,
     });
     let ports = ask::proxy_ports();
     let to_proxy = (packet.destination == Ip128::LOOPBACK_V4 && packet.port.0 == ports.v4)
         || (packet.destination == Ip128::LOOPBACK_V6 && packet.port.0 == ports.v6);
-    let v4 = packet.destination == Ip128::LOOPBACK_V4;
-    if to_proxy && packet.protocol == Some(ip_protocol::TCP) && wait::holds_back(skb, v4, packet.port) {
-        return DROP;
+    if to_proxy && packet.flags.is_some_and(opens) {
+        let v4 = packet.destination == Ip128::LOOPBACK_V4;
+        if let Some(record) = redirected(skb) {
+            if wait::holds_back(skb, record, v4, packet.port) {
+                return DROP;
+            }
+            // A failed insert needs nothing: the agent closes a connection that it finds no entry for. Of one that never
+            // comes to be, the agent sweeps the entry.
+            let _inserted = TUPLES.insert(packet.tuple(record.netns), record, 0);
+        }
     }
     let slot = match packet.protocol {
         Some(ip_protocol::UDP) => slot_at(ports, packet.destination, packet.port),
@@ -87,9 +99,24 @@ pub(crate) fn tollgate_egress(ctx: SkBuffContext) -> i32 {
     }
 }
 
-/// What the socket has asked of nameservers, if it has.
+/// Whether the packet's socket is connected to the proxy, or about to be. It need not be of a managed cgroup: that is the
+/// process which connects.
 #[inline(always)]
-fn asked_by(skb: *mut __sk_buff) -> Option<&'static AskedNameservers> {
+fn connects_to_proxy(skb: *mut __sk_buff) -> bool {
+    // SAFETY: a readable word of the context, which becomes a pointer to a socket, or null.
+    let socket = unsafe { (*skb).__bindgen_anon_2.sk };
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: a readable field of any socket; 0 where it has no peer.
+    let port = Port::from_network(u32::from(unsafe { addr_of!((*socket).dst_port).read_volatile() }));
+    let ports = ask::proxy_ports();
+    port.0 != 0 && (port.0 == ports.v4 || port.0 == ports.v6)
+}
+
+/// The packet's socket.
+#[inline(always)]
+fn full_socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
     // SAFETY: a readable word of the context, which becomes a pointer to a socket, or null.
     let socket = unsafe { (*skb).__bindgen_anon_2.sk };
     if socket.is_null() {
@@ -97,9 +124,24 @@ fn asked_by(skb: *mut __sk_buff) -> Option<&'static AskedNameservers> {
     }
     // SAFETY: not null; the answer is null where it is no full socket.
     let socket = unsafe { bpf_sk_fullsock(socket) };
-    if socket.is_null() {
-        return None;
-    }
+    (!socket.is_null()).then_some(socket)
+}
+
+/// What the packet's socket was redirected from, if it was.
+#[inline(always)]
+fn redirected(skb: *mut __sk_buff) -> Option<&'static mut FlowRecord> {
+    let socket = full_socket(skb)?;
+    let originals = (&raw const ORIGINAL).cast_mut().cast();
+    // SAFETY: the socket is not null; no storage is made.
+    let record = unsafe { bpf_sk_storage_get(originals, socket.cast(), core::ptr::null_mut(), 0) };
+    // SAFETY: null or the record on the packet's socket, which the packet holds for as long as this program runs.
+    unsafe { record.cast::<FlowRecord>().as_mut() }
+}
+
+/// What the socket has asked of nameservers, if it has.
+#[inline(always)]
+fn asked_by(skb: *mut __sk_buff) -> Option<&'static AskedNameservers> {
+    let socket = full_socket(skb)?;
     // SAFETY: a readable word of a full socket. Queries over TCP are redirected like any connection.
     if unsafe { addr_of!((*socket).protocol).read_volatile() } != ip_protocol::UDP {
         return None;
@@ -124,14 +166,7 @@ fn announce(asked: &AskedNameservers, slot: u32, packet: &Packet) {
         port: DNS_PORT,
         ..asked.record
     };
-    let key = TupleKey {
-        netns: record.netns,
-        source: packet.source,
-        destination: packet.destination,
-        source_port: packet.source_port,
-        destination_port: packet.port,
-    };
-    let _inserted = QUERIES.insert(key, record, 0);
+    let _inserted = QUERIES.insert(packet.tuple(record.netns), record, 0);
 }
 
 struct Packet {
@@ -140,7 +175,22 @@ struct Packet {
     protocol: Option<u32>,
     source_port: Port,
     port: Port,
+    /// Of TCP.
+    flags: Option<u8>,
     reset: bool,
+}
+
+impl Packet {
+    #[inline(always)]
+    fn tuple(&self, netns: u64) -> TupleKey {
+        TupleKey {
+            netns,
+            source: self.source,
+            destination: self.destination,
+            source_port: self.source_port,
+            destination_port: self.port,
+        }
+    }
 }
 
 /// The packet begins at its network header. `None`: neither IPv4 nor IPv6, or cut short.
@@ -164,13 +214,15 @@ fn parse_v4(ctx: &SkBuffContext, first: u8) -> Option<Packet> {
     let protocol = ipv4_is_plain(first, fragment).then_some(u32::from(number));
     let header = u32::from(first & 0x0f) * 4;
     let (source_port, port) = ports(ctx, protocol, header)?;
+    let flags = flags(ctx, protocol, header);
     Some(Packet {
         source,
         destination,
         protocol,
         source_port,
         port,
-        reset: reset(ctx, protocol, header),
+        flags,
+        reset: flags.is_some_and(|flags| reset(ctx, flags, header)),
     })
 }
 
@@ -210,13 +262,15 @@ fn parse_v6(ctx: &SkBuffContext) -> Option<Packet> {
         }
     }
     let (source_port, port) = ports(ctx, protocol, header)?;
+    let flags = flags(ctx, protocol, header);
     Some(Packet {
         source,
         destination,
         protocol,
         source_port,
         port,
-        reset: reset(ctx, protocol, header),
+        flags,
+        reset: flags.is_some_and(|flags| reset(ctx, flags, header)),
     })
 }
 
@@ -233,13 +287,19 @@ fn ports(ctx: &SkBuffContext, protocol: Option<u32>, header: u32) -> Option<(Por
     }
 }
 
+/// Flags of a TCP segment.
 #[inline(always)]
-fn reset(ctx: &SkBuffContext, protocol: Option<u32>, header: u32) -> bool {
-    if protocol != Some(ip_protocol::TCP) {
-        return false;
+fn flags(ctx: &SkBuffContext, protocol: Option<u32>, header: u32) -> Option<u8> {
+    match protocol {
+        Some(ip_protocol::TCP) => ctx.load(header as usize + 13).ok(),
+        _ => None,
     }
-    match (ctx.load(header as usize + 12), ctx.load(header as usize + 13)) {
-        (Ok(offset), Ok(flags)) => is_bare_reset(offset, flags, ctx.len().wrapping_sub(header)),
-        _ => false,
+}
+
+#[inline(always)]
+fn reset(ctx: &SkBuffContext, flags: u8, header: u32) -> bool {
+    match ctx.load(header as usize + 12) {
+        Ok(offset) => is_bare_reset(offset, flags, ctx.len().wrapping_sub(header)),
+        Err(_) => false,
     }
 }

@@ -2,9 +2,9 @@
 //! entry looks like or means raises `agent_common::LAYOUT`.
 
 use agent_common::{
-    AskedNameservers, CgroupClass, FlowRecord, HostFacts, Ip128, MAX_OBSERVED, Observed, ObservedKey, PATH_BYTES,
-    PatternTable, PatternTurn, PolicyRules, Port, ProtectedKey, ProxyPorts, Stat, TupleKey, UnixFlowKey,
-    UnixFlowRecord, UnixKey, UnixRule, Waited,
+    AskedNameservers, CgroupClass, FlowRecord, HostFacts, Ip128, MAX_OBSERVED, Observed, ObservedKey,
+    PATH_BYTES, PatternTable, PatternTurn, PolicyRules, Port, ProtectedKey, ProxyPorts, Stat, TupleKey,
+    UnixFlowKey, UnixFlowRecord, UnixKey, UnixRule, Waited,
 };
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};

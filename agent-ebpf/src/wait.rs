@@ -7,14 +7,12 @@
 use agent_common::{EventKind, FlowRecord, Ip128, Port, Standing, Waited, after_wait, is_alive, may_wait};
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_ns, bpf_loop, bpf_setsockopt, bpf_sk_fullsock, bpf_sk_storage_get,
-};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_setsockopt};
 use aya_ebpf::programs::{SockAddrContext, SockOpsContext};
 use core::ffi::c_void;
 
 use crate::connect::{Listener, listener, netns, owner, protocol};
-use crate::maps::{ALIVE, BORN, ORIGINAL, WAITED};
+use crate::maps::{ALIVE, BORN, WAITED};
 use crate::report;
 
 /// More than fit into the longest wait; what ends it is the time.
@@ -130,26 +128,10 @@ pub(crate) fn resend_soon(ctx: &SockOpsContext, record: &FlowRecord) {
     ctx.set_reply(TICKS);
 }
 
-/// Whether a packet to the agent has to be held back, because its connection awaits the agent and that is not there yet.
+/// Whether a connection's first packet to the agent has to be held back, because it awaits the agent and that is not there
+/// yet.
 #[inline(always)]
-pub(crate) fn holds_back(skb: *mut __sk_buff, v4: bool, port: Port) -> bool {
-    // SAFETY: a readable word of the context, which becomes a pointer to a socket, or null.
-    let socket = unsafe { (*skb).__bindgen_anon_2.sk };
-    if socket.is_null() {
-        return false;
-    }
-    // SAFETY: not null; the answer is null where it is no full socket.
-    let socket = unsafe { bpf_sk_fullsock(socket) };
-    if socket.is_null() {
-        return false;
-    }
-    let originals = (&raw const ORIGINAL).cast_mut().cast();
-    // SAFETY: the socket is not null; no storage is made.
-    let record = unsafe { bpf_sk_storage_get(originals, socket.cast(), core::ptr::null_mut(), 0) };
-    // SAFETY: null or the record on the packet's socket, which the packet holds for as long as this program runs.
-    let Some(record) = (unsafe { record.cast::<FlowRecord>().as_mut() }) else {
-        return false;
-    };
+pub(crate) fn holds_back(skb: *mut __sk_buff, record: &mut FlowRecord, v4: bool, port: Port) -> bool {
     if record.awaited == 0 {
         return false;
     }

@@ -1,14 +1,13 @@
 //! Leases as the whole agent sees them: of jobs that are gone, on request, and on servers of other hosts' agents.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::config::{CredentialKind, EndpointHost, ServiceDoc, TlsMode};
+use crate::config::{CredentialKind, EndpointHost};
 use crate::control::{Response, Sweep, SweepReport, SweptRole, SweptState};
 use crate::credential::postgres_role::{FoundRole, Sweeper, host_id};
 use crate::credential::{LeaseEnd, LeaseId, Leases};
-use crate::model::{Place, PolicyId};
+use crate::model::Place;
 use crate::policy::Resolved;
 
 use super::accept::Reception;
@@ -122,7 +121,7 @@ fn find(reception: &Reception, sweep: &Sweep) -> Result<(String, Vec<(Place, Swe
             }
             let mut sweepers = Vec::new();
             for endpoint in &doc.addresses {
-                for address in addresses(doc, &endpoint.host, policy.id, &resolved) {
+                for address in addresses(&endpoint.host, policy.id, &resolved) {
                     let place = Place::Network((address, endpoint.port).into());
                     let host = endpoint.host.clone();
                     let sweeper = Sweeper::new(spec, doc.name.clone(), &doc.tls, host, place.clone());
@@ -131,7 +130,7 @@ fn find(reception: &Reception, sweep: &Sweep) -> Result<(String, Vec<(Place, Swe
             }
             for path in &doc.unix {
                 let place = Place::Unix(path.clone());
-                let host = EndpointHost::Net(IpAddr::from(Ipv4Addr::LOCALHOST).into());
+                let host = EndpointHost::Net(std::net::IpAddr::from(std::net::Ipv4Addr::LOCALHOST).into());
                 let sweeper = Sweeper::new(spec, doc.name.clone(), &doc.tls, host, place.clone());
                 sweepers.push((place, sweeper));
             }
@@ -156,15 +155,14 @@ fn find(reception: &Reception, sweep: &Sweep) -> Result<(String, Vec<(Place, Swe
     }
 }
 
-/// Single addresses of an endpoint that the admin's login may be sent to; a network is none. A workload can have a nameserver of
-/// its own say anything.
-fn addresses(doc: &ServiceDoc, host: &EndpointHost, policy: PolicyId, resolved: &Resolved) -> Vec<IpAddr> {
+/// Single addresses of an endpoint; a network is none.
+fn addresses(
+    host: &EndpointHost,
+    policy: crate::model::PolicyId,
+    resolved: &Resolved,
+) -> Vec<std::net::IpAddr> {
     match host {
-        EndpointHost::Name(name) => {
-            let verified = doc.tls.upstream == TlsMode::VerifyFull;
-            let may = |address: &IpAddr| verified || !resolved.is_unproven(policy, name, *address);
-            resolved.addresses(policy, name).filter(may).collect()
-        }
+        EndpointHost::Name(name) => resolved.addresses(policy, name).collect(),
         EndpointHost::Net(net) if net.prefix_len() == net.max_prefix_len() => vec![net.addr()],
         EndpointHost::Net(_) => Vec::new(),
     }

@@ -22,6 +22,9 @@ pub(super) fn programs(pin_dir: &Path) -> Result<Vec<Check>, DoctorError> {
         .into_iter()
         .map(|link| {
             let check = match (link.attached, link.optional) {
+                (None, _) if link.hook == Hook::SockOps => {
+                    Check::new(Group::Attached, link.program, State::Good, "attached when it is needed")
+                }
                 (Some(id), _) => Check::new(
                     Group::Attached,
                     link.program,

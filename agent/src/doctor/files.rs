@@ -41,9 +41,8 @@ pub(super) fn examine(config: &AgentConfig, policies: &[PolicyDoc]) -> Vec<Check
         (config.state_dir.join("records"), "records"),
         (config.state_dir.join("ca/ca.key"), "the local authority's key"),
         (config.state_dir.join("mask.key"), "the key of masks"),
-        (config.state_dir.join("leases"), "the journal of leases"),
     ] {
-        let advice = "others could read what clients saw, pretend to be a database, find masked values by guessing, or have roles dropped: \
+        let advice = "others could read what clients saw, pretend to be a database, or find masked values by guessing: \
                       `chown root` it and `chmod go=` it";
         checks.extend(guarded(&path, what, OTHERS, advice));
     }

@@ -88,7 +88,7 @@ pub(super) fn programs(trials: &Result<Vec<Trial>, KernelError>) -> Vec<Check> {
         .iter()
         .map(|trial| {
             let place = match trial.hook {
-                Hook::Cgroup => "on the cgroup root".to_owned(),
+                Hook::Cgroup | Hook::SockOps => "on the cgroup root".to_owned(),
                 Hook::Unix(hook) => format!("on {hook} of the cgroup root"),
                 Hook::Tracepoint(name) => format!("on the tracepoint {name}"),
                 Hook::Lsm(name) => format!("on the security hook {name}"),

@@ -28,6 +28,10 @@ impl Expander {
         if self.listens_in(cookie) {
             return Ok(());
         }
+        // Before anything that takes time: the connect may come any moment.
+        if let Err(error) = self.0.kernel.hasten_resends() {
+            tracing::warn!(%error, "the first connect in a new network namespace may take a second");
+        }
         let netns = Netns::of_thread(pid, event.tid.unwrap_or(pid));
         let failed = |source| FlowError::Namespace {
             netns: cookie,

@@ -87,6 +87,9 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// After which an accept that did not come will not come.
 const STALE_FLOW: Duration = Duration::from_mins(2);
 
+/// After how long without a new network namespace the host's connections are relieved of what hastens the first in each.
+const QUIET: Duration = Duration::from_mins(10);
+
 impl Listener {
     /// Listens in the agent's own network namespace, on `wanted` (0: any free port), and tells the kernel side.
     pub fn bind(kernel: Arc<Kernel>, wanted: ProxyAddresses) -> Result<Self, FlowError> {
@@ -460,6 +463,9 @@ async fn housekeeping(shared: std::sync::Weak<Shared>) {
         let swept = tokio::task::spawn_blocking(move || {
             for netns in namespaces.iter().filter(|netns| !netns.is_inhabited()) {
                 shared.leave(netns.cookie());
+            }
+            if let Err(error) = shared.kernel.relax_resends(QUIET) {
+                tracing::warn!(%error, "connections of the host go on paying for those in new network namespaces");
             }
             shared.kernel.sweep_flows(STALE_FLOW)
         });

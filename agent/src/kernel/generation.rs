@@ -12,7 +12,7 @@ use std::{fs, io};
 use agent_common::LAYOUT;
 
 use super::link::PinnedLink;
-use super::programs::{self, PROGRAMS};
+use super::programs::{self, Hook, PROGRAMS};
 use super::{KernelError, bpffs};
 
 /// Begins the name of every pinned link; what else is in the directory is a map.
@@ -115,7 +115,12 @@ impl Generation {
 
     /// Removes pins of programs that this agent does not have: of another version, or from a start that was killed.
     pub(super) fn remove_strangers(&self) -> Result<(), KernelError> {
-        let strangers = |name: &str| !PROGRAMS.iter().any(|spec| name == spec.name);
+        // What an agent before this one attached because it was asked for goes as well: this one has not been asked yet.
+        let strangers = |name: &str| {
+            !PROGRAMS
+                .iter()
+                .any(|spec| name == spec.name && spec.hook != Hook::SockOps)
+        };
         for path in self.links(strangers)? {
             unpin(&path)?;
         }
@@ -169,7 +174,7 @@ fn parse(name: &str) -> Option<(u32, u64)> {
 }
 
 /// Detaches the program of the link pinned at `path`, and removes the pin. Nothing there is fine.
-fn unpin(path: &Path) -> Result<(), KernelError> {
+pub(super) fn unpin(path: &Path) -> Result<(), KernelError> {
     match PinnedLink::open(path).and_then(|link| link.detach()) {
         // Links on tracepoints and security hooks cannot be detached; theirs end with their pin.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}

@@ -14,6 +14,7 @@ use super::generation::{Found, Generation};
 use super::link::PinnedLink;
 use super::maps::{Maps, Parts, ignore_missing};
 use super::programs::{Hook, Lacking, PROGRAMS};
+use super::resend::Resend;
 use super::{EventStream, KernelError, Protected, ProxyAddresses, bpffs, generation, programs, requirements};
 use crate::config::Egress;
 use crate::model::{CgroupId, CgroupPath, PolicyId};
@@ -74,7 +75,7 @@ impl Rules {
 /// Dropped, it leaves everything pinned: managed cgroups stay closed. [`Kernel::uninstall`] opens them.
 pub struct Kernel {
     options: KernelOptions,
-    generation: Generation,
+    pub(super) generation: Generation,
     adopted: bool,
     previous: Mutex<Vec<Generation>>,
     pub(super) cgroup2: Cgroup2,
@@ -83,6 +84,7 @@ pub struct Kernel {
     pub(super) own: CgroupPath,
     pub(super) maps: Mutex<Maps>,
     lacking: Vec<Lacking>,
+    pub(super) resend: Resend,
     /// `BINDER` of this generation and of those before it, which still guard the ports that they know.
     binders: Mutex<Vec<Array<MapData, u64>>>,
 }
@@ -107,10 +109,11 @@ impl Kernel {
             let mut loaded = programs::load(&found.current)?;
             programs::attach(&mut loaded, &root, &found.current)?;
             found.current.remove_strangers()?;
+            let resend = Resend::new(&loaded, &found.current)?;
             let parts = Parts::take(&mut loaded.ebpf, &found.previous)?;
-            Ok((loaded.lacking, parts))
+            Ok((loaded.lacking, resend, parts))
         });
-        let (lacking, parts) = match loaded {
+        let (lacking, resend, parts) = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 if let Err(left) = give_up(options, &found.current, found.adopted, &found.previous) {
@@ -129,6 +132,7 @@ impl Kernel {
             own,
             maps: Mutex::new(parts.maps),
             lacking,
+            resend,
             binders: Mutex::new(parts.binders),
         };
         kernel.maps.lock().set_agent()?;
@@ -310,12 +314,12 @@ impl Kernel {
     /// time, so this is asked again and again.
     pub fn check_links(&self) -> Result<(), KernelError> {
         for spec in PROGRAMS {
-            if self.lacking.iter().any(|lack| lack.program == spec.name) {
+            if spec.hook == Hook::SockOps || self.lacking.iter().any(|lack| lack.program == spec.name) {
                 continue;
             }
             let path = self.generation.link(spec.name);
             let attached = PinnedLink::open(&path).and_then(|link| match spec.hook {
-                Hook::Cgroup | Hook::Unix(_) => link.is_attached_to(self.root.0),
+                Hook::Cgroup | Hook::SockOps | Hook::Unix(_) => link.is_attached_to(self.root.0),
                 // These cannot be detached while their link lives.
                 Hook::Tracepoint(_) | Hook::Lsm(_) => Ok(true),
             });

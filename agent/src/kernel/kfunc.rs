@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::ffi::CString;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
 
 use agent_common::kfunc as standin;
 use aya::Ebpf;
@@ -30,6 +30,11 @@ impl UnixHook {
     pub(super) const CONNECT: Self = Self(49);
     /// `getpeername()`.
     pub(super) const GETPEERNAME: Self = Self(52);
+
+    /// The number.
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
 }
 
 impl fmt::Display for UnixHook {
@@ -226,36 +231,4 @@ pub(super) fn descriptor(result: libc::c_long) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// Attaches a loaded program to the cgroup whose directory `root` is; other programs there stay.
-pub(super) fn attach(program: BorrowedFd<'_>, root: BorrowedFd<'_>, hook: UnixHook) -> io::Result<OwnedFd> {
-    /// `BPF_LINK_CREATE` (linux/bpf.h), Linux 5.7.
-    const LINK_CREATE: libc::c_long = 28;
-
-    /// The part of `union bpf_attr` for `BPF_LINK_CREATE` that is used.
-    #[repr(C)]
-    struct Attributes {
-        prog_fd: i32,
-        target_fd: i32,
-        attach_type: u32,
-        flags: u32,
-    }
-
-    let attributes = Attributes {
-        prog_fd: program.as_raw_fd(),
-        target_fd: root.as_raw_fd(),
-        attach_type: hook.0,
-        flags: 0,
-    };
-    // SAFETY: the attributes and both descriptors live until the call is over, which reads them alone.
-    let fd = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            LINK_CREATE,
-            &raw const attributes,
-            size_of::<Attributes>(),
-        )
-    };
-    descriptor(fd)
 }

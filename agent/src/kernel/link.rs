@@ -4,14 +4,18 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+
+use super::kfunc::descriptor;
 
 /// `BPF_OBJ_PIN` (linux/bpf.h).
 const OBJ_PIN: libc::c_long = 6;
 /// `BPF_OBJ_GET` (linux/bpf.h).
 const OBJ_GET: libc::c_long = 7;
+/// `BPF_LINK_CREATE` (linux/bpf.h), Linux 5.7.
+const LINK_CREATE: libc::c_long = 28;
 /// `BPF_LINK_UPDATE` (linux/bpf.h), Linux 5.7.
 const LINK_UPDATE: libc::c_long = 29;
 /// `BPF_LINK_DETACH` (linux/bpf.h), Linux 5.9.
@@ -30,9 +34,38 @@ struct ObjectAttributes {
 pub(super) struct PinnedLink(OwnedFd);
 
 impl PinnedLink {
-    /// A link that was just made.
-    pub(super) fn of(link: OwnedFd) -> Self {
-        Self(link)
+    /// Attaches a loaded program to the cgroup whose directory `cgroup` is, at the attach point of that number
+    /// (`enum bpf_attach_type`); other programs there stay. The link is not pinned yet.
+    pub(super) fn attach(
+        program: BorrowedFd<'_>,
+        cgroup: BorrowedFd<'_>,
+        attach_type: u32,
+    ) -> io::Result<Self> {
+        /// The part of `union bpf_attr` for `BPF_LINK_CREATE` that is used.
+        #[repr(C)]
+        struct Attributes {
+            prog_fd: i32,
+            target_fd: i32,
+            attach_type: u32,
+            flags: u32,
+        }
+
+        let attributes = Attributes {
+            prog_fd: program.as_raw_fd(),
+            target_fd: cgroup.as_raw_fd(),
+            attach_type,
+            flags: 0,
+        };
+        // SAFETY: the attributes and both descriptors live until the call is over, which reads them alone.
+        let fd = unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                LINK_CREATE,
+                &raw const attributes,
+                size_of::<Attributes>(),
+            )
+        };
+        descriptor(fd).map(Self)
     }
 
     /// Pins it at `path`, where nothing may be yet.
@@ -76,12 +109,7 @@ impl PinnedLink {
                 size_of::<ObjectAttributes>(),
             )
         };
-        let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just made this descriptor, and nobody else has it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        descriptor(fd).map(Self)
     }
 
     /// Puts `program` in the place of the one that is attached, with no moment in which neither is. Links on tracepoints

@@ -48,6 +48,7 @@ mod programs;
 mod protected;
 mod proxy;
 mod requirements;
+mod resend;
 #[cfg(test)]
 pub(crate) mod sabotage;
 mod security;

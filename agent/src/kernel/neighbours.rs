@@ -206,7 +206,7 @@ pub fn own_links(pin_dir: &Path) -> Result<Vec<OwnLink>, KernelError> {
             let pin = generation.link(spec.name);
             let attached = PinnedLink::open(&pin).and_then(|link| {
                 let attached = match spec.hook {
-                    Hook::Cgroup | Hook::Unix(_) => link.is_attached_to(root.0)?,
+                    Hook::Cgroup | Hook::SockOps | Hook::Unix(_) => link.is_attached_to(root.0)?,
                     Hook::Tracepoint(_) | Hook::Lsm(_) => true,
                 };
                 Ok(if attached { link.program()? } else { None })

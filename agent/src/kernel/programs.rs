@@ -39,6 +39,8 @@ pub(super) struct ProgramSpec {
 pub enum Hook {
     /// The root of the cgroup2 hierarchy, at the place that the program's section in the object names.
     Cgroup,
+    /// The root of the cgroup2 hierarchy, on TCP's own moments, and only while it is asked for ([`super::resend`]).
+    SockOps,
     /// The root of the cgroup2 hierarchy, at a hook of unix sockets.
     Unix(UnixHook),
     /// A tracepoint, by its name in the kernel's BTF (`btf_trace_NAME`).
@@ -48,7 +50,7 @@ pub enum Hook {
 }
 
 impl Hook {
-    /// Whether it is one of the cgroup2 root, where links are updated and detached.
+    /// Whether it is one of the cgroup2 root where a program is at all times, and links are updated and detached.
     pub(super) fn is_of_cgroup(self) -> bool {
         matches!(self, Self::Cgroup | Self::Unix(_))
     }
@@ -99,6 +101,14 @@ const fn lsm(name: &'static str, hook: &'static str, fields: &'static [Field]) -
     }
 }
 
+/// See [`super::resend`].
+const ON_DEMAND: ProgramSpec = ProgramSpec {
+    name: "tollgate_sockops",
+    hook: Hook::SockOps,
+    need: Need::Always,
+    fields: &[],
+};
+
 /// The programs in the order of their attachment. The second wall comes first and goes last; the redirection comes when
 /// everything that it leans on is there.
 pub(super) const PROGRAMS: &[ProgramSpec] = &[
@@ -110,7 +120,7 @@ pub(super) const PROGRAMS: &[ProgramSpec] = &[
     cgroup("tollgate_peer6"),
     cgroup("tollgate_receive4"),
     cgroup("tollgate_receive6"),
-    cgroup("tollgate_sockops"),
+    ON_DEMAND,
     cgroup("tollgate_send4"),
     cgroup("tollgate_send6"),
     cgroup("tollgate_connect4"),
@@ -180,6 +190,18 @@ pub(super) struct Loaded {
     unix: BTreeMap<&'static str, OwnedFd>,
     /// Programs that are not loaded.
     pub(super) lacking: Vec<Lacking>,
+}
+
+impl Loaded {
+    /// The program that is attached when it is asked for, and its name.
+    pub(super) fn on_demand(&self) -> Result<(&'static str, OwnedFd), KernelError> {
+        let program = self.ebpf.program(ON_DEMAND.name);
+        let program = program.and_then(|program| program.fd().ok());
+        let program = program.ok_or_else(|| unexpected(ON_DEMAND.name))?;
+        let copy = program.as_fd().try_clone_to_owned();
+        let copy = copy.map_err(KernelError::system("duplicating the descriptor of a program"))?;
+        Ok((ON_DEMAND.name, copy))
+    }
 }
 
 /// Whether the pinned maps of `generation` have the sizes that the object's maps have. A map that is not pinned yet fits,
@@ -335,7 +357,7 @@ fn load_one(ebpf: &mut Ebpf, btf: &Btf, spec: &ProgramSpec) -> Result<(), Kernel
         (Program::CgroupSkb(program), Hook::Cgroup) => program.load(),
         (Program::CgroupSock(program), Hook::Cgroup) => program.load(),
         (Program::CgroupSockAddr(program), Hook::Cgroup) => program.load(),
-        (Program::SockOps(program), Hook::Cgroup) => program.load(),
+        (Program::SockOps(program), Hook::SockOps) => program.load(),
         (Program::BtfTracePoint(program), Hook::Tracepoint(tracepoint)) => program.load(tracepoint, btf),
         (Program::Lsm(program), Hook::Lsm(hook)) => program.load(hook, btf),
         _ => return Err(unexpected(name)),
@@ -348,7 +370,7 @@ fn load_one(ebpf: &mut Ebpf, btf: &Btf, spec: &ProgramSpec) -> Result<(), Kernel
 pub(super) fn attach(loaded: &mut Loaded, root: &File, generation: &Generation) -> Result<(), KernelError> {
     for spec in PROGRAMS {
         let name = spec.name;
-        if loaded.lacking.iter().any(|lack| lack.program == name) {
+        if spec.hook == Hook::SockOps || loaded.lacking.iter().any(|lack| lack.program == name) {
             continue;
         }
         let attached = if spec.hook.is_of_cgroup() && updated(loaded, generation, name) {
@@ -409,8 +431,8 @@ fn attach_unix(
     hook: UnixHook,
 ) -> Result<NewLink, KernelError> {
     let program = loaded.unix.get(name).ok_or_else(|| unexpected(name))?;
-    kfunc::attach(program.as_fd(), root.as_fd(), hook)
-        .map(|link| NewLink::Unix(PinnedLink::of(link)))
+    PinnedLink::attach(program.as_fd(), root.as_fd(), hook.number())
+        .map(NewLink::Unix)
         .map_err(|error| KernelError::Program {
             program: name,
             reason: format!("it could not be attached: {error}"),
@@ -456,7 +478,6 @@ fn attach_one(ebpf: &mut Ebpf, root: &File, name: &'static str) -> Result<FdLink
         Program::CgroupSkb(program) => attach!(program, root, CgroupSkbAttachType::Egress, MODE),
         Program::CgroupSock(program) => attach!(program, root, MODE),
         Program::CgroupSockAddr(program) => attach!(program, root, MODE),
-        Program::SockOps(program) => attach!(program, root, MODE),
         Program::BtfTracePoint(program) => attach!(program),
         Program::Lsm(program) => attach!(program),
         _ => Err(unexpected(name)),

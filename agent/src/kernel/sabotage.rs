@@ -8,7 +8,7 @@ use std::path::Path;
 
 use super::generation::Generation;
 use super::link::PinnedLink;
-use super::programs::PROGRAMS;
+use super::programs::{Hook, PROGRAMS};
 
 /// `BPF_PROG_LOAD`, `BPF_PROG_GET_FD_BY_ID`, `BPF_LINK_GET_FD_BY_ID` (linux/bpf.h).
 const PROG_LOAD: libc::c_long = 5;
@@ -21,9 +21,10 @@ pub(crate) struct Disarmed {
     original: OwnedFd,
 }
 
-/// The programs of which [`disarm`] can put back the true one, and after them those of which it cannot.
+/// The programs that are attached at all times: those of which [`disarm`] can put back the true one, and after them those of which it cannot.
 pub(crate) fn all_programs() -> Vec<&'static str> {
-    let (cgroup, other): (Vec<_>, Vec<_>) = PROGRAMS.iter().partition(|spec| spec.hook.is_of_cgroup());
+    let all = PROGRAMS.iter().filter(|spec| spec.hook != Hook::SockOps);
+    let (cgroup, other): (Vec<_>, Vec<_>) = all.partition(|spec| spec.hook.is_of_cgroup());
     cgroup.into_iter().chain(other).map(|spec| spec.name).collect()
 }
 

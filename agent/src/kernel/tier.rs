@@ -152,7 +152,7 @@ mod tests {
         for spec in PROGRAMS {
             match spec.hook {
                 Hook::Lsm(hook) => assert!(without(spec.hook).is_some(), "{hook}"),
-                Hook::Cgroup | Hook::Unix(_) | Hook::Tracepoint(_) => {}
+                Hook::Cgroup | Hook::SockOps | Hook::Unix(_) | Hook::Tracepoint(_) => {}
             }
         }
         let lacking: Vec<_> = PROGRAMS

@@ -1,8 +1,8 @@
 //! Warnings: what a policy says that will surprise its author. Nothing here changes a verdict.
 
 use crate::config::{
-    CredentialKind, Egress, EndpointHost, Glob, MaskOperator, MaskTarget, Mode, PolicyDoc, Protocol, RuleDoc,
-    RuleVerdict, ServiceDoc, TablePattern, TlsMode,
+    Egress, EndpointHost, Glob, MaskOperator, MaskTarget, Mode, PolicyDoc, Protocol, RuleDoc, RuleVerdict,
+    ServiceDoc, TablePattern, TlsMode,
 };
 use crate::model::{Effect, Effects};
 
@@ -55,7 +55,6 @@ pub fn lint(policy: &PolicyDoc) -> Vec<Finding> {
         let at = format!("/service/{i}");
         service(&at, doc, &mut warn);
         tls(&at, doc, &mut warn);
-        credential(&at, doc, &mut warn);
         masks(&at, doc, &mut warn);
         for (j, rule) in doc.rules.iter().enumerate() {
             one_rule(&format!("{at}/rule/{j}"), doc, rule, &mut warn);
@@ -158,27 +157,6 @@ fn tls(at: &str, doc: &ServiceDoc, warn: &mut dyn FnMut(String, String, &str)) {
             format!("{at}/tls"),
             "\"ca\" and \"server_name\" have no effect: the certificate is not checked".into(),
             "write upstream = \"verify-full\", or remove them",
-        );
-    }
-}
-
-fn credential(at: &str, doc: &ServiceDoc, warn: &mut dyn FnMut(String, String, &str)) {
-    let kind = doc.credential.as_ref().map(|credential| &credential.kind);
-    let Some(CredentialKind::PostgresRole(role)) = kind else {
-        return;
-    };
-    let makes = |rule: &&RuleDoc| rule.effects.contains(&Effect::SchemaCreate) && !is_deny(rule);
-    if role.set_role.is_none()
-        && role.reassign_to.is_none()
-        && let Some(rule) = doc.rules.iter().find(makes)
-    {
-        warn(
-            format!("{at}/credential"),
-            format!(
-                "rule \"{}\" lets the job make tables, which will belong to a role of one session: it cannot be dropped then, and stays, locked",
-                rule.name
-            ),
-            "name reassign_to, or have the role act as the owner of the schema with set_role",
         );
     }
 }

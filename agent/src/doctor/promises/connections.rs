@@ -57,7 +57,7 @@ pub(super) const PROMISES: &[Promise] = &[
     },
     Promise {
         title: "the proxy is told who connects, and where to",
-        programs: &["tollgate_sockops"],
+        programs: &["tollgate_egress"],
         broken: "the agent closes every redirected connection, because it cannot know whose it is",
         attempt: explained,
     },

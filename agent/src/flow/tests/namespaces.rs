@@ -1,6 +1,7 @@
 //! Network namespaces that are new to the agent: what the first connect in each meets.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
@@ -86,6 +87,43 @@ async fn a_connect_goes_on_waiting_for_an_agent_that_is_slow() {
         workload.tell("S['s'].settimeout(20)");
         drop(flow);
         assert_eq!(workload.tell("S['s'].recv(1)"), "b''", "{target}");
+    }
+}
+
+/// A connect that is held back is sent again within milliseconds and not after TCP's own second, as soon as the agent has
+/// heard of a network namespace that is new to it, and not at all times: what does it costs every connection of the host.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connect_that_waits_is_sent_again_soon_once_a_new_namespace_was_heard_of() {
+    /// `tcpi_rto` of `struct tcp_info` (linux/tcp.h), microseconds.
+    const SOON: &str = "int.from_bytes(S['s'].getsockopt(6, 11, 12)[8:12], 'little') < 500_000";
+    if !privileged() {
+        return;
+    }
+    for target in targets() {
+        let mut stand = Stand::new(Egress::Allow, &targets());
+        let family = if target.is_ipv6() { "6" } else { "" };
+        let connect = format!("S['s'].connect(('{}', {}))", target.ip(), target.port());
+        let waiting = |stand: &Stand| {
+            let mut workload = Workload::in_new_namespace();
+            workload.enter(&stand.cgroup);
+            workload.tell(&format!("open_('s', socket.AF_INET{family})"));
+            workload.tell("S['s'].setblocking(False)");
+            assert_eq!(workload.tell(&connect), "EINPROGRESS");
+            workload
+        };
+        let mut first = waiting(&stand);
+        assert_eq!(first.tell(SOON), "False", "{target}");
+        let event = stand
+            .bench
+            .event(|event| event.kind == EventKind::ListenerAwaited)
+            .await;
+        stand.listener.expander().heed(&event).unwrap();
+        assert_eq!(waiting(&stand).tell(SOON), "True", "{target}");
+        let kernel = &stand.bench.kernel;
+        kernel.relax_resends(Duration::from_mins(1)).unwrap();
+        assert_eq!(waiting(&stand).tell(SOON), "True", "{target}");
+        kernel.relax_resends(Duration::ZERO).unwrap();
+        assert_eq!(waiting(&stand).tell(SOON), "False", "{target}");
     }
 }
 

@@ -136,21 +136,6 @@ fn workloads_and_addresses_are_looked_at() {
 }
 
 #[test]
-fn what_a_role_of_one_session_would_own_is_told_beforehand() {
-    let found = |lines: &str, effect: &str| {
-        let text = format!(
-            "[workload]\nname = \"w\"\ncgroup = [\"/x\"]\negress = \"deny\"\n[[service]]\nname = \"s\"\nprotocol = \"postgres\"\naddress = [\"db.acme.test:1\"]\n[service.credential]\nsource = \"postgres-role\"\nadmin = {{ user = \"a\", password = {{ env = \"P\" }} }}\ngrant = [\"owner\"]\n{lines}\n{}",
-            rule("r", "allow", &format!("effects = [\"{effect}\"]"))
-        );
-        lint(&parse_policy("p.toml".as_ref(), &text).unwrap()).len()
-    };
-    assert_eq!(found("", "read"), 0);
-    assert_eq!(found("", "schema_create"), 1);
-    assert_eq!(found("set_role = \"owner\"", "schema_create"), 0);
-    assert_eq!(found("reassign_to = \"owner\"", "schema_create"), 0);
-}
-
-#[test]
 fn the_shipped_policies_surprise_nobody() {
     for name in ["ci-report", "nightly-backup"] {
         let path = format!("{}/../policies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
