@@ -62,7 +62,11 @@ impl Service {
                 bail!("{} ended ({status}) before {what}:\n{output}", self.name);
             }
             if Instant::now() > until {
-                bail!("{}: waited {limit:?} in vain for {what}:\n{output}", self.name);
+                bail!(
+                    "{}: waited {limit:?} in vain for {what}:\n{output}\nwhere its threads are:\n{}",
+                    self.name,
+                    whereabouts(self.pid())
+                );
             }
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -100,6 +104,33 @@ impl Drop for Service {
             self.child.wait().ok();
         }
     }
+}
+
+/// Each thread of a process: its name, its state, and what of the kernel it waits in, as far as the kernel says.
+fn whereabouts(pid: u32) -> String {
+    let text = |path: PathBuf| std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string());
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+    threads
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|thread| {
+            let dir = thread.path();
+            let of = |name: &str| text(dir.join(name)).trim().replace('\n', " | ");
+            let status = of("status");
+            let state = status.split(" | ").find(|line| line.starts_with("State:"));
+            format!(
+                "{} {} {} wchan {} syscall {} stack {}",
+                thread.file_name().display(),
+                of("comm"),
+                state.unwrap_or("gone"),
+                of("wchan"),
+                of("syscall"),
+                of("stack")
+            )
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Waits until `condition` gives a value.

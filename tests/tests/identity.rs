@@ -9,7 +9,6 @@ use tollgate_tests::job::{self, NOBODY};
 use tollgate_tests::oidc::Provider;
 use tollgate_tests::policy::Policy;
 use tollgate_tests::postgres::{Options, Postgres};
-use tollgate_tests::process::eventually;
 use tollgate_tests::world::{PASSWORD, ROLE};
 
 struct Setting {
@@ -374,56 +373,6 @@ print(told(client.until(b""))[2])
     assert!(refused.stderr.contains("for good"), "{refused:?}");
     let list = setting.agent.cli("identity", &["revocations"]).unwrap();
     assert!(list.contains("job-4711") && list.contains("for good"), "{list}");
-}
-
-#[test]
-fn a_revoked_identity_loses_the_role_that_its_job_shares() {
-    let setting = start();
-    setting
-        .server
-        .admin(
-            "postgres",
-            "CREATE ROLE keeper LOGIN CREATEROLE PASSWORD 'keeper-throw-away'; CREATE ROLE reader",
-        )
-        .unwrap();
-    let secret = setting.agent.secret("keeper", "keeper-throw-away").unwrap();
-    edit(&setting, |text| {
-        let start = text.find("[service.credential]").unwrap();
-        let end = start + text[start..].find("\n\n").unwrap();
-        format!(
-            "{}[service.credential]\nsource = \"postgres-role\"\ngrant = [\"reader\"]\nshare = \"workload\"\n\
-             admin = {{ user = \"keeper\", password = {{ file = \"{}\" }} }}\ndatabase = \"postgres\"{}",
-            &text[..start],
-            secret.display(),
-            &text[end..]
-        )
-    });
-    setting.agent.cli("reload", &[]).unwrap();
-    let roles = || {
-        let count = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'tollgate\\_%'";
-        setting.server.admin("postgres", count).unwrap()
-    };
-    let token = setting.provider.token("tollgate").unwrap();
-    let text = "from wire import *\nclient = Client()\nclient.until(b'Z')\nprint('ready', flush=True)\n\
-                print(told(client.until(b''))[2])\n";
-    let mut job = script(&setting, text);
-    job.env("TOLLGATE_ID_TOKEN", &token);
-    let child = tollgate_tests::script::first_line(&mut job, "ready");
-    assert_eq!(roles(), "1\n");
-    let revoke = [
-        "revoke",
-        "--subject",
-        "job-4711",
-        "--reason",
-        "runner 7 was stolen",
-    ];
-    setting.agent.cli("identity", &revoke).unwrap();
-    assert!(tollgate_tests::script::ended(child).contains("runner 7 was stolen"));
-    // Long before the minute that a shared role waits for the next session.
-    eventually("the role to go", Duration::from_secs(20), || {
-        (roles() == "0\n").then_some(())
-    })
-    .unwrap();
 }
 
 #[test]

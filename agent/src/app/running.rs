@@ -167,6 +167,8 @@ impl Running {
             Pins::Handed(handed) => PinLock::keep(&config.pin_dir, handed)?,
             Pins::Held(pins) => pins,
         };
+        // Takes a while on a busy host; a start that says nothing for long is not understood.
+        tracing::info!("the kernel's programs are put in place");
         let (kernel, events) = Kernel::load(&KernelOptions {
             pin_dir: config.pin_dir.clone(),
         })?;

@@ -89,6 +89,7 @@ pub async fn run(config: AgentConfig, given: Given) -> Result<(), StartError> {
     let mut signals = Signals::catch().map_err(host("signals"))?;
     let program = Program::current().map_err(host("the agent's own program"))?;
     let lock = HostLock::keep(&config.run_dir, given.host_lock)?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "the agent starts");
     let mut pins = Pins::Handed(given.pin_lock);
     let mut sockets = given.sockets;
     let mut last_good = given.policies;
