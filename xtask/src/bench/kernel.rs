@@ -18,6 +18,7 @@ use tollgate_tests::process::run as finish;
 use tollgate_tests::world::ALLOW_ALL;
 
 use super::figures::{Figures, Quantity};
+use super::programs::{self, Counting};
 use crate::{build, setup};
 
 const CONNECT: Quantity = quantity("connect(), half of them take no longer", "µs", 1);
@@ -71,14 +72,20 @@ pub(super) fn run(quick: bool, no_build: bool) -> Result<()> {
         (built("tollgate")?, built("tollgate-load")?)
     } else {
         setup::for_build()?;
+        setup::packages(&[("bpftool", "/usr/sbin/bpftool")])?;
         (build::agent(true)?, build::load()?)
     };
-    let figures = measure(&agent, &load, if quick { &QUICK } else { &WHOLE })?;
+    let (figures, programs) = measure(&agent, &load, if quick { &QUICK } else { &WHOLE })?;
     say(&format!(
-        "\nLinux {}, {} processors, one client at a time over the loopback\n\n{}",
+        "\nLinux {}, {} processors, one client at a time over the loopback\n\n{}\n\
+         {:<26} {:<24} {:>12} {:>9}\n{programs}",
         std::fs::read_to_string("/proc/sys/kernel/osrelease")?.trim(),
         std::thread::available_parallelism()?,
-        figures.tables()
+        figures.tables(),
+        "under no policy, each",
+        "runs",
+        "times",
+        "ns a run",
     ));
     Ok(())
 }
@@ -89,7 +96,7 @@ fn built(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn measure(agent: &Path, load: &Path, size: &Size) -> Result<Figures> {
+fn measure(agent: &Path, load: &Path, size: &Size) -> Result<(Figures, String)> {
     let server = Server::start(load)?;
     let unprotected = Server::start(load)?;
     let redirection = Redirection::start(load)?;
@@ -102,6 +109,7 @@ fn measure(agent: &Path, load: &Path, size: &Size) -> Result<Figures> {
     say_who_else(&agent)?;
     let loads = Loads { load, size };
     let mut figures = Figures::default();
+    let mut programs = String::new();
     for round in 1..=size.rounds {
         say(&format!("round {round} of {}", size.rounds));
         loads.everything(&mut figures, BARE, elsewhere, &server)?;
@@ -113,9 +121,12 @@ fn measure(agent: &Path, load: &Path, size: &Size) -> Result<Figures> {
         loads.everything(&mut figures, UNMANAGED, elsewhere, &server)?;
         loads.everything(&mut figures, UNMATCHED, Some(&job), &unprotected)?;
         loads.connections(&mut figures, REDIRECTED, Some(&job), &server)?;
+        if round == size.rounds {
+            programs = loads.programs(elsewhere, &server)?;
+        }
         agent.uninstall()?;
     }
-    Ok(figures)
+    Ok((figures, programs))
 }
 
 /// An agent whose policy protects the server's two ports for connections.
@@ -196,6 +207,31 @@ impl Loads<'_> {
         let carried = self.run(cgroup, &["stream", &server.address("sink")?, &time])?;
         figures.add(STREAM, circumstance, field(&carried, "rate")? / 1e6);
         Ok(())
+    }
+
+    /// What each program takes for those under no policy.
+    fn programs(&self, cgroup: Option<&Cgroup>, server: &Server) -> Result<String> {
+        let Size {
+            connects, sockets, ..
+        } = self.size;
+        // Until this returns.
+        let _counting = Counting::start()?;
+        let (connects, sockets) = (connects.to_string(), sockets.to_string());
+        let (accept, datagrams) = (server.address("accept")?, server.address("datagrams")?);
+        let loads = [
+            (
+                "connection",
+                self.size.connects,
+                vec!["connect", &accept, &connects],
+            ),
+            ("socket()", self.size.sockets, vec!["sockets", &sockets]),
+            // How many it sends is known afterwards.
+            ("100 ms of datagrams", 1, vec!["datagrams", &datagrams, "100"]),
+        ];
+        let tables = loads.into_iter().map(|(what, count, arguments)| {
+            programs::table(what, count, || self.run(cgroup, &arguments).map(drop))
+        });
+        tables.collect()
     }
 
     fn connections(

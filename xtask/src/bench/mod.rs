@@ -2,6 +2,7 @@
 
 mod figures;
 mod kernel;
+mod programs;
 
 use anyhow::Result;
 use clap::Subcommand;
