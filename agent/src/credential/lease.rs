@@ -25,6 +25,8 @@ pub(super) struct Hold {
     pub(super) leases: Leases,
     pub(super) id: LeaseId,
     pub(super) session: SessionId,
+    /// Whether it can be revoked; otherwise it is valid until it ends by itself, and only forgotten here.
+    pub(super) revocable: bool,
     /// Why it is not valid any more.
     pub(super) over: watch::Receiver<Option<String>>,
 }
@@ -32,7 +34,7 @@ pub(super) struct Hold {
 /// How a session's use of a lease ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LeaseEnd {
-    /// Nothing was made for it.
+    /// There is nothing to revoke.
     Nothing,
     /// It is void.
     Revoked,
@@ -91,6 +93,9 @@ impl Lease {
             return LeaseEnd::Nothing;
         };
         hold.leases.give_back(&hold.id, hold.session);
+        if !hold.revocable {
+            return LeaseEnd::Nothing;
+        }
         hold.leases.ended(&hold.id, patience).await
     }
 }

@@ -28,7 +28,7 @@ use super::maker::{Ask, Left, Made, MakeError, Maker, Owner};
 use super::{CredentialError, Handle, Material};
 use crate::config::{CredentialKind, Share};
 use crate::kernel::netns::Netns;
-use crate::model::{CgroupId, Place, ServiceName, SessionId, WorkloadName};
+use crate::model::{CgroupId, NetnsCookie, Place, ServiceName, SessionId, WorkloadName};
 
 pub use view::LeaseView;
 
@@ -82,6 +82,8 @@ struct PoolKey {
     workload: WorkloadName,
     service: ServiceName,
     target: Place,
+    /// Where the target's address means what it says.
+    netns: NetnsCookie,
     cgroup: CgroupId,
     identity: String,
 }
@@ -172,6 +174,7 @@ impl Leases {
             workload: ask.owner.workload.clone(),
             service: ask.owner.service.clone(),
             target: ask.target.address.clone(),
+            netns: ask.netns.cookie(),
             cgroup: ask.owner.cgroup,
             identity: ask.owner.identity.clone(),
         };
@@ -207,6 +210,7 @@ impl Leases {
                 leases: self.clone(),
                 id: id.clone(),
                 session,
+                revocable: held.handle.is_some(),
                 over: held.over.subscribe(),
             }),
         })
@@ -305,7 +309,7 @@ impl Leases {
             self.revoke(id, "the journal cannot be written");
             return Err(CredentialError::Journal(error));
         }
-        let over = {
+        let (over, revocable) = {
             let mut table = self.0.table.lock();
             let Some(held) = table.held.get_mut(id) else {
                 return Err(CredentialError::Stopping);
@@ -320,7 +324,7 @@ impl Leases {
                 spec,
                 share_until: left.map(|left| Instant::now() + left / 2),
             }));
-            held.over.subscribe()
+            (held.over.subscribe(), held.handle.is_some())
         };
         if let Some(left) = left {
             self.expire(id.clone(), left, over.clone());
@@ -333,6 +337,7 @@ impl Leases {
                 leases: self.clone(),
                 id: id.clone(),
                 session,
+                revocable,
                 over,
             }),
         })

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::{PLAIN, ask};
 use crate::config::{CredentialKind, CredentialSource, ExecSpec, Share};
-use crate::credential::{CredentialError, Credentials, Lease, Leases, Material};
+use crate::credential::{CredentialError, Credentials, Lease, LeaseEnd, Leases, Material};
 
 struct Program {
     dir: tempfile::TempDir,
@@ -71,6 +71,8 @@ async fn a_program_gives_a_login_and_when_it_ends() {
     let left = lease.expires().unwrap().duration_since(before).unwrap();
     assert!((900..960).contains(&left.as_secs()), "{left:?}");
     assert!(!format!("{lease:?}").contains("hunter2"));
+    // The record must not say that it was revoked: it is valid for as long as whoever made it says.
+    assert_eq!(lease.end(Duration::from_secs(5)).await, LeaseEnd::Nothing);
 }
 
 #[tokio::test]
