@@ -61,7 +61,12 @@ pub(super) fn run(
     // However it went: the process is this one's own, and not needed any more.
     drop(machine);
     frames.map_err(|error| {
-        let kept = keep(&console, work.path().parent());
+        let tier = if boot.lsm { "-lsm" } else { "" };
+        let name = format!("console-{}{tier}.log", boot.kernel.release);
+        let kept = keep(
+            &console,
+            work.path().parent().unwrap_or(Path::new(".")).join(name),
+        );
         error.context(format!(
             "the last that the kernel said (all of it in {kept}):\n{}",
             tail(&console)
@@ -233,12 +238,9 @@ fn tail(console: &Path) -> String {
 }
 
 /// Copies the console out of the folder that goes away, and says where to.
-fn keep(console: &Path, to: Option<&Path>) -> String {
-    let kept: PathBuf = to
-        .unwrap_or(Path::new("."))
-        .join("console-of-the-last-failure.log");
-    match fs::copy(console, &kept) {
-        Ok(_) => kept.display().to_string(),
+fn keep(console: &Path, to: PathBuf) -> String {
+    match fs::copy(console, &to) {
+        Ok(_) => to.display().to_string(),
         Err(error) => format!("nowhere: {error}"),
     }
 }

@@ -12,7 +12,8 @@ mod table;
 
 use std::fmt;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -56,8 +57,11 @@ pub(crate) struct Arguments {
     #[arg(long)]
     systemd: bool,
     /// Seconds after which a machine is ended.
-    #[arg(long, default_value_t = 900)]
+    #[arg(long, default_value_t = 1800)]
     limit: u64,
+    /// Machines that run at the same time.
+    #[arg(long, default_value_t = 2)]
+    at_once: usize,
     /// MiB of memory of a machine.
     #[arg(long, default_value_t = 2048)]
     memory: u32,
@@ -126,6 +130,49 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         None => vec![Lsm::Off, Lsm::On],
     };
     let prepared = prepare(&cache, &kernels)?;
+    let job = job(arguments)?;
+    let columns: Vec<Column<'_>> = kernels
+        .iter()
+        .zip(&prepared.kernels)
+        .flat_map(|(version, kernel)| {
+            tiers.iter().map(move |lsm| Column {
+                version: *version,
+                kernel,
+                lsm: *lsm,
+            })
+        })
+        .collect();
+    let each = |column: &Column<'_>| column.run(arguments, &prepared.root, &job, &cache);
+    if arguments.run {
+        return columns
+            .iter()
+            .try_for_each(|column| command_status(&each(column)?));
+    }
+    let started = Instant::now();
+    let mut table = Table::default();
+    for (column, outcomes) in columns
+        .iter()
+        .zip(side_by_side(&columns, arguments.at_once, each))
+    {
+        match outcomes {
+            Ok(outcomes) => table.add(&column.to_string(), &outcomes),
+            // The other machines still have something to say.
+            Err(error) => {
+                say(&format!("{column}: {error:#}"));
+                table.lost(&column.to_string());
+            }
+        }
+    }
+    say(&format!("{table}\n{:.0} s", started.elapsed().as_secs_f32()));
+    table.verdict()?;
+    if arguments.is_whole() {
+        table.every_way_was_tried()?;
+    }
+    Ok(())
+}
+
+/// What runs in each machine.
+fn job(arguments: &Arguments) -> Result<Job> {
     let mut job = if arguments.run {
         let words: Vec<String> = arguments.words.iter().map(|word| job::quoted(word)).collect();
         Job {
@@ -140,56 +187,75 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         job.files
             .push((name.to_string_lossy().into_owned(), file.clone()));
     }
-    let mut table = Table::default();
-    for (version, kernel) in kernels.iter().zip(&prepared.kernels) {
-        for lsm in &tiers {
-            let started = Instant::now();
-            let column = format!("{version} {}", if *lsm == Lsm::On { "lsm" } else { "-" });
-            say(&format!(
-                "=== Linux {} with{} bpf in lsm=",
-                kernel.release,
-                if *lsm == Lsm::On { "" } else { "out" }
-            ));
-            let boot = Boot {
-                kernel,
-                root: &prepared.root,
-                lsm: *lsm == Lsm::On,
-                systemd: arguments.systemd || !arguments.run,
-                limit: Duration::from_secs(arguments.limit),
-                memory: arguments.memory,
-            };
-            let outcomes = machine::run(&boot, &job, &cache, &|step, line| {
-                // For the table below, not for people.
-                if step != suite::VECTORS_STEP {
-                    say(line);
-                }
-            });
-            say(&format!(
-                "=== Linux {}: {:.0} s",
-                kernel.release,
-                started.elapsed().as_secs_f32()
-            ));
-            match outcomes {
-                Ok(outcomes) if arguments.run => command_status(&outcomes)?,
-                Ok(outcomes) => table.add(&column, &outcomes),
-                Err(error) if arguments.run => return Err(error),
-                // The other machines still have something to say.
-                Err(error) => {
-                    say(&format!("{error:#}"));
-                    table.lost(&column);
-                }
+    Ok(job)
+}
+
+/// One machine of the matrix.
+struct Column<'a> {
+    version: Version,
+    kernel: &'a debian::Kernel,
+    lsm: Lsm,
+}
+
+impl fmt::Display for Column<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tier = if self.lsm == Lsm::On { "lsm" } else { "-" };
+        write!(f, "{} {tier}", self.version)
+    }
+}
+
+impl Column<'_> {
+    fn run(&self, arguments: &Arguments, root: &Path, job: &Job, cache: &Path) -> Result<Vec<Outcome>> {
+        let started = Instant::now();
+        say(&format!("=== {self}: Linux {}", self.kernel.release));
+        let boot = Boot {
+            kernel: self.kernel,
+            root,
+            lsm: self.lsm == Lsm::On,
+            systemd: arguments.systemd || !arguments.run,
+            limit: Duration::from_secs(arguments.limit),
+            memory: arguments.memory,
+        };
+        let outcomes = machine::run(&boot, job, cache, &|step, line| {
+            if arguments.run {
+                say(line);
+            } else if step != suite::VECTORS_STEP {
+                // Those lines are for the table, not for people.
+                say(&format!("{self}: {line}"));
             }
+        });
+        say(&format!("=== {self}: {:.0} s", started.elapsed().as_secs_f32()));
+        outcomes
+    }
+}
+
+/// What `run` gives for each of `all`, in their order, with so many of them at once. A suite waits much of its time, for what
+/// is refused in silence, so that the processors have room for another.
+fn side_by_side<T: Sync, R: Send>(all: &[T], at_once: usize, run: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(one) = all.get(number) else {
+                return done;
+            };
+            done.push((number, run(one)));
         }
-    }
-    if arguments.run {
-        return Ok(());
-    }
-    say(&table.to_string());
-    table.verdict()?;
-    if arguments.is_whole() {
-        table.every_way_was_tried()?;
-    }
-    Ok(())
+    };
+    let mut done: Vec<(usize, R)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..at_once.max(1)).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .flat_map(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            })
+            .collect()
+    });
+    done.sort_by_key(|(number, _)| *number);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 fn command_status(outcomes: &[Outcome]) -> Result<()> {
@@ -206,7 +272,7 @@ struct Prepared {
     root: PathBuf,
 }
 
-fn prepare(cache: &std::path::Path, versions: &[Version]) -> Result<Prepared> {
+fn prepare(cache: &Path, versions: &[Version]) -> Result<Prepared> {
     if !nix::unistd::Uid::effective().is_root() {
         return Err(Unavailable("making a root file system needs root".to_owned()).into());
     }
@@ -239,4 +305,23 @@ fn cache() -> Result<PathBuf> {
 #[expect(clippy::print_stdout, reason = "a task tells what it does")]
 fn say(line: &str) {
     println!("{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[test]
+    fn machines_run_two_at_a_time_and_are_told_in_order() {
+        // Both have to be there at once, or neither goes on.
+        let meeting = Barrier::new(2);
+        let run = |number: &usize| {
+            meeting.wait();
+            number * 10
+        };
+        assert_eq!(side_by_side(&[1, 2, 3, 4], 2, run), [10, 20, 30, 40]);
+        assert_eq!(side_by_side(&[7], 0, |number| *number), [7]);
+    }
 }
