@@ -6,7 +6,8 @@ import os
 import fcntl
 import time
 
-from way import PATIENCE, Unavailable, ask, prompt, way
+from system import check, libc
+from way import PATIENCE, Unavailable, answer, ask, blocking, prompt, way
 
 AF_VSOCK, VMADDR_CID_LOCAL = 40, 1
 IPPROTO_SCTP, IPPROTO_DCCP, SOCK_DCCP = 132, 33, 6
@@ -90,7 +91,7 @@ def tun_device(world):
                 raise
 
 
-def other_transport(world, kind, protocol, prepare=lambda sock: None):
+def other_transport(world, kind, protocol, prepare=lambda sock: None, instead=None):
     try:
         sock = socket.socket(socket.AF_INET, kind, protocol)
     except OSError as error:
@@ -101,6 +102,8 @@ def other_transport(world, kind, protocol, prepare=lambda sock: None):
     with sock:
         prompt(sock)
         prepare(sock)
+        if instead:
+            return instead(sock)
         sock.connect(world.target)
         return ask(world, sock)
 
@@ -112,7 +115,13 @@ def sctp(world):
 
 @way()
 def sctp_seqpacket(world):
-    return other_transport(world, socket.SOCK_SEQPACKET, IPPROTO_SCTP)
+    """Without `connect()`: a message makes the association that it goes by."""
+    return other_transport(
+        world,
+        socket.SOCK_SEQPACKET,
+        IPPROTO_SCTP,
+        instead=lambda sock: (sock.sendto(world.message, world.target), answer(sock))[1],
+    )
 
 
 @way()
@@ -129,10 +138,14 @@ def smc(world):
     try:
         sock = socket.socket(43, socket.SOCK_STREAM, 0)
     except OSError as error:
-        raise Unavailable(f"this kernel has no SMC ({error})") from error
+        if not world.tollgate:
+            raise Unavailable(f"this kernel has no SMC ({error})") from error
+        raise
     with sock:
-        prompt(sock)
-        sock.connect(world.target)
+        blocking(sock)
+        # Python knows no addresses of the family: they are those of IPv4.
+        address = struct.pack("=HH4s8x", socket.AF_INET, socket.htons(world.port), socket.inet_aton(world.remote4))
+        check(libc.connect(sock.fileno(), address, len(address)))
         return ask(world, sock)
 
 

@@ -1,6 +1,7 @@
 //! Runs every vector: without an agent, where it has to get through, and with one.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -65,11 +66,13 @@ pub fn run(filter: &str) -> Result<Vec<Row>> {
         .collect();
     ensure!(!cases.is_empty(), "no vector's name contains {filter:?}");
 
+    let mut clock = Instant::now();
     for case in &mut cases {
         let (seen, unavailable) = attack(&mut stage, case, "off")?;
         case.unavailable = unavailable;
         case.off = Some(seen);
     }
+    tell_time("without an agent", &mut clock);
 
     let mut held = Vec::new();
     for (index, case) in cases.iter().enumerate() {
@@ -96,6 +99,7 @@ pub fn run(filter: &str) -> Result<Vec<Row>> {
         }
     }
     agrees_with_status(&stage)?;
+    tell_time("with an agent", &mut clock);
     for case in &mut cases {
         let down = match case.vector.when {
             When::Last => false,
@@ -114,6 +118,7 @@ pub fn run(filter: &str) -> Result<Vec<Row>> {
         stage.agent.resume()?;
         stage.describe(true)?;
     }
+    tell_time("with an agent that is harmed, and started anew", &mut clock);
     let recorded = recorded(&stage)?;
     let kernel = kernel()?;
     Ok(cases
@@ -254,7 +259,16 @@ pub(super) fn outcome(seen: &Seen, recorded: usize) -> Outcome {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "a suite tells what it cannot try")]
+/// Says how long one part took, and begins the next.
+fn tell_time(part: &str, clock: &mut Instant) {
+    tell(&format!("{part}: {:.0} s", clock.elapsed().as_secs_f32()));
+    *clock = Instant::now();
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a suite tells what it cannot try, and how it gets on"
+)]
 fn tell(what: &str) {
     eprintln!("bypass: {what}");
 }

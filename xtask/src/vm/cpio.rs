@@ -25,6 +25,8 @@ struct Entry<'a> {
     mode: u32,
     owner: (u32, u32),
     device: (u32, u32),
+    /// Seconds since 1970. Python, for one, goes by it whether what it has compiled is still good.
+    changed: u32,
     content: &'a [u8],
 }
 
@@ -47,6 +49,7 @@ impl<W: Write> Cpio<W> {
             mode: DIRECTORY | 0o755,
             owner: (0, 0),
             device: (0, 0),
+            changed: 0,
             content: &[],
         })
     }
@@ -58,6 +61,7 @@ impl<W: Write> Cpio<W> {
             mode: REGULAR | if executable { 0o755 } else { 0o644 },
             owner: (0, 0),
             device: (0, 0),
+            changed: 0,
             content,
         })
     }
@@ -69,6 +73,7 @@ impl<W: Write> Cpio<W> {
             mode: SYMBOLIC_LINK | 0o777,
             owner: (0, 0),
             device: (0, 0),
+            changed: 0,
             content: to.as_bytes(),
         })
     }
@@ -80,6 +85,7 @@ impl<W: Write> Cpio<W> {
             mode: CHARACTER_DEVICE | 0o600,
             owner: (0, 0),
             device: (major, minor),
+            changed: 0,
             content: &[],
         })
     }
@@ -115,6 +121,7 @@ impl<W: Write> Cpio<W> {
                 mode: meta.mode(),
                 owner: (meta.uid(), meta.gid()),
                 device: (0, 0),
+                changed: u32::try_from(meta.mtime()).unwrap_or(0),
                 content: &content,
             })?;
             if kind.is_dir() {
@@ -131,6 +138,7 @@ impl<W: Write> Cpio<W> {
             mode: 0,
             owner: (0, 0),
             device: (0, 0),
+            changed: 0,
             content: &[],
         })?;
         self.out.flush()?;
@@ -148,7 +156,7 @@ impl<W: Write> Cpio<W> {
             entry.owner.0,
             entry.owner.1,
             1, // links
-            0, // time of change
+            entry.changed,
             size,
             0, // device that the file lies on
             0,
@@ -180,6 +188,7 @@ impl<W: Write> Cpio<W> {
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 
@@ -187,7 +196,10 @@ mod tests {
     fn the_archive_is_what_cpio_reads() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("inner")).unwrap();
-        fs::write(dir.path().join("inner/odd"), "12345").unwrap();
+        let mut odd = File::create(dir.path().join("inner/odd")).unwrap();
+        odd.write_all(b"12345").unwrap();
+        odd.set_modified(UNIX_EPOCH + Duration::from_secs(1_234_567))
+            .unwrap();
         std::os::unix::fs::symlink("odd", dir.path().join("inner/link")).unwrap();
         fs::write(dir.path().join("left-out"), "x").unwrap();
         let mut cpio = Cpio::new(Vec::new());
@@ -205,11 +217,11 @@ data, at = sys.stdin.buffer.read(), 0
 while True:
     assert data[at:at+6] == b'070701', at
     fields = [int(data[at+6+8*i:at+14+8*i], 16) for i in range(13)]
-    mode, size, length = fields[1], fields[6], fields[11]
+    mode, changed, size, length = fields[1], fields[5], fields[6], fields[11]
     name = data[at+110:at+110+length-1].decode()
     start = (at + 110 + length + 3) & ~3
     if name == 'TRAILER!!!': break
-    print(name, oct(mode), data[start:start+size])
+    print(name, oct(mode), data[start:start+size], *[changed] * name.endswith('odd'))
     at = (start + size + 3) & ~3
 ";
         let mut python = Command::new("python3")
@@ -224,7 +236,7 @@ while True:
         assert_eq!(
             String::from_utf8(read.stdout).unwrap(),
             "made 0o40755 b''\nmade/run 0o100755 b'#!/bin/sh\\n'\ninner 0o40755 b''\ninner/link 0o120777 b'odd'\n\
-             inner/odd 0o100644 b'12345'\n"
+             inner/odd 0o100644 b'12345' 1234567\n"
         );
     }
 }

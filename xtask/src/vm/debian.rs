@@ -145,7 +145,8 @@ pub(super) fn root(cache: &Path) -> Result<PathBuf> {
     let packages: Vec<&str> = PACKAGES.lines().filter(|line| !line.starts_with('#')).collect();
     let mut hasher = DefaultHasher::new();
     (SUITE, &packages, LEFT_OUT).hash(&mut hasher);
-    let archive = cache.join(format!("root-{:016x}.cpio", hasher.finish()));
+    // The number is of what else an archive has: the files' times, from the second on.
+    let archive = cache.join(format!("root-2-{:016x}.cpio", hasher.finish()));
     if archive.exists() {
         return Ok(archive);
     }

@@ -96,9 +96,10 @@ fn concatenate(boot: &Boot<'_>, job: &Path, to: &Path) -> Result<()> {
 fn start(boot: &Boot<'_>, initramfs: &Path, console: &Path) -> Result<Child> {
     let bpf = if boot.lsm { ",bpf" } else { "" };
     let init = job::INIT;
-    // A panic ends the machine. Mitigations cost emulated machines much and say nothing of Tollgate.
+    // A panic ends the machine, and a processor that hangs is one, with its stack on the console. Mitigations cost
+    // emulated machines much and say nothing of Tollgate.
     let line = format!(
-        "console=ttyS0 quiet rdinit={init} panic=-1 mitigations=off lsm={MODULES}{bpf} \
+        "console=ttyS0 loglevel=5 rdinit={init} panic=-1 softlockup_panic=1 watchdog_thresh=60 mitigations=off lsm={MODULES}{bpf} \
          systemd.show_status=1 systemd.mask=serial-getty@ttyS0.service systemd.mask=getty@tty1.service \
          systemd.mask=systemd-binfmt.service systemd.mask=proc-sys-fs-binfmt_misc.automount"
     );

@@ -163,6 +163,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             }
         }
     }
+    if arguments.is_whole() {
+        say("=== this host: the ways round");
+        table.add("this host", &suite::here(&job)?);
+    }
     say(&format!("{table}\n{:.0} s", started.elapsed().as_secs_f32()));
     table.verdict()?;
     if arguments.is_whole() {
@@ -284,14 +288,19 @@ fn prepare(cache: &Path, versions: &[Version]) -> Result<Prepared> {
     let _lock = Flock::lock(lock, FlockArg::LockExclusive)
         .map_err(|(_, errno)| errno)
         .context("lock the cache")?;
-    setup::packages(&[("qemu-system-x86", "/usr/bin/qemu-system-x86_64")])
-        .map_err(|error| Unavailable(format!("{error:#}")))?;
-    Ok(Prepared {
-        kernels: versions
-            .iter()
-            .map(|version| debian::kernel(cache, *version))
-            .collect::<Result<_>>()?,
-        root: debian::root(cache)?,
+    let made = || -> Result<Prepared> {
+        setup::packages(&[("qemu-system-x86", "/usr/bin/qemu-system-x86_64")])?;
+        Ok(Prepared {
+            kernels: versions
+                .iter()
+                .map(|version| debian::kernel(cache, *version))
+                .collect::<Result<_>>()?,
+            root: debian::root(cache)?,
+        })
+    };
+    made().map_err(|error| match error.downcast::<Unavailable>() {
+        Ok(reason) => reason.into(),
+        Err(error) => Unavailable(format!("{error:#}")).into(),
     })
 }
 

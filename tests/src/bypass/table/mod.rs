@@ -38,6 +38,8 @@ mod by {
     pub(super) const PACKET: &[&str] = &["cgroup_skb/egress"];
     /// Connections from before, by who is faster.
     pub(super) const EARLIER: &[&str] = &["sock_diag", "cgroup_skb/egress"];
+    /// The same, where the security hooks may have been faster than both.
+    pub(super) const EARLIER_OR_USED: &[&str] = &["lsm", "sock_diag", "cgroup_skb/egress"];
     pub(super) const SOCKET: &[&str] = &["sock_create"];
     pub(super) const BIND: &[&str] = &["bind4/6"];
     pub(super) const UNIX: &[&str] = &["connect_unix"];

@@ -39,6 +39,7 @@ pub(super) const VECTORS: &[Vector] = &[
         "SMC, which falls back to a TCP connection of the kernel's own",
         Proxied,
     )
+    .with_lsm(Stopped(by::SECURITY))
     .needs("SMC in the kernel"),
     Vector::open(
         "raw/vsock",

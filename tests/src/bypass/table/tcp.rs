@@ -53,7 +53,8 @@ pub(super) const VECTORS: &[Vector] = &[
         "tcp/mptcp_before_move",
         "an MPTCP socket from before the job was managed",
         Proxied,
-    ),
+    )
+    .with_lsm(Stopped(by::SECURITY)),
     Vector::new(
         "tcp/tcp_repair",
         "`TCP_REPAIR`: a connection that is put together instead of made",
@@ -84,6 +85,7 @@ pub(super) const VECTORS: &[Vector] = &[
         "a connection from before the agent was started",
         Stopped(by::EARLIER),
     )
+    .with_lsm(Stopped(by::EARLIER_OR_USED))
     .when(When::Across),
     Vector::open(
         "tcp/unlisted_address",
