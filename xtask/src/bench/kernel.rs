@@ -83,8 +83,8 @@ pub(super) fn run(quick: bool, no_build: bool) -> Result<()> {
         std::thread::available_parallelism()?,
         figures.tables(),
         "under no policy, each",
+        "program",
         "runs",
-        "times",
         "ns a run",
     ));
     Ok(())
