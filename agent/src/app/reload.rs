@@ -91,7 +91,7 @@ impl Reloader {
         };
         let (set, mut faults) = merged(&before.set, loaded, &self.policy_dir);
         let (next, unusable) = Catalogue::usable(&set, self.mask_key, &before, |doc| {
-            demands::unmet(&self.reception.kernel, doc)
+            demands::unmet(self.reception.kernel.lacking(), doc)
         })
         .await;
         faults.extend(unusable);

@@ -36,7 +36,7 @@ use super::protection::{self, Protection};
 use super::reload::Reloader;
 use super::resolve::{self, Addresses};
 use super::signals::{Asked, Signals};
-use super::start::{StartError, host};
+use super::start::{StartError, demands_met, host};
 use super::state::StateDir;
 use super::unix::{self, UnixSockets};
 use super::upgrade::{Left, Program, Upgrader};
@@ -423,10 +423,7 @@ fn redirect(
     resolved: &Resolved,
     sockets: Vec<OwnedFd>,
 ) -> Result<(Listener, CgroupKeeper, UnixSockets), StartError> {
-    let unmet = demands::all_unmet(kernel, set);
-    if !unmet.is_empty() {
-        return Err(StartError::Unmet(unmet));
-    }
+    demands_met(kernel.lacking(), set)?;
     for policy in set.policies() {
         kernel.set_policy(policy.id, kernel_side::rules(policy))?;
     }

@@ -10,7 +10,7 @@ use crate::control::ControlError;
 use crate::flow::FlowError;
 use crate::identity::RevocationError;
 use crate::kernel::given::Given;
-use crate::kernel::{HostLock, Kernel, KernelError, KernelOptions, PatternError, PinLock};
+use crate::kernel::{HostLock, Kernel, KernelError, KernelOptions, Lacking, PatternError, PinLock};
 use crate::policy::PolicySet;
 use crate::record::RecordError;
 use crate::tls::TlsError;
@@ -20,7 +20,7 @@ use super::running::{Ended, Pins, Running, Start};
 use super::shipping::ShippingError;
 use super::signals::Signals;
 use super::upgrade::Program;
-use super::{last_good, names, reload};
+use super::{demands, last_good, names, reload};
 
 /// Why the agent does not start. Each sentence says what is wrong and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -130,14 +130,24 @@ pub async fn run(config: AgentConfig, given: Given) -> Result<(), StartError> {
     }
 }
 
-/// Whether an agent of this configuration could start: policies, secrets, the kernel's view of its programs. Changes
+/// Whether an agent of this configuration could start: policies and what they demand, secrets, the kernel's view of its
+/// programs. Changes
 /// nothing, and can be asked while an agent runs.
 pub async fn check(config: &AgentConfig) -> Result<(), StartError> {
     let set = load_policies(config)?;
-    Catalogue::new(set, [0; 32], None).await?;
-    Ok(Kernel::check(&KernelOptions {
+    Catalogue::new(set.clone(), [0; 32], None).await?;
+    let lacking = Kernel::check(&KernelOptions {
         pin_dir: config.pin_dir.clone(),
-    })?)
+    })?;
+    demands_met(&lacking, &set)
+}
+
+/// Fails if a policy demands of the host what it has not.
+pub(super) fn demands_met(lacking: &[Lacking], set: &PolicySet) -> Result<(), StartError> {
+    match demands::all_unmet(lacking, set) {
+        unmet if unmet.is_empty() => Ok(()),
+        unmet => Err(StartError::Unmet(unmet)),
+    }
 }
 
 /// Removes what agents of this configuration left in the kernel and in the run directory.

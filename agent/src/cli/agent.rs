@@ -23,7 +23,7 @@ use super::failed;
 /// which it was started (`tollgate upgrade`).
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
-    /// Only say whether it could start: policies, secrets, and whether the kernel takes the programs
+    /// Only say whether it could start: policies and what they demand, secrets, and whether the kernel takes the programs
     ///
     /// Changes nothing, and works beside an agent that runs. Exit codes: 0 it could, 2 it could not.
     #[arg(long)]

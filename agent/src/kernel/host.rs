@@ -142,8 +142,8 @@ impl Kernel {
     }
 
     /// Whether the kernel would take this agent's programs, and whether it could work with what is pinned. Changes
-    /// nothing.
-    pub fn check(options: &KernelOptions) -> Result<(), KernelError> {
+    /// nothing. Gives the programs that the kernel refuses and that the agent can do without.
+    pub fn check(options: &KernelOptions) -> Result<Vec<Lacking>, KernelError> {
         requirements::check()?;
         Cgroup2::discover()?.own()?;
         generation::check_layout(&options.pin_dir)?;

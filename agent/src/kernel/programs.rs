@@ -242,9 +242,10 @@ pub(super) fn load(generation: &Generation) -> Result<Loaded, KernelError> {
 }
 
 /// Has the kernel look at every program of the embedded object, with maps that nobody else has, and forgets them again.
-pub(super) fn try_load() -> Result<(), KernelError> {
+/// Gives those that it refuses and that the agent can do without.
+pub(super) fn try_load() -> Result<Vec<Lacking>, KernelError> {
     let places = places()?;
-    load_with(&mut loader()?, places).map(drop)
+    load_with(&mut loader()?, places).map(|loaded| loaded.lacking)
 }
 
 /// The running kernel stays the same, so it is asked once.

@@ -21,6 +21,14 @@ impl Tier {
         }
     }
 
+    /// The first of `lacking` that makes it incomplete; `None`: it is complete.
+    pub fn lack(self, lacking: &[Lacking]) -> Option<&Lacking> {
+        lacking.iter().find(|lack| {
+            let spec = PROGRAMS.iter().find(|spec| spec.name == lack.program);
+            spec.is_some_and(|spec| self.has(spec.hook))
+        })
+    }
+
     fn has(self, hook: Hook) -> bool {
         match self {
             Self::Lsm => matches!(hook, Hook::Lsm(_)),
@@ -62,11 +70,11 @@ fn without(hook: Hook) -> Option<(&'static str, &'static str)> {
             "RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK; no CAP_NET_RAW",
         ),
         "file_permission" => (
-            "a workload can write to a file of the cgroup tree that somebody opened for it, and leave its cgroup so; and before \
-             Linux 6.5 send a file's bytes on a socket that somebody else connected",
+            "a workload can freeze other cgroups and change their limits by files that somebody opened for it, take bytes by \
+             splice() from a socket that somebody else connected, and before Linux 6.5 send a file on it",
             "start jobs in their cgroup, without descriptors of others; a user of its own",
         ),
-        "socket_sendmsg" | "socket_recvmsg" => (
+        "socket_sendmsg" | "socket_recvmsg" | "socket_getsockopt" => (
             "a workload can use a socket that somebody else connected, or made before the workload was managed, until it is \
              destroyed",
             "start jobs in their cgroup; no helper outside it that passes sockets on",
@@ -131,10 +139,7 @@ fn weaker(lacking: &[Lacking]) -> Vec<Weaker> {
 impl Kernel {
     /// Why `tier` is not complete on this host; `None`: it is.
     pub fn lacks_tier(&self, tier: Tier) -> Option<&Lacking> {
-        self.lacking().iter().find(|lack| {
-            let spec = PROGRAMS.iter().find(|spec| spec.name == lack.program);
-            spec.is_some_and(|spec| tier.has(spec.hook))
-        })
+        tier.lack(self.lacking())
     }
 
     /// What is weaker on this host than on one whose kernel takes every program.
