@@ -45,7 +45,7 @@ pub use observed::{MAX_OBSERVED, Observed, ObservedKey};
 pub use pattern::{MAX_STATES, MAX_TRANSITIONS, Outcome, PATH_BYTES, PatternTable, PatternTurn};
 pub use security::{
     UseQuestion, has_addresses, has_family, may_bpf, may_connect, may_signal_agent, may_trace, may_unlock,
-    may_use, may_write_cgroup,
+    may_use, may_write_cgroup, option_receives,
 };
 pub use socket::{SocketAnswer, on_socket, owns_proxy_port};
 pub use standing::{MAX_DEPTH, Standing, Step, step};

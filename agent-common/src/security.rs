@@ -27,6 +27,14 @@ pub const fn has_addresses(family: u32) -> bool {
     matches!(family, AF_INET | AF_INET6)
 }
 
+/// Whether a `getsockopt()` takes bytes out of the socket: `TCP_ZEROCOPY_RECEIVE` (`linux/tcp.h`), which maps them, or copies
+/// what is too little for a page. No hook of receiving is asked then.
+#[inline(always)]
+pub const fn option_receives(level: u32, option: u32) -> bool {
+    const ZEROCOPY_RECEIVE: u32 = 35;
+    level == crate::ip_protocol::TCP && option == ZEROCOPY_RECEIVE
+}
+
 /// A socket that a process sends to or receives from.
 #[derive(Clone, Copy, Debug)]
 pub struct UseQuestion {
@@ -271,6 +279,13 @@ mod tests {
         ] {
             assert_eq!(may_use(question), expected, "{question:?}");
         }
+    }
+
+    #[test]
+    fn of_options_one_receives() {
+        assert!(option_receives(6, 35));
+        // TCP_INFO; SO_PEERCRED and an option of IP that have the same numbers.
+        assert!(!option_receives(6, 11) && !option_receives(1, 35) && !option_receives(0, 35));
     }
 
     #[test]

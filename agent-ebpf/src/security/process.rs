@@ -31,6 +31,9 @@ pub(crate) fn tollgate_kill(ctx: LsmContext) -> i32 {
         return PROCEED;
     }
     let standing = ask::current_standing();
+    if matches!(standing, Standing::Free) {
+        return PROCEED;
+    }
     if may_signal_agent(standing, standing_of_task(target)) {
         PROCEED
     } else {

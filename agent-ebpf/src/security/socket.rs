@@ -1,7 +1,9 @@
-//! `socket_create`, `socket_sendmsg`, `socket_recvmsg`: sockets of families without addresses, and sockets that were not
+//! `socket_create`, `socket_sendmsg`, `socket_recvmsg`, `socket_getsockopt`: sockets of families without addresses, and sockets that were not
 //! made or connected under the eyes of the programs on cgroups.
 
-use agent_common::{EventKind, Ip128, Port, Standing, UseQuestion, has_addresses, has_family, may_use};
+use agent_common::{
+    EventKind, Ip128, Port, Standing, UseQuestion, has_addresses, has_family, may_use, option_receives,
+};
 use aya_ebpf::macros::lsm;
 use aya_ebpf::programs::LsmContext;
 
@@ -41,6 +43,18 @@ pub(crate) fn tollgate_recvmsg(ctx: LsmContext) -> i32 {
     judge_socket(socket)
 }
 
+/// `getsockopt()`, one of whose options receives.
+#[lsm(hook = "socket_getsockopt")]
+pub(crate) fn tollgate_option(ctx: LsmContext) -> i32 {
+    let socket: Kernel = ctx.arg(0);
+    let (level, option): (i32, i32) = (ctx.arg(1), ctx.arg(2));
+    if option_receives(level as u32, option as u32) {
+        judge_socket(socket)
+    } else {
+        PROCEED
+    }
+}
+
 #[inline(always)]
 fn judge_socket(socket: Kernel) -> i32 {
     let sock: Kernel = load(socket, field(&SOCKET_SOCK));
@@ -49,30 +63,34 @@ fn judge_socket(socket: Kernel) -> i32 {
         return PROCEED;
     }
     let family = u32::from(load::<u16>(sock, field(&SOCK_FAMILY)));
-    judge(sock, family)
+    // Unix and netlink sockets, of which hosts are full.
+    if !has_addresses(family) && has_family(family) {
+        return PROCEED;
+    }
+    match ask::current_standing() {
+        Standing::Free => PROCEED,
+        standing => judge(standing, sock, family),
+    }
 }
 
-/// The use of a socket by a file of it, whose kind the verifier does not know.
+/// The use of a socket by a file of it, whose kind the verifier does not know. Who is free has paid for one walk then, and
+/// for no read that the helper has to check.
 #[inline(always)]
 pub(super) fn judge_file(file: Kernel) -> i32 {
+    let standing = ask::current_standing();
+    if matches!(standing, Standing::Free) {
+        return PROCEED;
+    }
     let socket = read::<Kernel>(file, field(&FILE_PRIVATE));
     let sock = read::<Kernel>(socket, field(&SOCKET_SOCK));
     if sock.is_null() {
         return PROCEED;
     }
-    judge(sock, u32::from(read::<u16>(sock, field(&SOCK_FAMILY))))
+    judge(standing, sock, u32::from(read::<u16>(sock, field(&SOCK_FAMILY))))
 }
 
 #[inline(always)]
-fn judge(sock: Kernel, family: u32) -> i32 {
-    // Unix and netlink sockets, of which hosts are full.
-    if !has_addresses(family) && has_family(family) {
-        return PROCEED;
-    }
-    let standing = ask::current_standing();
-    if matches!(standing, Standing::Free) {
-        return PROCEED;
-    }
+fn judge(standing: Standing, sock: Kernel, family: u32) -> i32 {
     let port = Port::from_network(u32::from(read::<u16>(sock, field(&SOCK_PEER_PORT))));
     let peer = peer(sock, family);
     let protocol = u32::from(read::<u16>(sock, field(&SOCK_PROTOCOL)));

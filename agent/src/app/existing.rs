@@ -2,6 +2,10 @@
 //!
 //! Looked for when a cgroup becomes managed, when what is protected changes, and every few seconds, since nothing tells
 //! of a socket that is brought into a managed cgroup.
+//!
+//! The last also where the security hooks judge each use of such a socket: they judge a call as it begins, and one that
+//! began outside goes on when its process is moved inside, be it a `recv()` that waits or (before Linux 6.5) a
+//! `sendfile()` of many gigabytes. And what is refused by them alone has no record.
 
 use std::collections::HashSet;
 use std::io;

@@ -69,6 +69,8 @@ pub(super) enum Deed {
     Bind { socket: u32, to: SocketAddr },
     /// Receives one byte on a connected socket.
     Take { socket: u32 },
+    /// Asks a connected socket for what it has received by `getsockopt()`.
+    TakeByOption { socket: u32 },
     /// Opens a file, for writing or for reading, and keeps it under a number.
     OpenFile { file: u32, path: PathBuf, write: bool },
     /// Writes to a kept file.
@@ -286,6 +288,7 @@ fn perform(kept: &mut HashMap<u32, OwnedFd>, deed: Deed) -> io::Result<Outcome> 
                 return Err(Errno::ECONNRESET.into());
             }
         }
+        Deed::TakeByOption { socket } => sockets::ask_for_received(find(socket)?)?,
         Deed::OpenFile { file, path, write } => {
             let opened = OpenOptions::new().read(!write).write(write).open(path)?;
             kept.insert(file, opened.into());

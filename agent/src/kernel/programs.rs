@@ -132,6 +132,7 @@ pub(super) const PROGRAMS: &[ProgramSpec] = &[
     lsm("tollgate_family", "socket_create", &[]),
     lsm("tollgate_sendmsg", "socket_sendmsg", fields::SOCKET),
     lsm("tollgate_recvmsg", "socket_recvmsg", fields::SOCKET),
+    lsm("tollgate_option", "socket_getsockopt", fields::SOCKET),
     lsm("tollgate_file", "file_permission", fields::FILE),
     lsm("tollgate_unix_link", "unix_stream_connect", fields::UNIX),
     lsm("tollgate_ptrace", "ptrace_access_check", fields::STANDING),

@@ -94,6 +94,30 @@ pub(super) fn set_option(socket: &impl AsFd, level: c_int, option: c_int, value:
     }
 }
 
+/// Asks for nothing of what a TCP connection has received, by the option that could also give it: `TCP_ZEROCOPY_RECEIVE`
+/// (`linux/tcp.h`). Succeeds where it would be given.
+pub fn ask_for_received(socket: impl AsFd) -> io::Result<()> {
+    const TCP_ZEROCOPY_RECEIVE: c_int = 35;
+    // `struct tcp_zerocopy_receive`: zeros name no memory, and no bytes.
+    let mut asked = [0_u64; 8];
+    let mut length = libc::socklen_t::try_from(size_of_val(&asked)).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is open for the call; the kernel writes at most `length` bytes, which `asked` has.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            TCP_ZEROCOPY_RECEIVE,
+            (&raw mut asked).cast::<c_void>(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Opens a cgroup directory by its id: kernfs makes file handles of type 0xfe that hold the id alone.
 pub(super) fn open_by_kernfs_id(mount: &File, id: u64) -> io::Result<OwnedFd> {
     const FILEID_KERNFS: c_int = 0xfe;

@@ -157,6 +157,8 @@ fn from_before(scene: &mut Scene) -> Result<Found, Trouble> {
     for destination in scene.destinations() {
         scene.visit.protect(&destination)?;
     }
+    // A socket stays its cgroup's. Who is free may use it, also where security hooks judge each use.
+    workload.enter(&scene.cgroups.nursery)?;
     workload.tell(Deed::Send { socket })?;
     Ok(
         if super::super::scene::wait(&stream, std::time::Duration::from_millis(50))? {

@@ -42,7 +42,20 @@ pub(super) const PROMISES: &[Promise] = &[
         },
     },
     Promise {
-        title: "a file of the cgroup tree that somebody opened for a workload does not let it out",
+        title: "nor does it by an option that receives (TCP_ZEROCOPY_RECEIVE)",
+        programs: &["tollgate_option"],
+        broken: "",
+        attempt: |scene| {
+            let (mut workload, socket, mut stream) = brought_in(scene)?;
+            stream.write_all(b"x")?;
+            Ok(refused(
+                &workload.tell(Deed::TakeByOption { socket })?,
+                Errno::EPERM,
+            ))
+        },
+    },
+    Promise {
+        title: "a file of the cgroup tree that somebody opened for a workload is of no use to it",
         programs: &["tollgate_file"],
         broken: "",
         attempt: opened_before,
@@ -134,14 +147,17 @@ fn brought_in(scene: &mut Scene) -> Result<(Workload, u32, TcpStream), Trouble> 
     Ok((workload, socket, stream))
 }
 
+/// Not `cgroup.procs`: there the kernel asks for the permission of its directory as well, at each write.
 fn opened_before(scene: &mut Scene) -> Result<Found, Trouble> {
     let mut workload = outside(scene)?;
-    let (file, opened) = workload.open_file(&scene.cgroups.nursery.join("cgroup.procs"), true)?;
+    let limit = scene.cgroups.nursery.join("cgroup.max.descendants");
+    let (file, opened) = workload.open_file(&limit, true)?;
     if opened != Outcome::Done {
         return Ok(Found::NotHere(format!("nobody can here: {}", opened.words())));
     }
     workload.enter(&scene.cgroups.job)?;
-    let text = "0".to_owned();
+    // As it is.
+    let text = "max".to_owned();
     Ok(refused(&workload.tell(Deed::Write { file, text })?, Errno::EPERM))
 }
 

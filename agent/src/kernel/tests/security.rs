@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 
 use super::super::generation::Generation;
@@ -15,10 +15,16 @@ use crate::config::Egress;
 use crate::model::SocketPath;
 
 /// System calls by number, since Python has not all of them.
-const CALLS: &str = "import ctypes, struct, signal, fcntl; L = ctypes.CDLL(None, use_errno=True)";
+const CALLS: &str = "import ctypes, struct, signal, fcntl, select; L = ctypes.CDLL(None, use_errno=True)";
 /// A call of the C library: its result, or the error as everywhere.
 const CALL: &str =
     "exec('def call(f, *a):\\n r = f(*a)\\n if r < 0: raise OSError(ctypes.get_errno(), \"\")\\n return r')";
+
+/// Takes what has come to the socket `s` by `getsockopt(TCP_ZEROCOPY_RECEIVE)`, whose structure says where to.
+const RECEIVE: &str = "exec('def receive():\\n b = ctypes.create_string_buffer(16)\\n \
+    z = struct.pack(\"=QIIIiQiIQQII\", 0, 0, 0, 0, 0, ctypes.addressof(b), 16, 0, 0, 0, 0, 0)\\n \
+    z = ctypes.create_string_buffer(z, 64)\\n \
+    call(L.getsockopt, S[\"s\"].fileno(), 6, 35, z, ctypes.byref(ctypes.c_int(64)))\\n return b.value')";
 
 /// A kernel side with every program on security hooks, and a workload. `None`: this kernel does not ask them, and says so.
 fn scene(protected: &[SocketAddr]) -> Option<(Bench, TestCgroup, Workload)> {
@@ -97,6 +103,15 @@ async fn a_connection_from_before_is_of_no_use_to_a_workload() {
     workload.tell("S['f'] = open('/etc/hostname', 'rb')");
     workload.tell("S['r'], S['w'] = os.pipe()");
     workload.tell("os.write(S['w'], b'piped')");
+    workload.tell("_, S['v'] = os.pipe()");
+    workload.tell(RECEIVE);
+    let arrive = |workload: &mut Workload, stream: &mut TcpStream| {
+        stream.write_all(b"abc").unwrap();
+        workload.tell("select.select([S['s']], [], [], 20)[0] != []")
+    };
+    assert_eq!(arrive(&mut workload, &mut stream), "True");
+    assert_eq!(workload.tell("receive()"), "b'abc'");
+    assert_eq!(arrive(&mut workload, &mut stream), "True");
     workload.enter(&cgroup);
     for (way, expected) in [
         ("S['s'].send(b'x')", "EPERM"),
@@ -108,6 +123,11 @@ async fn a_connection_from_before_is_of_no_use_to_a_workload() {
             "EPERM",
         ),
         ("S['s'].recv(1)", "EPERM"),
+        ("receive()", "EPERM"),
+        (
+            "call(L.splice, S['s'].fileno(), None, S['v'], None, 5, 0)",
+            "EPERM",
+        ),
         ("os.read(S['s'].fileno(), 1)", "EPERM"),
         ("S['o'].send(b'x')", "1"),
         ("os.sendfile(S['o'].fileno(), S['f'].fileno(), 0, 1)", "1"),
