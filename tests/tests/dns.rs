@@ -1,8 +1,11 @@
 //! DNS of workloads: real resolvers, real nameservers, and what a job can connect to after what it was told.
 
 use std::net::UdpSocket;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -397,6 +400,59 @@ fn where_egress_is_denied_dns_is_no_way_out() {
     assert!(told.stdout.contains("REFUSED"), "{told:?}");
     assert!(!stranger.log().contains("query["), "{}", stranger.log());
     stranger.stop().unwrap();
+}
+
+/// A resolver of the host that takes connections to a unix socket, counts them, and answers none.
+struct NameCache(Arc<AtomicUsize>);
+
+impl NameCache {
+    fn at(path: &str) -> Self {
+        let listener = UnixListener::bind(path).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&count);
+        std::thread::spawn(move || {
+            for _asked in listener.incoming().flatten() {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self(count)
+    }
+
+    fn asked(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn a_name_cache_of_the_host_is_not_asked_and_the_library_asks_the_nameserver() {
+    const NSCD: &str = "/run/nscd/socket";
+    const RESOLVED: &str = "/run/systemd/resolve/io.systemd.Resolve";
+    let stand = Stand::new("deny", "", "host-record=db.acme.test,10.98.0.1").unwrap();
+    // Seen in this test's mount namespace alone.
+    Stand::outside("mount -t tmpfs tmpfs /run && mkdir -p /run/nscd /run/systemd/resolve");
+    let (nscd, resolved) = (NameCache::at(NSCD), NameCache::at(RESOLVED));
+    let connect = |path: &str| {
+        format!(
+            "python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); print(s.connect_ex(\"{path}\"))'"
+        )
+    };
+    let told = stand.sh("getent hosts db.acme.test");
+    assert!(told.stdout.contains("10.98.0.1"), "{told:?}");
+    for path in [NSCD, "/var/run/nscd/socket", RESOLVED] {
+        let told = stand.sh(&connect(path));
+        let refused = nix::libc::ECONNREFUSED.to_string();
+        assert_eq!(told.stdout.trim(), refused, "{path}: {told:?}");
+    }
+    assert_eq!(resolved.asked(), 0);
+    // Elsewhere on this host the same library does ask, of users as well as of names.
+    let before = nscd.asked();
+    assert!(Stand::outside("getent hosts db.acme.test").contains("10.98.0.1"));
+    assert_eq!(Stand::outside(&connect(RESOLVED)).trim(), "0");
+    eventually("both to be asked", LIMIT, || {
+        (nscd.asked() > before && resolved.asked() > 0).then_some(())
+    })
+    .unwrap();
 }
 
 #[test]
