@@ -34,6 +34,7 @@ struct Stand {
     server: Postgres,
     _behind: Netns,
     isolated: Isolated,
+    musl: OnceLock<(Scratch, String)>,
 }
 
 const RESOLV_CONF: &str =
@@ -93,14 +94,34 @@ impl Stand {
             server,
             _behind: behind,
             isolated,
+            musl: OnceLock::new(),
         })
     }
 
     /// Runs a shell command in the workload, as a user without privileges.
     fn sh(&self, command: &str) -> Ended {
         let mut job = job::command(&self.cgroup, NOBODY, "sh");
-        job.args(["-c", command]).env("MUSL", musl());
+        job.args(["-c", command]);
+        if command.contains("$MUSL") {
+            job.env("MUSL", self.musl());
+        }
         job::run_within(&mut job, LIMIT).unwrap()
+    }
+
+    /// A program linked with musl that resolves its arguments: address after address, or the error. Goes with the stand.
+    fn musl(&self) -> &str {
+        let (_, path) = self.musl.get_or_init(|| {
+            let scratch = Scratch::new("musl").unwrap();
+            let (source, program) = (scratch.path().join("resolve.c"), scratch.path().join("resolve"));
+            std::fs::write(&source, RESOLVE).unwrap();
+            run(Command::new("musl-gcc")
+                .args(["-static", "-o"])
+                .arg(&program)
+                .arg(&source))
+            .unwrap();
+            (scratch, program.display().to_string())
+        });
+        path
     }
 
     /// Who the server says that the job is, when it connects to `host`; else what the job was told.
@@ -127,23 +148,6 @@ impl Stand {
             self.nameserver.log()
         );
     }
-}
-
-/// A program linked with musl that resolves its arguments: address after address, or the error.
-fn musl() -> &'static str {
-    static PROGRAM: OnceLock<(Scratch, String)> = OnceLock::new();
-    let (_, path) = PROGRAM.get_or_init(|| {
-        let scratch = Scratch::new("musl").unwrap();
-        let (source, program) = (scratch.path().join("resolve.c"), scratch.path().join("resolve"));
-        std::fs::write(&source, RESOLVE).unwrap();
-        run(Command::new("musl-gcc")
-            .args(["-static", "-o"])
-            .arg(&program)
-            .arg(&source))
-        .unwrap();
-        (scratch, program.display().to_string())
-    });
-    path
 }
 
 const RESOLVE: &str = r"
