@@ -20,7 +20,7 @@ sys.dont_write_bytecode = True
 from way import Unavailable, World
 
 # No way takes longer, unless it waits for what it will not get.
-LIMIT = 20
+LIMIT = 40
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_PDEATHSIG = 4, 36, 1
 libc = ctypes.CDLL(None, use_errno=True)
 # What is said goes where programs that an attack starts cannot hold it open.

@@ -19,8 +19,8 @@ from way import PATIENCE, Unavailable, ask, way
 
 SSH_PORT = 2222
 PR_SET_PDEATHSIG = 1
-# Programs of somebody else's take their time to start.
-LONG = 15
+# Programs of somebody else's take their time to start, above all on an emulated processor.
+LONG = 30
 
 
 def found(*programs):
@@ -43,7 +43,10 @@ def quoted(words):
 
 
 def done(command, **more):
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=LONG, **more)
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=LONG, **more)
+    except subprocess.TimeoutExpired as error:
+        raise OSError(f"{command[0]} did not end within {LONG} s") from error
     if ended.returncode:
         raise OSError(f"{command[0]} ended with {ended.returncode}: {ended.stderr.strip()[-300:]}")
     return ended.stdout
