@@ -3,14 +3,15 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::FlowError;
 use super::listener::Shared;
 use super::query;
 use super::socket::{bound_socket, is_without_ipv6};
+use crate::kernel::inhabitant::Inhabitant;
 use crate::kernel::netns::Netns;
 use crate::kernel::{EventKind, KernelEvent};
-use crate::model::NetnsCookie;
 
 /// Adds listeners in other network namespaces.
 #[derive(Clone, Debug)]
@@ -25,36 +26,35 @@ impl Expander {
         else {
             return Ok(());
         };
-        if self.listens_in(cookie) {
+        if self.0.stays_in(cookie) {
             return Ok(());
         }
         // Before anything that takes time: the connect may come any moment.
         if let Err(error) = self.0.kernel.hasten_resends() {
             tracing::warn!(%error, "the first connect in a new network namespace may take a second");
         }
-        let netns = Netns::of_thread(pid, event.tid.unwrap_or(pid));
+        let tid = event.tid.unwrap_or(pid);
         let failed = |source| FlowError::Namespace {
             netns: cookie,
             pid,
             source,
         };
-        let netns = netns.map_err(failed)?;
+        let inhabitant = Inhabitant::of_thread(pid, tid).map_err(failed)?;
+        let netns = Netns::of_thread(pid, tid).map_err(failed)?;
         if netns.cookie() != cookie {
             return Err(failed(io::Error::other(
                 "the process has changed its namespace, or ended",
             )));
         }
-        self.listen_in(Arc::new(netns))
+        self.listen_in(Arc::new(netns), Some(inhabitant))
     }
 
-    fn listens_in(&self, cookie: NetnsCookie) -> bool {
-        self.0.namespaces.lock().contains_key(&cookie)
-    }
-
-    /// Listens in a network namespace, whose loopback is switched on if it is not. Listening already is fine.
-    pub fn listen_in(&self, netns: Arc<Netns>) -> Result<(), FlowError> {
+    /// Listens in a network namespace, whose loopback is switched on if it is not, for as long as anybody is in it;
+    /// `inhabitant` is. Listening already is fine.
+    pub fn listen_in(&self, netns: Arc<Netns>, inhabitant: Option<Inhabitant>) -> Result<(), FlowError> {
         let cookie = netns.cookie();
-        if self.listens_in(cookie) {
+        let arriving = self.0.arriving.lock();
+        if self.0.stays_in(cookie) {
             return Ok(());
         }
         let (streams, datagrams) =
@@ -64,7 +64,13 @@ impl Expander {
                     netns: cookie,
                     source,
                 })??;
-        self.0.serve(netns, streams, datagrams)
+        self.0.serve(netns, streams, datagrams)?;
+        drop(arriving);
+        match inhabitant {
+            Some(inhabitant) => self.0.settle(cookie, inhabitant),
+            None => self.0.vacated.notify_one(),
+        }
+        Ok(())
     }
 
     /// Sockets at the agent's ports, for connections and for DNS.
@@ -74,18 +80,36 @@ impl Expander {
             tracing::debug!(%error, netns = %netns.cookie(), "the loopback interface could not be switched on");
         }
         let [v4, v6] = [self.0.addresses.v4_address(), self.0.addresses.v6_address()];
-        let v4 = bound_socket(&self.0.kernel, netns, v4)?;
-        let v6 = match bound_socket(&self.0.kernel, netns, v6) {
+        let v4 = patiently(|| bound_socket(&self.0.kernel, netns, v4))?;
+        let v6 = match patiently(|| bound_socket(&self.0.kernel, netns, v6)) {
             _ if self.0.addresses.v6 == 0 => None,
             Err(FlowError::Listen { source, .. }) if is_without_ipv6(&source) => None,
             bound => Some(bound?),
         };
         // Without these the namespace's DNS is refused, which is no reason to refuse its connections as well.
-        let datagrams =
-            query::bound_sockets(&self.0.kernel, netns, self.0.addresses).unwrap_or_else(|error| {
+        let datagrams = patiently(|| query::bound_sockets(&self.0.kernel, netns, self.0.addresses))
+            .unwrap_or_else(|error| {
                 tracing::error!(%error, "DNS of a workload in another network namespace is refused");
                 Vec::new()
             });
         Ok((std::iter::once(v4).chain(v6).collect(), datagrams))
+    }
+}
+
+/// How long sockets that were just given up with the namespace may take to be closed.
+const CLOSING: Duration = Duration::from_millis(20);
+
+/// Binds as soon as nobody has the address any more: the agent itself may have had it until a moment ago.
+fn patiently<T>(bind: impl Fn() -> Result<T, FlowError>) -> Result<T, FlowError> {
+    let until = Instant::now() + CLOSING;
+    loop {
+        match bind() {
+            Err(FlowError::Listen { source, .. })
+                if source.kind() == io::ErrorKind::AddrInUse && Instant::now() < until =>
+            {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            bound => return bound,
+        }
     }
 }

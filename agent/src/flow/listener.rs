@@ -1,7 +1,7 @@
 //! The agent's listening sockets, in every network namespace from which it is asked to.
 
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::TcpListener as StdListener;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,18 +10,20 @@ use std::time::Duration;
 
 use nix::sys::socket::{Backlog, listen};
 use parking_lot::Mutex;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::accepting::accept_all;
 use super::handed_over::{self, Handed};
 use super::query::{self, Query};
 use super::socket::{bound_as_before, is_without_ipv6, port_of};
+use super::tenants::{self, Tenant};
 use super::unix::UnixSockets;
 use super::{Expander, FlowError, Origin, Stream, UnixListeners, store};
 use crate::kernel::netns::Netns;
 use crate::kernel::{Kernel, KernelError, ProxyAddresses};
-use crate::model::{Caller, ClientAddr, NetnsCookie, Place};
+use crate::model::{Caller, NetnsCookie, Place};
 
 /// One redirected connection.
 #[derive(Debug)]
@@ -54,6 +56,10 @@ pub(super) struct Shared {
     sender: mpsc::Sender<Flow>,
     pub(super) queries: mpsc::Sender<Query>,
     pub(super) namespaces: Mutex<HashMap<NetnsCookie, Namespace>>,
+    /// Held while sockets are made in a namespace that is new, so that nobody does it at the same time.
+    pub(super) arriving: Mutex<()>,
+    /// Told when somebody has ended of whom it is known that he was in a namespace.
+    pub(super) vacated: Arc<Notify>,
     pub(super) unix: UnixSockets,
     /// True when no more is to be accepted.
     pub(super) closing: watch::Sender<bool>,
@@ -62,9 +68,15 @@ pub(super) struct Shared {
 
 #[derive(Debug)]
 pub(super) struct Namespace {
-    netns: Arc<Netns>,
+    pub(super) netns: Arc<Netns>,
+    /// Somebody who is in it; `None` in the agent's own, and where it is not known yet.
+    pub(super) tenant: Option<Tenant>,
+    /// Nobody was in it at the last look, and nobody has asked for the agent since.
+    pub(super) leaving: bool,
     /// The sockets once more, to be handed over.
     sockets: Vec<OwnedFd>,
+    /// True when it has been left.
+    left: watch::Sender<bool>,
     accepting: Vec<JoinHandle<()>>,
     others: Vec<JoinHandle<()>>,
 }
@@ -78,7 +90,7 @@ const WAITING_QUERIES: usize = 1024;
 /// Length of the kernel's accept queue; net.core.somaxconn caps it.
 const BACKLOG: i32 = 4096;
 
-/// How often namespaces without processes and records without connections are looked for.
+/// How often records without connections are looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(30);
 
 /// How often the agent says that it lives; the kernel side waits for it if it did some seconds ago.
@@ -151,6 +163,8 @@ impl Listener {
             sender,
             queries,
             namespaces: Mutex::new(HashMap::new()),
+            arriving: Mutex::new(()),
+            vacated: Arc::new(Notify::new()),
             unix,
             closing: watch::Sender::new(false),
             unexplained: AtomicU64::new(0),
@@ -163,6 +177,10 @@ impl Listener {
         let others = [
             tokio::spawn(housekeeping(Arc::downgrade(&shared))),
             tokio::spawn(signs_of_life(Arc::downgrade(&shared))),
+            tokio::spawn(tenants::watch(
+                Arc::downgrade(&shared),
+                Arc::clone(&shared.vacated),
+            )),
         ];
         if let Some(namespace) = shared.namespaces.lock().get_mut(&host.cookie()) {
             namespace.others.extend(others);
@@ -282,6 +300,7 @@ impl Shared {
         };
         let mut all: Vec<OwnedFd> = datagrams.iter().map(kept).collect::<Result<_, _>>()?;
         let others = query::serve(self, &netns, datagrams)?;
+        let left = watch::Sender::new(false);
         let mut accepting = Vec::new();
         for socket in sockets {
             let failed = |source| FlowError::Listen {
@@ -301,11 +320,15 @@ impl Shared {
                 listener,
                 Arc::clone(&netns),
                 self.closing.subscribe(),
+                left.subscribe(),
             )));
         }
         let namespace = Namespace {
             netns,
+            tenant: None,
+            leaving: false,
             sockets: all,
+            left,
             accepting,
             others,
         };
@@ -318,8 +341,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Goes on listening in a namespace other than the agent's own. One that nobody is in any more is let go later, as
-    /// others are.
+    /// Goes on listening in a namespace other than the agent's own. One that nobody is in any more is let go as others are.
     fn go_on_in(self: &Arc<Self>, handed: Handed) {
         let Handed {
             netns,
@@ -340,90 +362,65 @@ impl Shared {
         }
     }
 
-    /// Listens in a namespace no more.
-    pub(super) fn leave(&self, netns: NetnsCookie) {
-        if let Some(namespace) = self.namespaces.lock().remove(&netns) {
-            namespace.stop();
+    /// Whether it listens in a namespace; then it stays there.
+    pub(super) fn stays_in(&self, netns: NetnsCookie) -> bool {
+        let mut namespaces = self.namespaces.lock();
+        let Some(namespace) = namespaces.get_mut(&netns) else {
+            return false;
+        };
+        if std::mem::take(&mut namespace.leaving)
+            && let Err(error) = self.kernel.listens_in(netns)
+        {
+            tracing::debug!(%error, %netns, "the kernel side goes on telling of a namespace");
+        }
+        true
+    }
+
+    /// Has the kernel side tell of whoever makes a socket in a namespace from now on, which nobody seems to be in.
+    pub(super) fn begin_to_leave(&self, netns: NetnsCookie) {
+        if let Some(namespace) = self.namespaces.lock().get_mut(&netns) {
+            namespace.leaving = true;
+            self.has_left(netns);
+        }
+    }
+
+    /// Listens in a namespace no more, unless somebody has been told of there since [`Self::begin_to_leave`].
+    pub(super) fn leave_unless_awaited(&self, netns: NetnsCookie) {
+        let mut namespaces = self.namespaces.lock();
+        if let Some(left) = namespaces
+            .extract_if(|cookie, it| *cookie == netns && it.leaving)
+            .next()
+        {
+            left.1.leave();
+            drop(namespaces);
             store::forget(netns);
-            if let Err(error) = self.kernel.has_left(netns) {
-                tracing::warn!(%error, %netns, "the kernel side still takes it that the agent listens there");
-            }
+            tracing::debug!(%netns, "a network namespace that nobody is in any more was let go");
+        }
+    }
+
+    fn has_left(&self, netns: NetnsCookie) {
+        if let Err(error) = self.kernel.has_left(netns) {
+            tracing::warn!(%error, %netns, "the kernel side still takes it that the agent listens there");
         }
     }
 
     pub(super) fn count_unexplained(&self) {
         self.unexplained.fetch_add(1, Ordering::Relaxed);
     }
-
-    /// The flow of an accepted connection, or nothing if it was closed.
-    fn explain(&self, stream: TcpStream, peer: SocketAddr, netns: &Arc<Netns>) -> Option<Flow> {
-        let origin = stream
-            .local_addr()
-            .map_err(KernelError::system("getsockname"))
-            .and_then(|local| self.kernel.take_flow(peer, local, netns.cookie()));
-        match origin {
-            Ok(Some(origin)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "TCP_NODELAY was refused");
-                }
-                Some(Flow {
-                    stream: stream.into(),
-                    client: Caller::Network(ClientAddr(peer)),
-                    original: Place::Network(origin.original.0),
-                    origin: origin.into(),
-                    netns: Arc::clone(netns),
-                })
-            }
-            unexplained => {
-                self.count_unexplained();
-                let error = unexplained.err();
-                tracing::warn!(%peer, error = error.map(|error| error.to_string()), "closed a connection of unknown origin");
-                if let Err(error) = stream.set_zero_linger() {
-                    tracing::debug!(%error, "closing without a reset");
-                }
-                None
-            }
-        }
-    }
 }
 
 impl Namespace {
-    fn stop(self) {
-        for task in self.accepting.into_iter().chain(self.others) {
+    /// Accepts what waits, and no more.
+    fn leave(self) {
+        self.left.send_replace(true);
+        for task in self.others {
             task.abort();
         }
     }
-}
 
-async fn accept_all(
-    shared: std::sync::Weak<Shared>,
-    listener: TcpListener,
-    netns: Arc<Netns>,
-    mut closing: watch::Receiver<bool>,
-) {
-    loop {
-        let accepted = tokio::select! {
-            // First: what waits in the queue when the agent is replaced is its successor's.
-            biased;
-            _ = closing.wait_for(|closing| *closing) => return,
-            accepted = listener.accept() => accepted,
-        };
-        let Some(shared) = shared.upgrade() else {
-            return;
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                if let Some(flow) = shared.explain(stream, peer, &netns)
-                    && !shared.hand_on(flow).await
-                {
-                    return;
-                }
-            }
-            Err(error) => {
-                // Descriptors or memory are short, or the peer is gone already; each is over in a while.
-                tracing::warn!(%error, "accept failed");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
+    fn stop(self) {
+        for task in self.accepting.into_iter().chain(self.others) {
+            task.abort();
         }
     }
 }
@@ -445,7 +442,7 @@ async fn signs_of_life(shared: std::sync::Weak<Shared>) {
     }
 }
 
-/// Closes listeners in namespaces that nobody is in any more, which would live on for them alone.
+/// Removes what is left of connections that were redirected and never came.
 async fn housekeeping(shared: std::sync::Weak<Shared>) {
     let mut timer = tokio::time::interval(HOUSEKEEPING);
     timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -454,16 +451,7 @@ async fn housekeeping(shared: std::sync::Weak<Shared>) {
         let Some(shared) = shared.upgrade() else {
             return;
         };
-        let namespaces: Vec<_> = shared
-            .namespaces
-            .lock()
-            .values()
-            .map(|found| Arc::clone(&found.netns))
-            .collect();
         let swept = tokio::task::spawn_blocking(move || {
-            for netns in namespaces.iter().filter(|netns| !netns.is_inhabited()) {
-                shared.leave(netns.cookie());
-            }
             if let Err(error) = shared.kernel.relax_resends(QUIET) {
                 tracing::warn!(%error, "connections of the host go on paying for those in new network namespaces");
             }

@@ -2,6 +2,7 @@
 //!
 //! DNS over UDP becomes [`Query`]s. A connection that the kernel side did not redirect is closed with a reset and counted. Knows no protocol.
 
+mod accepting;
 mod error;
 mod expander;
 mod handed_over;
@@ -11,6 +12,7 @@ mod query;
 mod socket;
 mod store;
 mod stream;
+mod tenants;
 mod unix;
 
 pub use error::FlowError;

@@ -21,7 +21,9 @@ impl Cgroup2 {
     pub fn discover() -> Result<Self, KernelError> {
         let mounts =
             fs::read("/proc/self/mountinfo").map_err(KernelError::system("reading /proc/self/mountinfo"))?;
-        let mount = find_mount(&mounts).ok_or(KernelError::NoCgroup2)?;
+        let mount = mounted_at(&mounts)
+            .find(|mount| is_cgroup2(mount))
+            .ok_or(KernelError::NoCgroup2)?;
         Ok(Self { mount })
     }
 
@@ -61,9 +63,7 @@ impl Cgroup2 {
 
     /// The cgroup of process `pid`; `None` if the process is gone.
     pub fn of_process(&self, pid: u32) -> Option<CgroupPath> {
-        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
-        let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
-        Some(CgroupPath(path.strip_suffix(" (deleted)").unwrap_or(path).into()))
+        named_in(&fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?)
     }
 
     /// This process's cgroup.
@@ -72,21 +72,33 @@ impl Cgroup2 {
     }
 }
 
+/// The cgroup that `/proc/PID/cgroup` names; `None` if it names none of this hierarchy.
+pub(super) fn named_in(text: &str) -> Option<CgroupPath> {
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"))?;
+    Some(CgroupPath(path.strip_suffix(" (deleted)").unwrap_or(path).into()))
+}
+
 /// The id of a cgroup is the inode number of its directory.
 pub(super) fn id_of_directory(directory: &Path) -> Option<CgroupId> {
     let found = fs::symlink_metadata(directory).ok()?;
     found.is_dir().then(|| CgroupId(found.ino()))
 }
 
-/// The mount point of a cgroup2 whose root is the hierarchy's (`/`): inside a container others can be seen.
-fn find_mount(mounts: &[u8]) -> Option<PathBuf> {
-    mounts.split(|byte| *byte == b'\n').find_map(|line| {
+/// Mount points of cgroup2 whose root is the hierarchy's (`/`): inside a container others can be seen.
+fn mounted_at(mounts: &[u8]) -> impl Iterator<Item = PathBuf> {
+    mounts.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
         let root = fields.nth(3)?;
         let mount = fields.next()?;
         let kind = fields.skip_while(|field| *field != b"-").nth(1)?;
         (root == b"/" && kind == b"cgroup2").then(|| PathBuf::from(OsStr::from_bytes(&unescape(mount))))
     })
+}
+
+/// Whether a cgroup2 is what is found there: something else may have been mounted over it, or above it.
+fn is_cgroup2(mount: &Path) -> bool {
+    nix::sys::statfs::statfs(mount)
+        .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::CGROUP2_SUPER_MAGIC)
 }
 
 /// `/proc/PID/mountinfo` has blank, tab, newline and backslash as three octal digits.
@@ -121,8 +133,19 @@ mod tests {
             41 31 0:38 / /sys/fs/cgroup/unified rw,relatime shared:9 master:2 - cgroup2 cgroup2 rw\n";
         let odd = b"41 31 0:38 /a /elsewhere rw - cgroup2 none rw\n41 31 0:38 / /mnt/c\\040g rw - cgroup2 none rw\n";
         let none = b"31 23 0:28 / /sys/fs/cgroup rw - tmpfs cgroup2 rw\n";
-        assert_eq!(find_mount(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
-        assert_eq!(find_mount(odd), Some(PathBuf::from("/mnt/c g")));
-        assert_eq!(find_mount(none), None);
+        let first = |mounts: &[u8]| mounted_at(mounts).next();
+        assert_eq!(first(hybrid), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(first(odd), Some(PathBuf::from("/mnt/c g")));
+        assert_eq!(first(none), None);
+    }
+
+    /// A mount above hid the hierarchy, and every cgroup below was taken for one that is gone.
+    #[test]
+    fn a_mount_that_is_hidden_is_passed_over() {
+        let found = Cgroup2::discover().unwrap();
+        assert!(is_cgroup2(found.mount()));
+        for other in ["/proc", "/nonexistent", "/"] {
+            assert!(!is_cgroup2(Path::new(other)), "{other}");
+        }
     }
 }

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{
@@ -72,7 +71,8 @@ impl Netns {
         Self::of_file(File::open(path)?)
     }
 
-    fn of_file(file: File) -> io::Result<Self> {
+    /// The one that a file of `nsfs` stands for.
+    pub(super) fn of_file(file: File) -> io::Result<Self> {
         let inode = file.metadata()?.ino();
         let own = fs::metadata("/proc/self/ns/net")?.ino() == inode;
         let probe = run_in(&file, probe)??;
@@ -91,8 +91,13 @@ impl Netns {
     }
 
     /// Its inode, as `/proc/PID/ns/net` has it.
-    pub(super) fn inode(&self) -> u64 {
+    pub fn inode(&self) -> u64 {
         self.inode
+    }
+
+    /// Whether this process is in it.
+    pub fn is_own(&self) -> bool {
+        self.own
     }
 
     /// Runs `work` in the namespace: here if this thread is in it, else on a thread. Sockets made there belong to it for good,
@@ -112,27 +117,6 @@ impl Netns {
     /// Switches its loopback interface on: what is redirected goes there.
     pub fn raise_loopback(&self) -> io::Result<()> {
         self.run(raise_loopback)?
-    }
-
-    /// Whether any thread is in the namespace. The agent's own sockets would keep a dead container's alive forever.
-    pub fn is_inhabited(&self) -> bool {
-        let numbered = |directory: &Path| {
-            let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-            entries.filter(|entry| {
-                let name = entry.file_name();
-                name.as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)
-            })
-        };
-        let is_here = |place: PathBuf| {
-            fs::metadata(place.join("ns/net")).is_ok_and(|namespace| namespace.ino() == self.inode)
-        };
-        let processes = Path::new("/proc");
-        // Few threads leave the namespace of their process, so the others are looked at last.
-        numbered(processes).any(|process| is_here(process.path()))
-            || numbered(processes)
-                .flat_map(|process| numbered(&process.path().join("task")))
-                .any(|thread| is_here(thread.path()))
-            || fs::read_dir(processes).is_err()
     }
 
     /// A datagram socket of the namespace, non-blocking, neither bound nor connected.

@@ -1,9 +1,66 @@
-//! What the kernel says of a process in `/proc/PID/stat`, as far as it is asked.
+//! What the kernel says of a process in `/proc/PID`, as far as it is asked.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use nix::unistd::{SysconfVar, sysconf};
+
+use super::cgroup2::named_in;
+use super::netns::Netns;
+use crate::model::CgroupPath;
+
+/// A process by its directory in `/proc`: whoever gets its number after it has ended is not taken for it.
+#[derive(Debug)]
+pub struct ProcessDirectory(File);
+
+impl ProcessDirectory {
+    /// The directory of the process that has the number `pid` now.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn open(pid: u32) -> io::Result<Self> {
+        File::open(format!("/proc/{pid}")).map(Self)
+    }
+
+    /// Its cgroup.
+    ///
+    /// # Errors
+    /// It has ended, is in no cgroup2, or in one that is not seen from here (`cgroup_namespaces(7)`).
+    pub fn cgroup(&self) -> io::Result<CgroupPath> {
+        let mut text = String::new();
+        self.file("cgroup")?.read_to_string(&mut text)?;
+        let path = named_in(&text).ok_or_else(|| io::Error::other("it is in no cgroup2 hierarchy"))?;
+        if path.as_str().split('/').any(|name| name == "..") {
+            return Err(io::Error::other(
+                "its cgroup is not seen from this cgroup namespace",
+            ));
+        }
+        Ok(path)
+    }
+
+    /// Its network namespace.
+    ///
+    /// # Errors
+    /// It has ended, or the namespace cannot be entered.
+    pub fn netns(&self) -> io::Result<Netns> {
+        Netns::of_file(self.file("ns/net")?)
+    }
+
+    fn file(&self, name: &str) -> io::Result<File> {
+        File::open(format!("/proc/self/fd/{}/{name}", self.0.as_raw_fd()))
+    }
+}
+
+/// Whether process `pid`, a number of this pid namespace, is in this pid namespace itself, so that the numbers that it knows
+/// are the same.
+pub fn counts_as_this_one(pid: u32) -> io::Result<bool> {
+    let namespace =
+        |process: &str| Ok::<_, io::Error>(std::fs::metadata(format!("/proc/{process}/ns/pid"))?.ino());
+    Ok(namespace(&pid.to_string())? == namespace("self")?)
+}
 
 /// What `/proc/PID/stat` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +128,24 @@ mod tests {
         for broken in [&b""[..], b"42 (psql", b"42 (psql) S 7", b"42 (psql) S x 1"] {
             assert_eq!(parse_stat(broken), None);
         }
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_nobody() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let directory = ProcessDirectory::open(child.id()).unwrap();
+        assert_eq!(
+            directory.cgroup().unwrap(),
+            ProcessDirectory::open(std::process::id())
+                .unwrap()
+                .cgroup()
+                .unwrap()
+        );
+        assert!(counts_as_this_one(child.id()).unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(directory.cgroup().is_err());
+        assert!(directory.netns().is_err());
     }
 
     #[test]

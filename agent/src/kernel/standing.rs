@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use agent_common::{CgroupClass, HostFacts, MAX_DEPTH, Step};
+use agent_common::{CgroupClass, HostFacts, MAX_DEPTH};
 use aya::maps::MapError;
 
 use super::host::check_number;
 use super::maps::ignore_missing;
-use super::{Kernel, KernelError, Patterns};
+use super::{Kernel, KernelError, Patterns, pinned};
 use crate::model::{CgroupId, CgroupPath, PolicyId};
 
 /// What is said of one cgroup.
@@ -126,32 +126,7 @@ impl Kernel {
     /// How a process in the cgroup at `path` stands, by the same walk that the kernel side does at its `connect()`.
     /// A cgroup that is gone stands like its parent.
     pub fn standing_of(&self, path: &CgroupPath) -> Result<ProcessStanding, KernelError> {
-        let maps = self.maps.lock();
-        let mut watched = false;
-        let names = path.as_str().split('/').filter(|name| !name.is_empty());
-        let mut at = String::new();
-        for name in std::iter::once("").chain(names) {
-            if !name.is_empty() {
-                at = format!("{at}/{name}");
-            }
-            let Some(id) = self.cgroup2.id_of(&CgroupPath(at.as_str().into())) else {
-                break;
-            };
-            let class = match maps.cgroups.get(&id.0, 0) {
-                Ok(class) => Some(class),
-                Err(MapError::KeyNotFound) => None,
-                Err(error) => return Err(KernelError::map("CGROUPS", "a look-up")(error)),
-            };
-            match agent_common::step(watched, id.0, class) {
-                Step::Done(agent_common::Standing::Managed { policy, .. }) => {
-                    return Ok(ProcessStanding::Managed(PolicyId(policy)));
-                }
-                Step::Done(agent_common::Standing::Pending) => return Ok(ProcessStanding::Pending),
-                Step::Done(agent_common::Standing::Free) => break,
-                Step::Down { watched: below } => watched = below,
-            }
-        }
-        Ok(ProcessStanding::Free)
+        pinned::walk(&self.cgroup2, path, &self.maps.lock().cgroups)
     }
 }
 

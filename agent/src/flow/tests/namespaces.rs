@@ -1,13 +1,15 @@
 //! Network namespaces that are new to the agent: what the first connect in each meets.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
 use super::{Stand, flow};
 use crate::config::Egress;
-use crate::flow::Expander;
+use crate::flow::listener::Namespace;
+use crate::flow::{Expander, Listener};
 use crate::kernel::testing::{Bench, Workload, privileged};
 use crate::kernel::{EventKind, EventStream};
 use crate::model::Place;
@@ -174,4 +176,145 @@ async fn nobody_waits_for_an_agent_that_is_gone() {
         workload.enter(&stand.cgroup);
         assert_eq!(workload.connect("s", target), "ECONNREFUSED");
     }
+}
+
+/// A cable from the host's namespace into another one. Its end here goes with the one there.
+struct Cable(String);
+
+impl Cable {
+    fn into_namespace_of(pid: u32) -> Self {
+        let name = format!("tgc{pid}");
+        let made = Command::new("ip")
+            .args([
+                "link",
+                "add",
+                &name,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                "tgc0",
+                "netns",
+                &pid.to_string(),
+            ])
+            .status();
+        assert!(made.unwrap().success());
+        Self(name)
+    }
+
+    fn is_there(&self) -> bool {
+        std::path::Path::new("/sys/class/net").join(&self.0).exists()
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        if self.is_there() {
+            let _gone = Command::new("ip").args(["link", "delete", &self.0]).status();
+        }
+    }
+}
+
+/// Waits for a condition.
+async fn until(condition: impl Fn() -> bool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < until, "waited in vain");
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Whether the agent listens in a namespace that is not its own, of which `fact` is true.
+fn stands(listener: &Listener, fact: impl Fn(&Namespace) -> bool) -> bool {
+    let expander = listener.expander();
+    let namespaces = expander.0.namespaces.lock();
+    namespaces.values().any(|it| !it.netns.is_own() && fact(it))
+}
+
+/// Was once left to a look every half a minute.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_ends_with_the_last_process_in_it() {
+    if !privileged() {
+        return;
+    }
+    let stand = Stand::new(Egress::Allow, &targets());
+    let (Bench { kernel, events, pins }, mut listener, cgroup) = (stand.bench, stand.listener, stand.cgroup);
+    let attending = attend(events, listener.expander());
+    let [target, _] = targets();
+    // Its last process ends; or it goes elsewhere and lives on.
+    for ends in [true, false] {
+        let mut first = Workload::in_new_namespace();
+        let cable = Cable::into_namespace_of(first.pid());
+        let mut second = Workload::in_namespace_of(first.pid());
+        for workload in [&mut first, &mut second] {
+            workload.enter(&cgroup);
+            assert_eq!(workload.connect("s", target), "None");
+            drop(flow(&mut listener).await);
+        }
+        drop(first);
+        // Somebody is still in it, and served as before.
+        let known = second.pid();
+        until(|| {
+            stands(&listener, |it| {
+                it.tenant
+                    .as_ref()
+                    .is_some_and(|tenant| tenant.inhabitant().pid() == known)
+            })
+        })
+        .await;
+        assert_eq!(second.connect("again", target), "None");
+        drop(flow(&mut listener).await);
+        assert!(cable.is_there());
+        second.tell("S.clear()");
+        if ends {
+            drop(second);
+        } else {
+            assert_eq!(
+                second.tell("__import__('ctypes').CDLL(None).unshare(0x40000000)"),
+                "0"
+            );
+        }
+        until(|| !cable.is_there()).await;
+    }
+    attending.abort();
+    drop((listener, kernel, pins));
+}
+
+/// A namespace that a mount keeps, as those of `ip netns` and of pods, is entered again and again, also at the moment at
+/// which the agent leaves it.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_enters_a_namespace_that_is_being_left_is_served() {
+    if !privileged() {
+        return;
+    }
+    let stand = Stand::new(Egress::Allow, &targets());
+    let (Bench { kernel, events, pins }, mut listener, cgroup) = (stand.bench, stand.listener, stand.cgroup);
+    let attending = attend(events, listener.expander());
+    let [target, _] = targets();
+    let holder = Workload::in_new_namespace();
+    let kept = std::fs::File::open(format!("/proc/{}/ns/net", holder.pid())).unwrap();
+    let visitors: Vec<_> = (0..4)
+        .map(|_| {
+            let mut visitor = Workload::outside();
+            visitor.enter(&cgroup);
+            visitor
+        })
+        .collect();
+    drop(holder);
+    let enter = format!(
+        "__import__('ctypes').CDLL(None).setns(os.open('/proc/{}/fd/{}', 0), 0x40000000)",
+        std::process::id(),
+        std::os::fd::AsRawFd::as_raw_fd(&kept)
+    );
+    for (number, mut visitor) in visitors.into_iter().enumerate() {
+        assert_eq!(visitor.tell(&enter), "0");
+        assert_eq!(visitor.connect("s", target), "None", "visitor {number}");
+        drop(flow(&mut listener).await);
+        drop(visitor);
+        // The next one comes while it is left, or just when it has been.
+        until(|| !stands(&listener, |it| !it.leaving || number % 2 == 0)).await;
+    }
+    assert_eq!(kernel.stats().unwrap().count(EventKind::NoListener), 0);
+    attending.abort();
+    drop((listener, kernel, pins));
 }
