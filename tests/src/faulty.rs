@@ -3,6 +3,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use nix::libc;
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{setsockopt, shutdown, sockopt};
 
 /// What happens to a connection once the server has sent enough.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,7 @@ pub enum Fault {
 #[derive(Debug)]
 pub struct Faulty {
     address: SocketAddr,
+    listener: TcpListener,
     state: Arc<State>,
     thread: Option<JoinHandle<()>>,
 }
@@ -54,12 +56,14 @@ impl Faulty {
             step: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
         });
+        let accepting = listener.try_clone()?;
         let thread = std::thread::spawn({
             let state = Arc::clone(&state);
-            move || accept(&listener, &state)
+            move || accept(&accepting, &state)
         });
         Ok(Self {
             address,
+            listener,
             state,
             thread: Some(thread),
         })
@@ -91,8 +95,8 @@ impl Faulty {
 impl Drop for Faulty {
     fn drop(&mut self) {
         self.state.stopped.store(true, Ordering::SeqCst);
-        // Wakes the accept.
-        TcpStream::connect(self.address).ok();
+        // Wakes the accept, also where the address has gone from the host meanwhile.
+        shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both).ok();
         if let Some(thread) = self.thread.take() {
             thread.join().ok();
         }
@@ -100,10 +104,11 @@ impl Drop for Faulty {
 }
 
 fn accept(listener: &TcpListener, state: &Arc<State>) {
-    for near in listener.incoming().flatten() {
+    for near in listener.incoming() {
         if state.stopped.load(Ordering::SeqCst) {
             return;
         }
+        let Ok(near) = near else { continue };
         let step = state.step.load(Ordering::SeqCst);
         let after = match state.after.load(Ordering::SeqCst) {
             u64::MAX => u64::MAX,

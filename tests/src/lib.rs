@@ -4,6 +4,7 @@
 pub mod agent;
 pub mod bypass;
 pub mod cgroup;
+pub mod container;
 pub mod driver;
 pub mod faulty;
 pub mod isolated;

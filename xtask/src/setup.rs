@@ -31,6 +31,9 @@ const DEBIAN: &[(&str, &str)] = &[
     ("at", "/usr/sbin/atd"),
     ("podman", "/usr/bin/podman"),
     ("crun", "/usr/bin/crun"),
+    ("runc", "/usr/sbin/runc"),
+    ("jq", "/usr/bin/jq"),
+    ("debootstrap", "/usr/sbin/debootstrap"),
     ("python3-venv", "/usr/share/doc/python3-venv/copyright"),
     ("nodejs", "/usr/bin/node"),
     ("npm", "/usr/bin/npm"),
@@ -97,6 +100,7 @@ pub(crate) fn for_tests() -> Result<()> {
         apt(&missing)?;
     }
     oidc_provider()?;
+    container_root()?;
     python_packages()
 }
 
@@ -138,6 +142,30 @@ fn keep_debian_from_starting_a_server() -> Result<()> {
         std::fs::create_dir_all(dir)?;
         std::fs::write(file, "create_main_cluster = false\n")?;
     }
+    Ok(())
+}
+
+/// The root file system of the tests' containers, in the target folder: made once, since it takes a minute.
+fn container_root() -> Result<()> {
+    let root = tollgate_tests::container::root();
+    if root.exists() {
+        return Ok(());
+    }
+    say(&format!("a Debian for containers ({})", root.display()));
+    let making = root.with_extension("making");
+    if making.exists() {
+        std::fs::remove_dir_all(&making)?;
+    }
+    run(Command::new("debootstrap")
+        .args(["--variant=minbase", "--include=postgresql-client", "bookworm"])
+        .arg(&making))?;
+    let packages = making.join("var/cache/apt/archives");
+    for package in std::fs::read_dir(packages)?.flatten() {
+        if package.path().extension().is_some_and(|kind| kind == "deb") {
+            std::fs::remove_file(package.path())?;
+        }
+    }
+    std::fs::rename(&making, &root)?;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ use crate::kernel::{KernelError, ManagedCgroups, ProcessStanding, Tier, existing
 use crate::ship::Backlog;
 
 use super::accept::Reception;
+use super::containers::Containers;
 use super::demands;
 use super::egress::Egress;
 use super::identities;
@@ -37,6 +38,7 @@ pub(super) struct FrontDesk {
     /// Why another version did not take over.
     pub(super) failed_upgrade: Option<String>,
     pub(super) egress: Arc<Egress>,
+    pub(super) containers: Containers,
 }
 
 impl ControlHandler for FrontDesk {
@@ -128,6 +130,10 @@ impl ControlHandler for FrontDesk {
 
     fn sweep_leases(&self, sweep: Sweep) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
         Box::pin(leases::sweep(&self.reception, sweep))
+    }
+
+    fn prepare(&self, asker: u32, pid: u32) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+        Box::pin(self.containers.prepare(asker, pid))
     }
 
     fn egress(&self) -> Result<EgressListing, String> {

@@ -2,6 +2,7 @@
 
 mod accept;
 mod catalogue;
+mod containers;
 mod demands;
 mod egress;
 mod existing;

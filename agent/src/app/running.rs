@@ -27,6 +27,7 @@ use crate::tls::LocalCa;
 
 use super::accept::Reception;
 use super::catalogue::Catalogue;
+use super::containers::Containers;
 use super::egress::Egress;
 use super::front_desk::FrontDesk;
 use super::job_desk::JobDesk;
@@ -246,14 +247,12 @@ impl Running {
             upgrader: Arc::clone(&upgrader),
             failed_upgrade: start.failed_upgrade,
             egress: Arc::clone(&egress),
+            containers: Containers::new(&kernel, &policies, listener.expander()),
         };
 
         let mut background = JoinSet::new();
-        background.spawn(kernel_side::heed(
-            events,
-            listener.expander(),
-            Arc::clone(&egress),
-        ));
+        let expander = listener.expander();
+        background.spawn(kernel_side::heed(events, expander, Arc::clone(&egress)));
         background.spawn(egress.keep_room(Arc::clone(&kernel)));
         background.spawn(leases::follow(Arc::clone(&reception)));
         background.spawn(kernel_side::watch_links(kernel));

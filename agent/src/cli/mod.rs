@@ -9,6 +9,7 @@ mod doctor;
 pub mod egress;
 pub mod identity;
 pub mod leases;
+mod oci_hook;
 pub mod policy;
 pub mod reload;
 pub mod replay;
@@ -63,6 +64,7 @@ enum Verb {
     Policy(policy::PolicyArgs),
     Reload(reload::Args),
     Upgrade(upgrade::Args),
+    OciHook(oci_hook::Args),
     Uninstall(agent::UninstallArgs),
     #[command(name = doctor::VERB, hide = true)]
     DoctorWorkload(doctor::WorkloadArgs),
@@ -112,6 +114,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, PolicyErrors> {
         Verb::Policy(args) => policy::run(&args),
         Verb::Reload(args) => wait(reload::run(args, &config()?.control_socket)),
         Verb::Upgrade(args) => wait(upgrade::run(args, &config()?.control_socket)),
+        Verb::OciHook(args) => wait(oci_hook::run(args, config())),
         Verb::Uninstall(agent::UninstallArgs {}) => agent::uninstall(&config()?),
     })
 }

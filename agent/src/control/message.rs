@@ -71,6 +71,12 @@ pub enum Request {
     Reload,
     /// Let the version that is installed now take over. For root alone.
     Upgrade,
+    /// Listen in the network namespace of a container that is about to start, if a policy concerns it. For root alone, in
+    /// managed cgroups too: jobs may run containers.
+    Prepare {
+        /// Its first process, by its number in the agent's pid namespace.
+        pid: u32,
+    },
     /// Let a held command run.
     Approve {
         /// Which.
@@ -150,6 +156,16 @@ pub enum Response {
     Reloaded {
         /// What came of it.
         report: ReloadReport,
+    },
+    /// To [`Request::Prepare`]: it may start.
+    Prepared {
+        /// Under whose policy it will be; `None`: under none.
+        workload: Option<WorkloadName>,
+    },
+    /// To [`Request::Prepare`]: a policy concerns it, or may, and its connections would be refused.
+    Unprepared {
+        /// One sentence: why, and what to do.
+        message: String,
     },
     /// To [`Request::Upgrade`]: it begins. Whether it succeeded, the status tells that is there afterwards.
     Upgrading,

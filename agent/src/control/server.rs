@@ -54,6 +54,11 @@ pub trait ControlHandler: Send + Sync {
         Box::pin(async { refused("this agent makes no credentials") })
     }
 
+    /// Listens in the network namespace of process `pid`, if a policy concerns it; `asker` is the peer's pid. Root asks.
+    fn prepare(&self, _asker: u32, _pid: u32) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+        Box::pin(async { refused("this agent prepares no containers") })
+    }
+
     /// What workloads reach around the services of their policies. The error is a sentence.
     fn egress(&self) -> Result<EgressListing, String>;
 
@@ -135,8 +140,10 @@ impl Desk {
             let Ok(request) = serde_json::from_slice(&line) else {
                 return send(&mut writer, &refused(UNINTELLIGIBLE)).await;
             };
+            // A job may run containers: this does no more for it than its first socket would have.
+            let for_jobs_too = matches!(request, Request::Prepare { .. });
             // Asked for each request: a process can be moved into a managed cgroup while it is connected.
-            if self.handler.is_managed(peer.pid) {
+            if !for_jobs_too && self.handler.is_managed(peer.pid) {
                 tracing::warn!(
                     ?peer,
                     ?request,
@@ -180,6 +187,10 @@ impl Desk {
                     };
                     self.handler.sweep_leases(sweep).await
                 }
+                Request::Prepare { .. } if peer.uid != 0 => {
+                    refused("only root may have the agent prepare a container")
+                }
+                Request::Prepare { pid } => self.handler.prepare(peer.pid, pid).await,
                 Request::Egress => match self.handler.egress() {
                     Ok(listing) => Response::Egress { listing },
                     Err(message) => refused(&message),
