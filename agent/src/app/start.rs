@@ -160,6 +160,7 @@ pub fn uninstall(config: &AgentConfig) -> Result<(), StartError> {
     drop(pins);
     let sockets = [
         config.control_socket.clone(),
+        config.job_socket.clone(),
         super::unix::directory(&config.run_dir),
     ];
     for left in sockets {
