@@ -128,7 +128,7 @@ impl Drop for Podman {
             .podman(Runtime::Runc)
             .args(["rm", "--all", "--force", "--time", "0"]))
         .ok();
-        remove_v1(&self.slice);
+        remove_slice(&self.slice);
     }
 }
 
@@ -199,21 +199,18 @@ impl Drop for Bundle {
             delete.arg("--root").arg(self.scratch.path().join("runc"));
             run(delete.args(["delete", "--force"]).arg(id)).ok();
         }
-        remove_v1(&self.slice);
+        remove_slice(&self.slice);
     }
 }
 
-/// Removes what a runtime made of a slice in the hierarchies of the first version, which are nobody else's concern here.
-fn remove_v1(slice: &str) {
-    let v2 = mount_point().unwrap_or_default();
-    for hierarchy in std::fs::read_dir("/sys/fs/cgroup")
+/// Removes what a runtime made of a slice, in the hierarchies of both versions.
+fn remove_slice(slice: &str) {
+    let mounted = std::fs::read_dir("/sys/fs/cgroup")
         .into_iter()
         .flatten()
-        .flatten()
-    {
-        if hierarchy.path() != v2 {
-            remove_empty(&hierarchy.path().join(slice.trim_start_matches('/')));
-        }
+        .flatten();
+    for hierarchy in mounted.map(|entry| entry.path()).chain(mount_point()) {
+        remove_empty(&hierarchy.join(slice.trim_start_matches('/')));
     }
 }
 
@@ -223,6 +220,5 @@ fn remove_empty(directory: &Path) {
             remove_empty(&child.path());
         }
     }
-    // Where the hierarchy is cgroup2 alone, these are files of the root, which stay.
     std::fs::remove_dir(directory).ok();
 }
