@@ -15,6 +15,7 @@ pub mod oidc;
 pub mod policy;
 pub mod postgres;
 pub mod process;
+pub mod saml;
 pub mod scratch;
 pub mod script;
 pub mod world;

@@ -19,6 +19,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ),
     ("curl", "/usr/bin/curl"),
     ("openssl", "/usr/bin/openssl"),
+    ("xmlsec1", "/usr/bin/xmlsec1"),
     ("iproute2", "/sbin/ip"),
     ("dnsmasq-base", "/usr/sbin/dnsmasq"),
     ("bind9-dnsutils", "/usr/bin/dig"),
@@ -40,7 +41,7 @@ const DEBIAN: &[(&str, &str)] = &[
 ];
 
 /// `PyPI` packages of the tests, in `target/python`: the driver, what the record reader imports, an S3 server, a client
-/// of HTTP/3.
+/// of HTTP/3, a SAML identity provider.
 const PYPI: &[(&str, &str)] = &[
     ("psycopg[binary]", "psycopg"),
     ("blake3", "blake3"),
@@ -48,6 +49,7 @@ const PYPI: &[(&str, &str)] = &[
     ("zstandard", "zstandard"),
     ("moto[server]", "moto.server"),
     ("curl_cffi", "curl_cffi"),
+    ("pysaml2", "saml2"),
 ];
 
 /// Everything.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::{EndpointHost, IdentitySpec, TlsMode};
+use crate::config::{EndpointHost, IdentitySpec, Proof, TlsMode};
 use crate::dns::Dns;
 use crate::engine::{self, Host};
 use crate::flow::Flow;
@@ -172,10 +172,14 @@ impl Reception {
                 Ok((identity, denied))
             }
             Err(error) => {
+                let asked_for = match spec.map(|spec| &spec.proof) {
+                    Some(Proof::Saml(_)) => "a SAML assertion under [identity.saml]",
+                    Some(Proof::Oidc) | None => "an OIDC token under [identity.oidc]",
+                };
                 let denied = Denied {
                     rules: Vec::new(),
                     message: format!("tollgate: this job is not identified: {error}"),
-                    hint: "the policy asks for an OIDC token under [identity.oidc]; see docs/policy-reference.md".to_owned(),
+                    hint: format!("the policy asks for {asked_for}; see docs/policy-reference.md"),
                 };
                 // Who it is besides its token still belongs in the record.
                 let identity = identify(facts, None, &self.tokens).await?;

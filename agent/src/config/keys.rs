@@ -18,7 +18,7 @@ pub(super) const ROOT: TableKeys = TableKeys {
     heading: "the policy file",
     keys: &[
         ("workload", "a table [workload]"),
-        ("identity", "a table [identity.oidc]"),
+        ("identity", "a table [identity.oidc] or [identity.saml]"),
         ("dns", "a table [dns]"),
         ("service", "a table [[service]]"),
     ],
@@ -53,9 +53,10 @@ pub(super) const IDENTITY: TableKeys = TableKeys {
     heading: "[identity]",
     keys: &[
         ("oidc", "a table [identity.oidc]"),
+        ("saml", "a table [identity.saml]"),
         ("deny", r#"[{ subject = "project_path:acme/old:*" }]"#),
     ],
-    later: &["saml"],
+    later: &[],
     secret: false,
 };
 
@@ -71,6 +72,23 @@ pub(super) const OIDC: TableKeys = TableKeys {
         ("offline", r#""1h""#),
     ],
     later: &["jwks_max_age"],
+    secret: false,
+};
+
+pub(super) const SAML: TableKeys = TableKeys {
+    heading: "[identity.saml]",
+    keys: &[
+        ("metadata", r#""https://idp.acme.test/metadata""#),
+        ("entity_id", r#""https://idp.acme.test""#),
+        ("audience", r#""tollgate""#),
+        ("recipient", r#""https://tollgate.acme.test/jobs""#),
+        ("token", r#"{ file = "/run/job/assertion" }"#),
+        ("attributes", r#"{ department = "billing" }"#),
+        ("ca", r#""/etc/tollgate/acme-ca.pem""#),
+        ("leeway", r#""30s""#),
+        ("offline", r#""1h""#),
+    ],
+    later: &[],
     secret: false,
 };
 
@@ -298,6 +316,7 @@ pub(super) const ALL: &[&TableKeys] = &[
     &DNS,
     &IDENTITY,
     &OIDC,
+    &SAML,
     &CLAIM,
     &DENY,
     &TOKEN,

@@ -31,7 +31,7 @@ pub use glob::{Glob, GlobError};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
 pub use policy::{
     ColumnPattern, Demand, Detector, DnsSpec, Egress, Endpoint, EndpointHost, IdentitySpec, Limits,
-    MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, PolicyText, Protocol, RuleDoc, RuleVerdict,
-    ServiceDoc, TablePattern, TlsMode, TlsSpec, TokenSource, Workload,
+    MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, PolicyText, Proof, Protocol, RuleDoc, RuleVerdict,
+    SamlSpec, ServiceDoc, TablePattern, TlsMode, TlsSpec, TokenSource, Workload,
 };
 pub use problem::{PolicyErrors, Position, Problem, Problems, Severity};

@@ -24,7 +24,7 @@ pub struct PolicyDoc {
     pub text: PolicyText,
     /// `[workload]`.
     pub workload: Workload,
-    /// `[identity.oidc]`; `None`: no token is asked for.
+    /// `[identity.oidc]` or `[identity.saml]`; `None`: no token is asked for.
     pub identity: Option<IdentitySpec>,
     /// `deny` of `[identity]`: tokens that do not count, whatever else is right with them.
     pub denied: Vec<TokenPattern>,
@@ -108,16 +108,18 @@ pub struct DnsSpec {
     pub resolvers: Vec<IpAddr>,
 }
 
-/// `[identity.oidc]`.
+/// `[identity.oidc]` or `[identity.saml]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentitySpec {
-    /// `issuer`: URL, exactly as the token's `iss`.
+    /// What the workload proves itself with.
+    pub proof: Proof,
+    /// `issuer`: URL, exactly as the token's `iss`. Of SAML `entity_id`.
     pub issuer: String,
-    /// `audience`: has to be in the token's `aud`.
+    /// `audience`: has to be in the token's `aud`, or the assertion's only audience.
     pub audience: String,
     /// `token`.
     pub token: TokenSource,
-    /// `claims`: each has to be in the token with one of its values.
+    /// `claims`, of SAML `attributes`: each has to be in the token with one of its values.
     pub claims: Vec<ClaimRule>,
     /// `ca`: PEM file that verifies the issuer's HTTPS, besides the system's roots.
     pub ca: Option<PathBuf>,
@@ -125,6 +127,24 @@ pub struct IdentitySpec {
     pub leeway: Duration,
     /// `offline`, 1 h if left out: how long the issuer's keys count after its last answer.
     pub offline: Duration,
+}
+
+/// The kind of a workload's token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// `[identity.oidc]`: a JSON Web Token.
+    Oidc,
+    /// `[identity.saml]`: a SAML 2.0 assertion.
+    Saml(SamlSpec),
+}
+
+/// What only `[identity.saml]` has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SamlSpec {
+    /// `metadata`: URL of the provider's metadata.
+    pub metadata: String,
+    /// `recipient`: whom the assertion has to be delivered to. `None`: to nobody in particular.
+    pub recipient: Option<String>,
 }
 
 /// Where a workload's token is.

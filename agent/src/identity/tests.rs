@@ -10,7 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::process::ProcessHandle;
 use super::source::{LONGEST_TOKEN, from_environment, from_file};
 use super::{FlowFacts, IdentityError, Logins, ProcessState, TokenVerifier, Tokens, identify};
-use crate::config::{IdentitySpec, TokenSource};
+use crate::config::{IdentitySpec, Proof, TokenSource};
 use crate::model::{CgroupId, CgroupPath};
 
 /// A process that waits until it is dropped.
@@ -89,6 +89,7 @@ fn tokens() -> Tokens {
 
 fn spec(token: TokenSource) -> IdentitySpec {
     IdentitySpec {
+        proof: Proof::Oidc,
         issuer: "http://127.0.0.1:1".into(),
         audience: "tollgate".into(),
         token,

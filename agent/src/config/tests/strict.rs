@@ -299,6 +299,36 @@ fn each_mistake_is_named_with_place_and_remedy() {
             "verdict = \"allow\"\n[identity.oidc]\nissuer = \"https://i.test\"\naudience = \"t\"\ntoken = { env = \"T\" }\nclaims = { \"/a//b\" = \"c\" }",
             &["no JSON pointer", "every level"],
         ),
+        (
+            "verdict",
+            "verdict = \"allow\"\n[identity.saml]\nmetadata = \"https://i.test/m?entity=1\"\nentity_id = \"urn:i\"\naudience = \"t\"\ntoken = { env = \"T\" }\nclaims = { a = \"b\" }",
+            &["unknown key \"claims\"", "[identity.saml]"],
+        ),
+        (
+            "verdict",
+            "verdict = \"allow\"\n[identity.saml]\nmetadata = \"http://i.test/m\"\nentity_id = \"urn:i\"\naudience = \"t\"\ntoken = { env = \"T\" }",
+            &["\"http://i.test/m\" is not https", "loopback"],
+        ),
+        (
+            "verdict",
+            "verdict = \"allow\"\n[identity.saml]\nmetadata = \"https://i.test/m#entity=1\"\nentity_id = \"urn:i\"\naudience = \"t\"\ntoken = { env = \"T\" }",
+            &["has a part that an address of metadata cannot have"],
+        ),
+        (
+            "verdict",
+            "verdict = \"allow\"\n[identity.saml]\nmetadata = \"https://i.test/m?entity=1\"\naudience = \"t\"\ntoken = { env = \"T\" }",
+            &["[identity.saml] has no \"entity_id\""],
+        ),
+        (
+            "verdict",
+            "verdict = \"allow\"\n[identity.saml]\nmetadata = \"https://i.test/m?entity=1\"\nentity_id = \"urn:i\"\naudience = \"t\"\ntoken = { env = \"T\" }\n[identity.oidc]\nissuer = \"https://i.test\"\naudience = \"t\"\ntoken = { env = \"T\" }",
+            &["two kinds of identity", "keep [identity.oidc] or [identity.saml]"],
+        ),
+        (
+            "verdict",
+            "verdict = \"allow\"\n[identity]\ndeny = []",
+            &["does not say how a job proves who it is"],
+        ),
         // Text that is not TOML.
         (
             "egress",

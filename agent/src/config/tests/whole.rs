@@ -181,6 +181,44 @@ fn what_is_left_out_has_the_documented_default() {
 }
 
 #[test]
+fn an_identity_can_be_a_saml_assertion() {
+    let saml = r#"
+[identity.saml]
+metadata   = "https://idp.acme.test/metadata?entity=https%3A%2F%2Fidp"
+entity_id  = "https://idp.acme.test"
+audience   = "tollgate"
+recipient  = "https://tollgate.acme.test/jobs"
+token      = { env = "ASSERTION" }
+attributes = { "urn:oid:2.5.4.11" = ["billing", "audit-*"], "/not/a/pointer" = "x" }
+"#;
+    let identity = parse(&format!("{GOOD}{saml}")).unwrap().identity.unwrap();
+    assert_eq!(
+        identity.proof,
+        Proof::Saml(SamlSpec {
+            metadata: "https://idp.acme.test/metadata?entity=https%3A%2F%2Fidp".into(),
+            recipient: Some("https://tollgate.acme.test/jobs".into()),
+        })
+    );
+    assert_eq!(identity.issuer, "https://idp.acme.test");
+    assert_eq!(identity.offline, Duration::from_hours(1));
+    let unit = identity
+        .claims
+        .iter()
+        .find(|rule| rule.claim == ClaimName::Top("urn:oid:2.5.4.11".into()))
+        .unwrap();
+    assert!(unit.matches("audit-7") && !unit.matches("payroll"));
+    let pointer = ClaimName::Top("/not/a/pointer".into());
+    assert!(identity.claims.iter().any(|rule| rule.claim == pointer));
+
+    let bare = saml.replace("recipient  = \"https://tollgate.acme.test/jobs\"\n", "");
+    let identity = parse(&format!("{GOOD}{bare}")).unwrap().identity.unwrap();
+    assert!(matches!(
+        identity.proof,
+        Proof::Saml(SamlSpec { recipient: None, .. })
+    ));
+}
+
+#[test]
 fn the_shipped_policies_are_right() {
     for name in ["ci-report", "nightly-backup"] {
         let path = format!("{}/../policies/{name}.toml", env!("CARGO_MANIFEST_DIR"));

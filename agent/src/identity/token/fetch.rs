@@ -1,4 +1,4 @@
-//! Discovery and keys of an issuer over HTTP (OpenID Connect Discovery 1.0 §4, RFC 7517).
+//! Discovery and keys of an issuer over HTTP (OpenID Connect Discovery 1.0 §4, RFC 7517), and documents of its like.
 //!
 //! Of the discovery document only `issuer` and `jwks_uri` are read: issuers for machines (GitHub Actions, Kubernetes)
 //! leave out the end points that people log in at, so the library's type for the whole document refuses theirs.
@@ -11,6 +11,8 @@ use openidconnect::core::CoreJsonWebKeySet;
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, StatusCode, Url};
 use serde::Deserialize;
+
+use super::saml::MetadataError;
 
 /// Why an issuer's keys cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,8 @@ pub(super) enum FetchError {
     OtherIssuer { url: Url, found: String },
     #[error("{url} lists no key that could be used")]
     NoKeys { url: Url },
+    #[error("{url} cannot be used: {error}")]
+    Metadata { url: Url, error: MetadataError },
 }
 
 #[derive(Deserialize)]
@@ -65,6 +69,18 @@ pub(super) async fn keys(issuer: &str, ca: Option<&Path>) -> Result<CoreJsonWebK
         return Err(FetchError::NoKeys { url: jwks_uri });
     }
     Ok(keys)
+}
+
+/// Asks for the document at `url`, and returns it with the address as it was understood. `ca`: as above.
+pub(super) async fn document(
+    url: &str,
+    ca: Option<&Path>,
+    accept: &'static str,
+) -> Result<(Url, Vec<u8>), FetchError> {
+    let url = address(url, false)?;
+    let client = client(ca, url.scheme() == "http")?;
+    let body = body(&client, &url, accept).await?;
+    Ok((url, body))
 }
 
 fn address(text: &str, https_only: bool) -> Result<Url, FetchError> {
@@ -117,13 +133,21 @@ async fn get<T: for<'de> Deserialize<'de>>(
     url: &Url,
     expected: &'static str,
 ) -> Result<T, FetchError> {
+    let body = body(client, url, "application/json").await?;
+    serde_json::from_slice(&body).map_err(|_| FetchError::Unreadable {
+        url: url.clone(),
+        expected,
+    })
+}
+
+async fn body(client: &Client, url: &Url, accept: &'static str) -> Result<Vec<u8>, FetchError> {
     let unreachable = |error: reqwest::Error| FetchError::Unreachable {
         url: url.clone(),
         reason: root_cause(&error),
     };
     let mut response = client
         .get(url.clone())
-        .header("accept", "application/json")
+        .header("accept", accept)
         .send()
         .await
         .map_err(unreachable)?;
@@ -140,10 +164,7 @@ async fn get<T: for<'de> Deserialize<'de>>(
         }
         body.extend_from_slice(&chunk);
     }
-    serde_json::from_slice(&body).map_err(|_| FetchError::Unreadable {
-        url: url.clone(),
-        expected,
-    })
+    Ok(body)
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

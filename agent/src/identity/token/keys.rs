@@ -1,6 +1,6 @@
 //! The keys of one issuer: when they are used, asked for again, and too old.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,40 +10,61 @@ use parking_lot::Mutex;
 use tokio::time::timeout;
 
 use super::TokenError;
-use super::fetch;
+use super::fetch::{self, FetchError};
+
+/// What an issuer publishes to verify its signatures with.
+pub(super) trait KeySet: Send + Sync + Sized + 'static {
+    /// Asks for it at `url`. `ca`: authorities that may vouch for the issuer besides the system's.
+    fn fetch(url: &str, ca: Option<&Path>) -> impl Future<Output = Result<Self, FetchError>> + Send;
+
+    /// Whether the key of this name is in it.
+    fn names(&self, key: &str) -> bool;
+}
+
+impl KeySet for CoreJsonWebKeySet {
+    async fn fetch(url: &str, ca: Option<&Path>) -> Result<Self, FetchError> {
+        fetch::keys(url, ca).await
+    }
+
+    fn names(&self, kid: &str) -> bool {
+        self.keys()
+            .iter()
+            .any(|key| key.key_id().is_some_and(|id| id.as_str() == kid))
+    }
+}
 
 /// One issuer and what is known of its keys.
 #[derive(Debug)]
-pub(super) struct Issuer {
+pub(super) struct Issuer<K> {
     url: String,
     ca: Option<PathBuf>,
     /// How long keys count while the issuer cannot be reached, from its last answer.
     offline: Duration,
-    cache: Mutex<KeyCache>,
+    cache: Mutex<KeyCache<K>>,
     /// Held while the issuer is asked: all who need the answer wait for one question.
     asking: tokio::sync::Mutex<()>,
 }
 
 /// Pure: it is told what happened and what time it is.
-#[derive(Debug, Default)]
-struct KeyCache {
-    fetched: Option<(Arc<CoreJsonWebKeySet>, Instant)>,
+#[derive(Debug)]
+struct KeyCache<K> {
+    fetched: Option<(Arc<K>, Instant)>,
     asked: Option<Instant>,
     failure: Option<String>,
 }
 
 /// What to do for a token.
 #[derive(Debug)]
-enum Plan {
-    Use(Arc<CoreJsonWebKeySet>),
+enum Plan<K> {
+    Use(Arc<K>),
     /// Ask the issuer; until it has answered, these keys will do.
     Ask {
-        meanwhile: Option<Arc<CoreJsonWebKeySet>>,
+        meanwhile: Option<Arc<K>>,
     },
     Refuse(String),
 }
 
-impl Issuer {
+impl<K: KeySet> Issuer<K> {
     pub(super) fn new(url: String, ca: Option<PathBuf>, offline: Duration) -> Self {
         Self {
             url,
@@ -59,7 +80,7 @@ impl Issuer {
         self: &Arc<Self>,
         kid: Option<&str>,
         now: Instant,
-    ) -> Result<Arc<CoreJsonWebKeySet>, TokenError> {
+    ) -> Result<Arc<K>, TokenError> {
         let plan = self.plan(kid, now);
         let in_hand = match plan {
             Plan::Use(keys) => return Ok(keys),
@@ -92,7 +113,7 @@ impl Issuer {
         }
     }
 
-    fn plan(&self, kid: Option<&str>, now: Instant) -> Plan {
+    fn plan(&self, kid: Option<&str>, now: Instant) -> Plan<K> {
         self.cache.lock().plan(kid, now, self.offline)
     }
 
@@ -102,7 +123,7 @@ impl Issuer {
         if !matches!(self.plan(kid, now), Plan::Ask { .. }) {
             return;
         }
-        let answer = fetch::keys(&self.url, self.ca.as_deref()).await;
+        let answer = K::fetch(&self.url, self.ca.as_deref()).await;
         let mut cache = self.cache.lock();
         match answer {
             Ok(keys) => cache.learn(keys, now),
@@ -114,8 +135,18 @@ impl Issuer {
     }
 }
 
-impl KeyCache {
-    fn plan(&self, kid: Option<&str>, now: Instant, offline: Duration) -> Plan {
+impl<K> Default for KeyCache<K> {
+    fn default() -> Self {
+        Self {
+            fetched: None,
+            asked: None,
+            failure: None,
+        }
+    }
+}
+
+impl<K: KeySet> KeyCache<K> {
+    fn plan(&self, kid: Option<&str>, now: Instant, offline: Duration) -> Plan<K> {
         // However short it is: what was fetched a moment ago is not old.
         let usable_for = offline.max(FRESH);
         let since = |then: Instant| now.saturating_duration_since(then);
@@ -128,11 +159,7 @@ impl KeyCache {
             let failure = self.failure.as_deref().unwrap_or("the issuer was not asked yet");
             return Plan::Refuse(failure.to_owned());
         };
-        let known = kid.is_none_or(|kid| {
-            let names =
-                |key: &openidconnect::core::CoreJsonWebKey| key.key_id().is_some_and(|id| id.as_str() == kid);
-            keys.keys().iter().any(names)
-        });
+        let known = kid.is_none_or(|kid| keys.names(kid));
         if may_ask && (!known || since(*at) >= FRESH) {
             // For an unknown key the old keys are no help: that token waits for the answer.
             let meanwhile = known.then(|| Arc::clone(keys));
@@ -141,7 +168,7 @@ impl KeyCache {
         Plan::Use(Arc::clone(keys))
     }
 
-    fn learn(&mut self, keys: CoreJsonWebKeySet, now: Instant) {
+    fn learn(&mut self, keys: K, now: Instant) {
         self.fetched = Some((Arc::new(keys), now));
         self.asked = Some(now);
         self.failure = None;
@@ -180,7 +207,7 @@ mod tests {
         )])
     }
 
-    fn filled(at: Instant) -> KeyCache {
+    fn filled(at: Instant) -> KeyCache<CoreJsonWebKeySet> {
         let mut cache = KeyCache::default();
         cache.learn(keys(), at);
         cache
@@ -228,7 +255,7 @@ mod tests {
     #[test]
     fn without_keys_a_failure_is_told_and_not_repeated_at_once() {
         let start = Instant::now();
-        let mut cache = KeyCache::default();
+        let mut cache = KeyCache::<CoreJsonWebKeySet>::default();
         assert!(matches!(
             cache.plan(None, start, OFFLINE),
             Plan::Ask { meanwhile: None }

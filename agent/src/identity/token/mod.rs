@@ -1,4 +1,5 @@
 //! Verification of tokens: OIDC ID tokens, and access tokens in JWT form (RFC 9068) that are addressed to Tollgate.
+//! SAML assertions are tokens of another kind: [`saml`].
 //!
 //! Signature, issuer, audience, expiry (`exp`), `nbf`, `iat` and required claims are checked. There is no nonce: the
 //! token is not the answer to a request of ours. Symmetric signatures and `none` are refused whatever the keys say,
@@ -10,6 +11,7 @@
 mod claims;
 mod fetch;
 mod keys;
+mod saml;
 
 #[cfg(test)]
 mod provider_tests;
@@ -29,7 +31,7 @@ use std::time::{Duration, Instant, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use openidconnect::core::{CoreIdToken, CoreIdTokenVerifier, CoreJwsSigningAlgorithm};
+use openidconnect::core::{CoreIdToken, CoreIdTokenVerifier, CoreJsonWebKeySet, CoreJwsSigningAlgorithm};
 use openidconnect::{
     ClaimsVerificationError, ClientId, IssuerUrl, JsonWebTokenType, Nonce, SignatureVerificationError,
 };
@@ -37,25 +39,30 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::config::{ClaimRule, IdentitySpec};
+use crate::config::{ClaimRule, IdentitySpec, Proof};
 use crate::model::Secret;
 
 use keys::Issuer;
 
+pub use saml::SamlError;
+
 /// What a validated token says. Never the token itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TokenClaims {
-    /// `iss`.
+    /// What it is.
+    pub kind: TokenKind,
+    /// `iss`, or an assertion's issuer.
     pub issuer: String,
-    /// `sub`.
+    /// `sub`, or an assertion's `NameID`.
     pub subject: String,
     /// `aud`.
     pub audience: String,
     /// `iat`.
     pub issued_at: DateTime<Utc>,
-    /// `exp`, as the token has it.
+    /// `exp`, as the token has it; of an assertion the end of the session that it began, else its own.
     pub expires_at: DateTime<Utc>,
-    /// The claims that the policy asked for, and those of [well-known CI systems](claims::WELL_KNOWN), as text.
+    /// The claims that the policy asked for, and those of [well-known CI systems](claims::WELL_KNOWN), as text. Of an
+    /// assertion its attributes, and its ID as `jti`.
     pub claims: BTreeMap<String, String>,
     /// `kid` of the key that signed it, where the token names one.
     pub key: Option<String>,
@@ -65,6 +72,16 @@ pub struct TokenClaims {
     /// Every claim, for what is revoked. Not for records: the policy asked for few of them.
     #[serde(skip)]
     all: Arc<Map<String, Value>>,
+}
+
+/// What a workload proves itself with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenKind {
+    /// A JSON Web Token of an OpenID issuer.
+    Oidc,
+    /// A SAML 2.0 assertion.
+    Saml,
 }
 
 impl TokenClaims {
@@ -136,6 +153,9 @@ pub enum TokenError {
         /// The token's value.
         found: Option<String>,
     },
+    /// An assertion, and what is wrong with it is of SAML's own.
+    #[error(transparent)]
+    Assertion(#[from] SamlError),
     /// The issuer cannot be asked, and what is known of it is too old.
     #[error("it cannot be verified: {reason}")]
     Unavailable {
@@ -147,7 +167,8 @@ pub enum TokenError {
 /// Verifies tokens, and keeps the keys of the issuers. One for the whole agent.
 #[derive(Debug, Default)]
 pub struct TokenVerifier {
-    issuers: Mutex<HashMap<IssuerKey, Arc<Issuer>>>,
+    issuers: Mutex<HashMap<IssuerKey, Arc<Issuer<CoreJsonWebKeySet>>>>,
+    saml: saml::Verifier,
 }
 
 /// URL, extra authorities, and how long its keys count: the same issuer seen otherwise is asked again.
@@ -176,6 +197,18 @@ impl TokenVerifier {
     }
 
     async fn verify_at(
+        &self,
+        token: &Secret,
+        spec: &IdentitySpec,
+        now: Now,
+    ) -> Result<TokenClaims, TokenError> {
+        match &spec.proof {
+            Proof::Oidc => self.verify_jwt(token, spec, now).await,
+            Proof::Saml(saml) => self.saml.verify(token, spec, saml, now).await,
+        }
+    }
+
+    async fn verify_jwt(
         &self,
         token: &Secret,
         spec: &IdentitySpec,
@@ -226,6 +259,7 @@ impl TokenVerifier {
         }
         let expires_at = sound.expiration();
         Ok(TokenClaims {
+            kind: TokenKind::Oidc,
             issuer: spec.issuer.clone(),
             subject: claims::cut(sound.subject().as_str()),
             audience: spec.audience.clone(),
@@ -238,7 +272,7 @@ impl TokenVerifier {
         })
     }
 
-    fn issuer(&self, spec: &IdentitySpec) -> Arc<Issuer> {
+    fn issuer(&self, spec: &IdentitySpec) -> Arc<Issuer<CoreJsonWebKeySet>> {
         let key = (spec.issuer.clone(), spec.ca.clone(), spec.offline);
         let mut issuers = self.issuers.lock();
         Arc::clone(

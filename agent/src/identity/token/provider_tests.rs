@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::test_issuer::{HOUR, like};
 use super::{TokenError, TokenVerifier};
-use crate::config::{IdentitySpec, TokenSource};
+use crate::config::{IdentitySpec, Proof, TokenSource};
 use crate::model::Secret;
 
 struct Provider {
@@ -63,6 +63,7 @@ impl Provider {
 
     fn spec(&self, claims: &[(&str, &str)]) -> IdentitySpec {
         IdentitySpec {
+            proof: Proof::Oidc,
             issuer: self.issuer.clone(),
             audience: "tollgate".into(),
             token: TokenSource::Env("TOLLGATE_ID_TOKEN".into()),

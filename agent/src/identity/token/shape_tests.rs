@@ -10,7 +10,7 @@ use super::{Now, TokenError, TokenVerifier};
 use crate::config::{IdentitySpec, parse_policy};
 
 /// The `[identity]` of a chapter of docs/identity.md.
-fn example(chapter: &str, issuer: &str) -> IdentitySpec {
+pub(super) fn example(chapter: &str, issuer: &str) -> IdentitySpec {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/identity.md");
     let text = std::fs::read_to_string(path).unwrap();
     let (_, rest) = text.split_once(&format!("\n## {chapter}\n")).unwrap();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::test_issuer::{HOUR, TestIssuer, key, like, signing_input, token, with_signature};
 use super::{Now, TokenClaims, TokenError, TokenVerifier};
-use crate::config::{IdentitySpec, TokenSource};
+use crate::config::{IdentitySpec, Proof, TokenSource};
 use crate::model::Secret;
 
 const MINUTE: Duration = Duration::from_mins(1);
@@ -24,6 +24,7 @@ impl Stand {
     fn new() -> Self {
         let issuer = TestIssuer::start();
         let spec = IdentitySpec {
+            proof: Proof::Oidc,
             issuer: issuer.url.clone(),
             audience: "tollgate".into(),
             token: TokenSource::Env("TOLLGATE_ID_TOKEN".into()),
