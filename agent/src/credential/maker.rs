@@ -3,12 +3,13 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
 use super::{CredentialError, Handle, Material};
 use crate::config::Share;
+use crate::identity::JobToken;
 use crate::kernel::netns::Netns;
 use crate::model::{CgroupId, CgroupPath, ServiceName, SessionId, WorkloadName};
 use crate::protocol::postgres::Target;
@@ -27,9 +28,39 @@ pub trait Maker: fmt::Debug + Send + Sync {
     /// it makes ends by itself, and nothing can or need be revoked.
     fn plan(&self, ask: &Ask) -> Option<Handle>;
 
-    /// Makes it. `planned` is what [`Self::plan`] said, and is in the journal by now. If this is given up half-way, what was
+    /// Asks for what has to be in the journal before anything is made, where only a server can name it: a token of its own, say,
+    /// with which everything goes that is made under it. Its answer takes the place of what was planned. What it leaves when it
+    /// is given up half-way has to end by itself, and soon. By default nothing is asked for.
+    fn prepare<'a>(&'a self, _ask: &'a Ask) -> Working<'a, Result<Option<Handle>, MakeError>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    /// Makes it. `planned` is what [`Self::plan`] or [`Self::prepare`] said, and is in the journal by now. If this is given up half-way, what was
     /// planned is revoked.
     fn make<'a>(&'a self, ask: &'a Ask, planned: Option<&'a Handle>) -> Working<'a, Result<Made, MakeError>>;
+
+    /// For how long, from its making on, what `handle` names is renewed. `None`, and by default: not at all, it ends when it
+    /// was said to.
+    fn renewed_for(&self, _handle: &Handle) -> Option<Duration> {
+        None
+    }
+
+    /// Has it last longer. Asked when two thirds of its time are over and somebody has it; after an error again, for as long
+    /// as it lasts.
+    fn renew<'a>(&'a self, _handle: &'a Handle) -> Working<'a, Result<Renewal, CredentialError>> {
+        Box::pin(async { Ok(Renewal::Final) })
+    }
+}
+
+/// What a renewal came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// It lasts until then.
+    Until(SystemTime),
+    /// It ends when it was said to, whatever is asked.
+    Final,
+    /// It is not there any more.
+    Gone,
 }
 
 /// What a credential is made for.
@@ -41,6 +72,8 @@ pub struct Ask {
     pub target: Target,
     /// The network namespace in which the target's address means what it says.
     pub netns: Arc<Netns>,
+    /// The workload's own token, where its policy asks for one: the newest that was found good.
+    pub token: Option<JobToken>,
 }
 
 /// Whose a lease is: it is revoked when they end.

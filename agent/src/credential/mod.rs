@@ -37,7 +37,7 @@ pub use handle::{Found, Handle, RevokeError};
 pub use journal::{LeaseId, Stage};
 pub use lease::{Lease, LeaseEnd};
 pub use leases::{LeaseView, Leases};
-pub use maker::{Ask, Left, Made, MakeError, Maker, Owner, Working};
+pub use maker::{Ask, Left, Made, MakeError, Maker, Owner, Renewal, Working};
 pub use material::Material;
 
 /// The credential of one service: where it comes from.

@@ -39,6 +39,7 @@ pub(super) fn ask(share: Share) -> Ask {
             tls: Arc::new(Upstream::from_spec(&PLAIN).unwrap()),
         },
         netns: Arc::new(Netns::own().unwrap()),
+        token: None,
     }
 }
 

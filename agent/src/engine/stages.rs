@@ -12,7 +12,7 @@ use crate::approval::{HoldEnd, HoldInfo, Holds, Requester};
 use crate::config::Mode;
 use crate::credential::{Ask, Credentials, Lease, LeaseEnd, Leases, Owner};
 use crate::flow::Stream;
-use crate::identity::{Identity, Lapse, Life};
+use crate::identity::{Identity, Lapse, Life, TokenClaims};
 use crate::kernel::{dial, netns::Netns};
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, Place, SessionId};
@@ -406,6 +406,13 @@ impl Stages for SessionStages {
             owner: self.owner.clone(),
             target: self.target.clone(),
             netns: Arc::clone(&self.netns),
+            token: self
+                .life
+                .standing()
+                .identity
+                .token
+                .as_ref()
+                .map(TokenClaims::job_token),
         };
         let lease = match credentials.lease(&self.leases, ask).await {
             Ok(lease) => lease,

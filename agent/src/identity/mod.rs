@@ -36,7 +36,7 @@ pub use life::{Lapse, Life, Standing};
 pub use logins::{Logins, TooMany};
 pub use process::Process;
 pub use revoked::{Revocation, RevocationError, Revoked, Which};
-pub use token::{SamlError, TokenClaims, TokenError, TokenKind, TokenVerifier};
+pub use token::{JobToken, SamlError, TokenClaims, TokenError, TokenKind, TokenVerifier};
 
 use process::{ProcessHandle, is_gone};
 pub use readers::{Hangs, read_beside};

@@ -1,13 +1,15 @@
 //! Every lease of this host: who has it, how long, and what is still to be revoked.
 //!
 //! What a source makes is in the journal before it is made and until it is void. It is revoked when its owner ends, when
-//! its time is over, when its cgroup is gone, on request, and when the agent stops; what an agent before this one left is
+//! its time is over and it cannot be renewed, when its cgroup is gone, on request, and when the agent stops; what an agent before this one left is
 //! revoked at the start. A revocation that fails is tried again until it succeeds, over any number of restarts.
 //!
 //! Known limits: a lease that a workload shares is not handed to another version of the agent, because its password is in
 //! no journal: the new version revokes it and makes another. A job that makes its sessions one by one with more than
 //! [`IDLE`] between them gets a new one for each.
 
+mod make;
+mod renew;
 mod revoke;
 mod view;
 
@@ -18,13 +20,13 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use parking_lot::Mutex;
-use tokio::sync::{Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::journal::{Entry, Journal, LeaseId, Stage};
 use super::lease::{Hold, Lease};
-use super::maker::{Ask, Left, Made, MakeError, Maker, Owner};
+use super::maker::{Ask, Maker, Owner};
 use super::{CredentialError, Handle, Material};
 use crate::config::{CredentialKind, Share};
 use crate::kernel::netns::Netns;
@@ -32,8 +34,6 @@ use crate::model::{CgroupId, NetnsCookie, Place, ServiceName, SessionId, Workloa
 
 pub use view::LeaseView;
 
-/// How long a source may take to make something.
-const MAKE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long a lease that a workload shares stays when no session uses it.
 const IDLE: Duration = Duration::from_mins(1);
 /// Pause after the first attempt to revoke that failed; doubled after each further one.
@@ -63,6 +63,8 @@ struct Inner {
 pub(super) struct Pace {
     pub(super) idle: Duration,
     pub(super) first_pause: Duration,
+    /// Shortest time between two renewals.
+    pub(super) between: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -138,6 +140,7 @@ impl Leases {
         let pace = Pace {
             idle: IDLE,
             first_pause: FIRST_PAUSE,
+            between: renew::BETWEEN,
         };
         Self::open_at(dir, pace)
     }
@@ -216,133 +219,6 @@ impl Leases {
         })
     }
 
-    /// A new one. Made in a task of its own: a session that ends half-way must not leave something half-made, of which
-    /// nobody knows whether it is there.
-    async fn mint(
-        &self,
-        maker: &Arc<dyn Maker>,
-        spec: &CredentialKind,
-        ask: Ask,
-    ) -> Result<Lease, CredentialError> {
-        let (tell, told) = oneshot::channel();
-        let (leases, maker, spec) = (self.clone(), Arc::clone(maker), spec.clone());
-        self.spawn(async move {
-            let made = leases.make(&*maker, spec, &ask).await;
-            // Nobody waits for it any more: dropping it gives it back.
-            drop(tell.send(made));
-        });
-        told.await.unwrap_or(Err(CredentialError::Stopping))
-    }
-
-    async fn make(
-        &self,
-        maker: &dyn Maker,
-        spec: CredentialKind,
-        ask: &Ask,
-    ) -> Result<Lease, CredentialError> {
-        let id = LeaseId::random();
-        let handle = maker.plan(ask);
-        let since = Utc::now();
-        let held = Held {
-            owner: ask.owner.clone(),
-            source: spec.name(),
-            handle: handle.clone(),
-            stage: Stage::Planned,
-            since,
-            expires: None,
-            netns: Some(Arc::clone(&ask.netns)),
-            phase: Phase::Making,
-            users: BTreeSet::from([ask.owner.session]),
-            over: watch::Sender::new(None),
-            kick: Arc::default(),
-        };
-        {
-            let mut table = self.0.table.lock();
-            if table.closed {
-                return Err(CredentialError::Stopping);
-            }
-            table.held.insert(id.clone(), held);
-        }
-        if let Err(error) = self.write(&id).await {
-            self.forget(&id);
-            return Err(CredentialError::Journal(error));
-        }
-        let made = tokio::time::timeout(MAKE_PATIENCE, maker.make(ask, handle.as_ref())).await;
-        let made = made.unwrap_or(Err(MakeError {
-            error: CredentialError::TooSlow(MAKE_PATIENCE.as_secs()),
-            left: Left::Perhaps,
-        }));
-        match made {
-            Ok(made) => self.made(&id, made, spec, ask.owner.session).await,
-            Err(MakeError { error, left }) => {
-                match left {
-                    Left::Nothing if handle.is_none() || self.unwrite(&id).await => self.forget(&id),
-                    Left::Nothing | Left::Perhaps => self.revoke(&id, "it was not made for certain"),
-                }
-                Err(error)
-            }
-        }
-    }
-
-    async fn made(
-        &self,
-        id: &LeaseId,
-        made: Made,
-        spec: CredentialKind,
-        session: SessionId,
-    ) -> Result<Lease, CredentialError> {
-        let left = made
-            .expires
-            .map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
-        {
-            let mut table = self.0.table.lock();
-            let Some(held) = table.held.get_mut(id) else {
-                return Err(CredentialError::Stopping);
-            };
-            held.stage = Stage::Made;
-            held.expires = made.expires.map(DateTime::from);
-            if made.handle.is_some() {
-                held.handle = made.handle;
-            }
-        }
-        if let Err(error) = self.write(id).await {
-            self.revoke(id, "the journal cannot be written");
-            return Err(CredentialError::Journal(error));
-        }
-        let (over, revocable) = {
-            let mut table = self.0.table.lock();
-            let Some(held) = table.held.get_mut(id) else {
-                return Err(CredentialError::Stopping);
-            };
-            // Somebody wanted it void while it was made; what sees to that goes on.
-            let ended = held.over.borrow().clone();
-            if let Some(why) = ended {
-                return Err(CredentialError::Ended(why));
-            }
-            held.phase = Phase::Live(Box::new(Live {
-                material: made.material.clone(),
-                spec,
-                share_until: left.map(|left| Instant::now() + left / 2),
-            }));
-            (held.over.subscribe(), held.handle.is_some())
-        };
-        if let Some(left) = left {
-            self.expire(id.clone(), left, over.clone());
-        }
-        Ok(Lease {
-            material: made.material,
-            database: None,
-            expires: made.expires,
-            held: Some(Hold {
-                leases: self.clone(),
-                id: id.clone(),
-                session,
-                revocable,
-                over,
-            }),
-        })
-    }
-
     /// A session does not have it any more.
     pub(super) fn give_back(&self, id: &LeaseId, session: SessionId) {
         let share = {
@@ -373,16 +249,6 @@ impl Leases {
     fn is_unused(&self, id: &LeaseId) -> bool {
         let table = self.0.table.lock();
         table.held.get(id).is_some_and(|held| held.users.is_empty())
-    }
-
-    fn expire(&self, id: LeaseId, left: Duration, mut over: watch::Receiver<Option<String>>) {
-        let leases = self.clone();
-        self.spawn(async move {
-            let ended = async { drop(over.wait_for(Option::is_some).await) };
-            if tokio::time::timeout(left, ended).await.is_err() {
-                leases.revoke(&id, "its time is over");
-            }
-        });
     }
 
     /// Writes the journal's entry of a lease that can be revoked, as it is now.

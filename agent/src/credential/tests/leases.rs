@@ -1,5 +1,7 @@
 //! The keeper of leases, with a source that is up, down or slow as the test says.
 
+mod renewals;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
@@ -14,7 +16,7 @@ use crate::credential::leases::Pace;
 use crate::credential::maker::Working;
 use crate::credential::{
     Ask, CredentialError, Found, Handle, Lease, LeaseEnd, Leases, Left, Made, MakeError, Maker, Material,
-    RevokeError,
+    Renewal, RevokeError,
 };
 use crate::model::Secret;
 
@@ -27,6 +29,18 @@ struct Server {
     /// It refuses to make anything, and leaves this behind.
     refuses: Option<Left>,
     slow: Option<Duration>,
+    /// Whether something is to be asked for before anything is made.
+    prepares: bool,
+    /// What a renewal comes to; `None`: it fails.
+    renews: Option<Renews>,
+    renewed: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Renews {
+    For(Duration),
+    Final,
+    Gone,
 }
 
 static SERVERS: LazyLock<Mutex<HashMap<u64, Server>>> = LazyLock::new(Mutex::default);
@@ -67,6 +81,8 @@ fn on<T>(server: u64, act: impl FnOnce(&mut Server) -> T) -> T {
 struct DoubleMaker {
     server: u64,
     ttl: Option<Duration>,
+    /// For how long it is renewed.
+    most: Option<Duration>,
 }
 
 impl Maker for DoubleMaker {
@@ -75,10 +91,33 @@ impl Maker for DoubleMaker {
     }
 
     fn plan(&self, ask: &Ask) -> Option<Handle> {
-        Some(Handle::Double(Double {
-            server: self.server,
-            name: format!("{}-{}", ask.owner.session, rand::random::<u32>()),
-        }))
+        let prepares = on(self.server, |server| server.prepares);
+        (!prepares).then(|| self.name(ask))
+    }
+
+    fn prepare<'a>(&'a self, ask: &'a Ask) -> Working<'a, Result<Option<Handle>, MakeError>> {
+        Box::pin(async {
+            let prepares = on(self.server, |server| server.prepares);
+            Ok(prepares.then(|| self.name(ask)))
+        })
+    }
+
+    fn renewed_for(&self, _: &Handle) -> Option<Duration> {
+        self.most
+    }
+
+    fn renew<'a>(&'a self, _: &'a Handle) -> Working<'a, Result<Renewal, CredentialError>> {
+        Box::pin(async {
+            on(self.server, |server| {
+                server.renewed += 1;
+                match server.renews {
+                    Some(Renews::For(time)) => Ok(Renewal::Until(SystemTime::now() + time)),
+                    Some(Renews::Final) => Ok(Renewal::Final),
+                    Some(Renews::Gone) => Ok(Renewal::Gone),
+                    None => Err(CredentialError::BrokenOff),
+                }
+            })
+        })
     }
 
     fn make<'a>(&'a self, _: &'a Ask, planned: Option<&'a Handle>) -> Working<'a, Result<Made, MakeError>> {
@@ -114,6 +153,15 @@ impl Maker for DoubleMaker {
     }
 }
 
+impl DoubleMaker {
+    fn name(&self, ask: &Ask) -> Handle {
+        Handle::Double(Double {
+            server: self.server,
+            name: format!("{}-{}", ask.owner.session, rand::random::<u32>()),
+        })
+    }
+}
+
 struct World {
     server: u64,
     state: tempfile::TempDir,
@@ -122,11 +170,16 @@ struct World {
 
 impl World {
     fn new(ttl: Option<Duration>) -> Self {
+        Self::renewing(ttl, None)
+    }
+
+    /// One whose leases last so long, and are renewed for so long.
+    fn renewing(ttl: Option<Duration>, most: Option<Duration>) -> Self {
         let server = rand::random();
         Self {
             server,
             state: tempfile::tempdir().unwrap(),
-            maker: Arc::new(DoubleMaker { server, ttl }),
+            maker: Arc::new(DoubleMaker { server, ttl, most }),
         }
     }
 
@@ -139,6 +192,7 @@ impl World {
         let pace = Pace {
             idle: Duration::from_millis(300),
             first_pause: Duration::from_millis(10),
+            between: Duration::from_millis(10),
         };
         Leases::open_at(&dir, pace).unwrap()
     }

@@ -46,7 +46,7 @@ use keys::Issuer;
 
 pub use saml::SamlError;
 
-/// What a validated token says. Never the token itself.
+/// What a validated token says. The token itself goes to sources of credentials alone ([`Self::job_token`]).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TokenClaims {
     /// What it is.
@@ -72,6 +72,30 @@ pub struct TokenClaims {
     /// Every claim, for what is revoked. Not for records: the policy asked for few of them.
     #[serde(skip)]
     all: Arc<Map<String, Value>>,
+    /// Itself. Never for records.
+    #[serde(skip)]
+    raw: Raw,
+}
+
+/// The token itself, for whoever changes it for a credential.
+#[derive(Clone, Debug)]
+struct Raw(Secret);
+
+impl PartialEq for Raw {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose() == other.0.expose()
+    }
+}
+
+impl Eq for Raw {}
+
+/// A workload's own token that was found good, for sources that change it for a credential.
+#[derive(Clone, Debug)]
+pub struct JobToken {
+    /// What it is.
+    pub kind: TokenKind,
+    /// The token.
+    pub secret: Secret,
 }
 
 /// What a workload proves itself with.
@@ -88,6 +112,14 @@ impl TokenClaims {
     /// When the right to run commands ends: `exp` and the policy's leeway.
     pub fn valid_until(&self) -> SystemTime {
         self.valid_until
+    }
+
+    /// Itself, as the workload has it.
+    pub fn job_token(&self) -> JobToken {
+        JobToken {
+            kind: self.kind,
+            secret: self.raw.0.clone(),
+        }
     }
 
     /// Whether it says what `rule` asks for.
@@ -214,7 +246,7 @@ impl TokenVerifier {
         spec: &IdentitySpec,
         now: Now,
     ) -> Result<TokenClaims, TokenError> {
-        // Exposed for its verification; nothing below keeps it.
+        // Exposed for its verification.
         let text = std::str::from_utf8(token.expose()).map_err(|_| TokenError::Malformed)?;
         let header = Header::read(text)?;
         if !ACCEPTED.iter().any(|(name, _)| *name == header.alg) {
@@ -269,6 +301,7 @@ impl TokenVerifier {
             key: header.kid.as_deref().map(claims::cut),
             valid_until: SystemTime::from(expires_at) + spec.leeway,
             all: Arc::new(all),
+            raw: Raw(token.clone()),
         })
     }
 

@@ -111,6 +111,7 @@ impl Verifier {
                 key: Some(key.fingerprint.clone()),
                 valid_until: SystemTime::from(expires_at) + spec.leeway,
                 all: Arc::new(all),
+                raw: super::Raw(token.clone()),
             });
         }
         Err(SamlError::UnknownKey {
