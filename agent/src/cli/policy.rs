@@ -12,9 +12,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::config::{
-    PolicyDoc, Problem, Problems, Severity, SourceSpec, load_policy_files, locate, policy_files,
-};
+use crate::config::{PolicyDoc, Problem, Problems, Severity, load_policy_files, locate, policy_files};
 use crate::policy::lint;
 
 const WIDTH: usize = 100;
@@ -228,7 +226,7 @@ fn exposed_secrets(policy: &PolicyDoc, text: &str) -> Vec<Problem> {
             continue;
         };
         for (key, spec) in credential.kind.sources() {
-            let SourceSpec::File(path) = spec else { continue };
+            let Some(path) = spec.secret_file() else { continue };
             let Ok(metadata) = std::fs::metadata(path) else {
                 continue;
             };

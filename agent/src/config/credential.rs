@@ -1,9 +1,10 @@
 //! `[service.credential]`, as typed values.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 /// `[service.credential]`: what the agent logs in with.
@@ -18,7 +19,7 @@ pub struct CredentialSource {
 /// `source`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CredentialKind {
-    /// `"file"`, `"env"`, `"systemd"`: a login that somebody else looks after, read when it is needed.
+    /// `"file"`, `"env"`, `"systemd"`, `"age"`: a login that somebody else looks after, read when it is needed.
     Static {
         /// Source of the user name. A name written into the policy is [`SourceSpec::Literal`].
         user: SourceSpec,
@@ -29,6 +30,8 @@ pub enum CredentialKind {
     Exec(ExecSpec),
     /// `"postgres-role"`: a role made for the session or the workload, and dropped after it.
     PostgresRole(PostgresRoleSpec),
+    /// `"ssh-ca"`: a key of the session's own with a certificate that is valid for minutes.
+    SshCa(SshCaSpec),
 }
 
 impl CredentialKind {
@@ -39,10 +42,12 @@ impl CredentialKind {
                 SourceSpec::File(_) => "file",
                 SourceSpec::Env(_) => "env",
                 SourceSpec::Systemd(_) => "systemd",
+                SourceSpec::Age { .. } => "age",
                 SourceSpec::Literal(_) => "none",
             },
             Self::Exec(_) => "exec",
             Self::PostgresRole(_) => "postgres-role",
+            Self::SshCa(_) => "ssh-ca",
         }
     }
 
@@ -56,6 +61,7 @@ impl CredentialKind {
                 ("admin/user", &role.admin.user),
                 ("admin/password", &role.admin.password),
             ],
+            Self::SshCa(spec) => vec![("ca", &spec.ca)],
         }
     }
 }
@@ -88,6 +94,23 @@ pub struct PostgresRoleSpec {
     pub connections: u32,
     /// `share`, "session" if left out.
     pub share: Share,
+}
+
+/// `source = "ssh-ca"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshCaSpec {
+    /// `ca`: the key that signs; a file, a systemd credential or an age file.
+    pub ca: SourceSpec,
+    /// `principals`: as whom the certificate may log in; names, or patterns with `{workload}` and `{service}`; at least one.
+    pub principals: Vec<String>,
+    /// `ttl`, 5 min if left out: how long it may be logged in with.
+    pub ttl: Duration,
+    /// `force_command`: what the server runs, whatever is asked for.
+    pub force_command: Option<String>,
+    /// `source_address`: where the server sees the connection come from; empty: from anywhere.
+    pub source_address: Vec<IpNet>,
+    /// `extensions`, such as "permit-pty"; none if left out.
+    pub extensions: Vec<&'static str>,
 }
 
 /// `admin`: a login for administration alone.
@@ -123,6 +146,24 @@ pub enum SourceSpec {
     Env(String),
     /// `{ systemd = "name" }`: file of that name in `$CREDENTIALS_DIRECTORY`.
     Systemd(String),
+    /// `{ age = "/path", identity = … }`: what is in a file that is encrypted with age.
+    Age {
+        /// `age`: the encrypted file. Nobody but its owner may write it.
+        file: PathBuf,
+        /// `identity`: what opens it, a `File` or a `Systemd`.
+        identity: Box<SourceSpec>,
+    },
+}
+
+impl SourceSpec {
+    /// The file that holds a secret in clear, if there is one: the source itself, or what opens it.
+    pub fn secret_file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::Age { identity, .. } => identity.secret_file(),
+            Self::Literal(_) | Self::Env(_) | Self::Systemd(_) => None,
+        }
+    }
 }
 
 impl fmt::Debug for SourceSpec {
@@ -132,6 +173,7 @@ impl fmt::Debug for SourceSpec {
             Self::File(path) => f.debug_tuple("File").field(path).finish(),
             Self::Env(name) => f.debug_tuple("Env").field(name).finish(),
             Self::Systemd(name) => f.debug_tuple("Systemd").field(name).finish(),
+            Self::Age { file, identity } => f.debug_tuple("Age").field(file).field(identity).finish(),
         }
     }
 }

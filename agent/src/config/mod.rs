@@ -25,7 +25,7 @@ mod tests;
 pub use agent::{AgentConfig, Durability, ShipSpec, ShipTarget};
 pub use claim::{ClaimName, ClaimRule, ClaimValue, TokenPattern};
 pub use credential::{
-    AdminSpec, CredentialKind, CredentialSource, ExecSpec, PostgresRoleSpec, Share, SourceSpec,
+    AdminSpec, CredentialKind, CredentialSource, ExecSpec, PostgresRoleSpec, Share, SourceSpec, SshCaSpec,
 };
 pub use glob::{Glob, GlobError};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};

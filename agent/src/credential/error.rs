@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use super::age::AgeError;
 use super::exec::ExecError;
 use super::postgres_role::RoleError;
+use super::ssh_ca::SshCaError;
 use crate::protocol::SessionEnd;
 
 /// Why a secret cannot be had.
@@ -21,6 +23,14 @@ pub enum CredentialError {
     /// Others could read the secret.
     #[error("the secret file {} can be read by others (mode {mode:04o}); `chmod 0400` it, and change the secret", .path.display())]
     Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Others could exchange an encrypted secret for one of their own.
+    #[error("the encrypted file {} can be changed by others (mode {mode:04o}), who could put a secret of their own there; `chmod go-w` it", .path.display())]
+    Writable {
         /// The file.
         path: PathBuf,
         /// Its permission bits.
@@ -84,12 +94,18 @@ pub enum CredentialError {
     /// The agent could not run the read.
     #[error("the read of a secret was broken off: the agent stops")]
     BrokenOff,
+    /// A secret that is encrypted.
+    #[error(transparent)]
+    Age(#[from] AgeError),
     /// A program's secret.
     #[error(transparent)]
     Exec(#[from] ExecError),
     /// A role of a PostgreSQL server.
     #[error(transparent)]
     Role(#[from] RoleError),
+    /// A certificate for SSH.
+    #[error(transparent)]
+    SshCa(#[from] SshCaError),
     /// What was had is of another kind than the service's protocol takes.
     #[error("the source gives {given}, and this service logs in with user and password: name another source")]
     NoLogin {

@@ -10,6 +10,7 @@
 //! own user for as long as it runs: the kernel shows the memory that the process was started with, and overwriting
 //! that is not possible safely. Prefer `systemd` or `file`. A changed variable needs a restart of the agent.
 
+mod age;
 mod error;
 mod exec;
 mod handle;
@@ -20,6 +21,7 @@ mod maker;
 mod material;
 pub mod postgres_role;
 mod source;
+mod ssh_ca;
 
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ use crate::model::Secret;
 
 use source::Source;
 
+pub use age::AgeError;
 pub use error::CredentialError;
 pub use exec::ExecError;
 pub use handle::{Found, Handle, RevokeError};
@@ -39,6 +42,7 @@ pub use lease::{Lease, LeaseEnd};
 pub use leases::{LeaseView, Leases};
 pub use maker::{Ask, Left, Made, MakeError, Maker, Owner, Renewal, Working};
 pub use material::Material;
+pub use ssh_ca::SshCaError;
 
 /// The credential of one service: where it comes from.
 #[derive(Clone, Debug)]
@@ -76,6 +80,7 @@ impl Credentials {
             }
             CredentialKind::Exec(spec) => Way::Make(exec::maker(spec)),
             CredentialKind::PostgresRole(spec) => Way::Make(postgres_role::maker(spec, tls)),
+            CredentialKind::SshCa(spec) => Way::Make(ssh_ca::maker(spec)),
         };
         Ok(Self {
             way,
@@ -92,7 +97,7 @@ impl Credentials {
     /// Who uses what is made.
     pub fn share(&self) -> Share {
         match &self.kind {
-            CredentialKind::Static { .. } => Share::Session,
+            CredentialKind::Static { .. } | CredentialKind::SshCa(_) => Share::Session,
             CredentialKind::Exec(spec) => spec.share,
             CredentialKind::PostgresRole(spec) => spec.share,
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use super::CredentialError;
+use super::{CredentialError, age};
 use crate::config::SourceSpec;
 use crate::model::Secret;
 
@@ -25,6 +25,11 @@ pub(super) enum Source {
     },
     /// A file that systemd guards by its directory.
     Systemd(PathBuf),
+    /// A file that is encrypted with age, and what opens it.
+    Age {
+        path: PathBuf,
+        identity: Box<Source>,
+    },
 }
 
 impl Source {
@@ -35,6 +40,10 @@ impl Source {
     /// [`Source::open`], with the credentials directory named.
     pub(super) fn open_in(spec: &SourceSpec, directory: Option<PathBuf>) -> Result<Self, CredentialError> {
         Ok(match spec {
+            SourceSpec::Age { file, identity } => Self::Age {
+                path: file.clone(),
+                identity: Box::new(Self::open_in(identity, directory)?),
+            },
             SourceSpec::Literal(text) => {
                 Self::Literal(checked(Zeroizing::new(text.clone().into_bytes()), || {
                     "a user name".to_owned()
@@ -68,6 +77,12 @@ impl Source {
             // Where the unit runs as another user than root, systemd grants the file by an ACL, whose mask
             // shows as group bits; the directory keeps everybody else out.
             Self::Systemd(path) => read_file(path, OTHERS),
+            Self::Age { path, identity } => {
+                let plain = age::read(path, identity)?;
+                checked(without_newline(plain), || {
+                    format!("what is in {}", path.display())
+                })
+            }
         }
     }
 }
@@ -79,11 +94,34 @@ impl fmt::Display for Source {
             Self::File(path) => write!(f, "file {}", path.display()),
             Self::Env { name, .. } => write!(f, "variable {name}"),
             Self::Systemd(path) => write!(f, "systemd credential {}", path.display()),
+            Self::Age { path, identity } => write!(f, "age file {}, opened with {identity}", path.display()),
         }
     }
 }
 
 fn read_file(path: &Path, forbidden: u32) -> Result<Secret, CredentialError> {
+    let bytes = guarded(path, forbidden, LONGEST_FILE)?;
+    checked(without_newline(bytes), || {
+        format!("the secret file {}", path.display())
+    })
+}
+
+fn without_newline(mut bytes: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    if bytes.ends_with(b"\n") {
+        bytes.pop();
+        if bytes.ends_with(b"\r") {
+            bytes.pop();
+        }
+    }
+    bytes
+}
+
+/// The bytes of a file of at most `limit`, which nobody whom `forbidden` names may have touched.
+pub(super) fn guarded(
+    path: &Path,
+    forbidden: u32,
+    limit: usize,
+) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
     let failed = |source| CredentialError::Read {
         path: path.to_owned(),
         source,
@@ -96,23 +134,17 @@ fn read_file(path: &Path, forbidden: u32) -> Result<Secret, CredentialError> {
         .map_err(failed)?;
     check_guarded(&file, path, forbidden)?;
     // One allocation of the largest size: a vector that grows leaves copies of the secret behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST_FILE + 1));
-    file.take(LONGEST_FILE as u64 + 1)
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
+    file.take(limit as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(failed)?;
-    if bytes.len() > LONGEST_FILE {
+    if bytes.len() > limit {
         return Err(CredentialError::TooLong {
             origin: format!("the secret file {}", path.display()),
-            limit: LONGEST_FILE as u64,
+            limit: limit as u64,
         });
     }
-    if bytes.ends_with(b"\n") {
-        bytes.pop();
-        if bytes.ends_with(b"\r") {
-            bytes.pop();
-        }
-    }
-    checked(bytes, || format!("the secret file {}", path.display()))
+    Ok(bytes)
 }
 
 /// Asked of the open file, not of the path: between the two somebody could exchange it.
@@ -135,9 +167,11 @@ fn check_guarded(file: &File, path: &Path, forbidden: u32) -> Result<(), Credent
     }
     let mode = metadata.mode() & 0o7777;
     if mode & forbidden != 0 {
-        return Err(CredentialError::Exposed {
-            path: path.to_owned(),
-            mode,
+        let path = path.to_owned();
+        return Err(if forbidden == WRITABLE {
+            CredentialError::Writable { path, mode }
+        } else {
+            CredentialError::Exposed { path, mode }
         });
     }
     Ok(())
@@ -155,5 +189,7 @@ fn checked(mut bytes: Zeroizing<Vec<u8>>, origin: impl Fn() -> String) -> Result
 
 const GROUP_AND_OTHERS: u32 = 0o077;
 const OTHERS: u32 = 0o007;
+/// What an encrypted file is guarded against: its bytes are no secret, but whoever changes them changes the secret.
+pub(super) const WRITABLE: u32 = 0o022;
 /// No password, key or user name is longer.
-const LONGEST_FILE: usize = 64 * 1024;
+pub(super) const LONGEST_FILE: usize = 64 * 1024;

@@ -11,6 +11,7 @@ use crate::protocol::Login;
 use crate::protocol::postgres::Target;
 use crate::tls::Upstream;
 
+mod age;
 mod exec;
 pub(super) mod leases;
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use nix::unistd::{Gid, Group as UserGroup};
 
 use super::{Check, Group, State};
-use crate::config::{AgentConfig, PolicyDoc, SourceSpec};
+use crate::config::{AgentConfig, PolicyDoc};
 
 /// Permissions of others than the owner.
 const OTHERS: u32 = 0o077;
@@ -66,10 +66,7 @@ fn secrets(policy: &PolicyDoc) -> impl Iterator<Item = &Path> {
         .iter()
         .filter_map(|service| service.credential.as_ref())
         .flat_map(|credential| credential.kind.sources())
-        .filter_map(|(_, source)| match source {
-            SourceSpec::File(path) => Some(path.as_path()),
-            SourceSpec::Literal(_) | SourceSpec::Env(_) | SourceSpec::Systemd(_) => None,
-        })
+        .filter_map(|(_, source)| source.secret_file())
 }
 
 /// Bad if it is not root's, or others have permissions of `forbidden`; `None` if it is not there.

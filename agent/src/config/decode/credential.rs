@@ -3,16 +3,17 @@
 use std::time::Duration;
 
 use crate::config::credential::{
-    AdminSpec, CredentialKind, CredentialSource, ExecSpec, PostgresRoleSpec, Share, SourceSpec,
+    AdminSpec, CredentialKind, CredentialSource, ExecSpec, PostgresRoleSpec, Share,
 };
 use crate::config::keys;
 use crate::config::policy::Protocol;
 use crate::config::reader::{Field, Table, Wrong};
 use crate::config::scalar;
 
-use super::{or_default, variable};
+use super::source::{self, SourceKind, source_spec};
+use super::{or_default, ssh_ca};
 
-const LATER_SOURCES: &[&str] = &["vault", "mysql-user", "ssh-ca", "oauth2", "age", "client"];
+const LATER_SOURCES: &[&str] = &["vault", "mysql-user", "oauth2", "client"];
 
 const SECOND: Duration = Duration::from_secs(1);
 const EXEC_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,23 +26,18 @@ const CONNECTIONS_OF_A_SESSION: u32 = 3;
 const CONNECTIONS_OF_A_WORKLOAD: u32 = 100;
 
 #[derive(Clone, Copy)]
-enum SourceKind {
-    File,
-    Env,
-    Systemd,
-}
-
-#[derive(Clone, Copy)]
 enum Chosen {
     Static(SourceKind),
     Exec,
     PostgresRole,
+    SshCa,
 }
 
 impl Chosen {
     /// The keys that it takes, besides `source` and `database`.
     fn keys(self) -> &'static [&'static str] {
         match self {
+            Self::Static(SourceKind::Age) => &["user", "password", "identity"],
             Self::Static(_) => &["user", "password"],
             Self::Exec => &["command", "timeout", "share"],
             Self::PostgresRole => &[
@@ -53,6 +49,7 @@ impl Chosen {
                 "connections",
                 "share",
             ],
+            Self::SshCa => ssh_ca::KEYS,
         }
     }
 }
@@ -61,8 +58,10 @@ const SOURCES: &[(&str, Chosen)] = &[
     ("file", Chosen::Static(SourceKind::File)),
     ("env", Chosen::Static(SourceKind::Env)),
     ("systemd", Chosen::Static(SourceKind::Systemd)),
+    ("age", Chosen::Static(SourceKind::Age)),
     ("exec", Chosen::Exec),
     ("postgres-role", Chosen::PostgresRole),
+    ("ssh-ca", Chosen::SshCa),
 ];
 
 /// `protocol` of the service; `None` where that is wrong itself.
@@ -81,7 +80,9 @@ pub(super) fn credential(table: Table<'_>, protocol: Option<Protocol>) -> Option
     let kind = match source {
         Chosen::Static(kind) => {
             let user = table.required("user").and_then(|field| source_spec(field, true));
-            let password = table.required("password").and_then(|field| by_kind(kind, field));
+            let password = table
+                .required("password")
+                .and_then(|field| source::by_kind(kind, field, &table));
             user.zip(password)
                 .map(|(user, password)| CredentialKind::Static { user, password })
         }
@@ -94,6 +95,16 @@ pub(super) fn credential(table: Table<'_>, protocol: Option<Protocol>) -> Option
                 );
             }
             postgres_role(table).map(CredentialKind::PostgresRole)
+        }
+        Chosen::SshCa => {
+            if protocol == Some(Protocol::Postgres) {
+                table.error(
+                    "\"ssh-ca\" makes a key and a certificate for SSH, and no postgres service takes these",
+                    "name another source; protocol = \"ssh\" is for a later version",
+                );
+            }
+            table.refuse("database", "\"database\" has no meaning for SSH", "remove it");
+            ssh_ca::ssh_ca(table).map(CredentialKind::SshCa)
         }
     };
     let database = or_default(table.optional("database"), None, |field| {
@@ -236,85 +247,4 @@ fn role(text: &str) -> Result<String, Wrong> {
         ));
     }
     Ok(name)
-}
-
-/// A source written as `{ file = … }`, `{ env = … }` or `{ systemd = … }`; a text, where `literal` is taken.
-pub(crate) fn source_spec(field: Field<'_>, literal: bool) -> Option<SourceSpec> {
-    if !field.is_table() {
-        if literal {
-            return field
-                .parsed(|text| scalar::line(text, 255))
-                .map(SourceSpec::Literal);
-        }
-        field.hide();
-        field.error(
-            format!("\"{}\" is a secret and cannot be written here", field.key()),
-            "write where it is: { file = \"/path\" }, { env = \"NAME\" } or { systemd = \"name\" }",
-        );
-        return None;
-    }
-    let table = field.table(&keys::SOURCE_SPEC)?;
-    let given: Vec<(SourceKind, Field<'_>)> = [
-        (SourceKind::File, table.optional("file")),
-        (SourceKind::Env, table.optional("env")),
-        (SourceKind::Systemd, table.optional("systemd")),
-    ]
-    .into_iter()
-    .filter_map(|(kind, field)| Some((kind, field?)))
-    .collect();
-    let [(kind, field)] = given.as_slice() else {
-        table.error(
-            format!("\"{}\" has to have one source", field.key()),
-            "write { file = \"/path\" }, { env = \"NAME\" } or { systemd = \"name\" }",
-        );
-        return None;
-    };
-    by_kind(*kind, *field)
-}
-
-/// What `field` says, read as the path, variable or credential name that `kind` asks for. A value that is none of
-/// these may well be the secret itself, so it is not repeated.
-fn by_kind(kind: SourceKind, field: Field<'_>) -> Option<SourceSpec> {
-    let spec = match kind {
-        SourceKind::File => {
-            if field.is_table() {
-                field.hide();
-                field.error(
-                    "\"source\" says where the password is, so this is a path and no table",
-                    "write password = \"/etc/tollgate/secrets/orders-db\"",
-                );
-                return None;
-            }
-            field.string().and_then(|text| {
-                if text.starts_with('/') && !text.contains('\0') {
-                    return Some(SourceSpec::File(text.into()));
-                }
-                field.error(
-                    format!("\"{}\" is not an absolute path", field.key()),
-                    "write the path of a file that holds the secret, from /, never the secret itself",
-                );
-                None
-            })
-        }
-        SourceKind::Env => variable(field).map(SourceSpec::Env),
-        SourceKind::Systemd => field.string().and_then(|text| {
-            let fits = !text.is_empty()
-                && text.len() <= 255
-                && text != "."
-                && text != ".."
-                && !text.contains(|c: char| c == '/' || c.is_control() || c.is_whitespace());
-            if fits {
-                return Some(SourceSpec::Systemd(text.into()));
-            }
-            field.error(
-                format!("\"{}\" is no name of a credential", field.key()),
-                "write the name that LoadCredential= in the agent's unit gives it, without \"/\"",
-            );
-            None
-        }),
-    };
-    if spec.is_none() {
-        field.hide();
-    }
-    spec
 }

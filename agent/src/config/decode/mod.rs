@@ -5,6 +5,8 @@ mod identity;
 mod mask;
 mod rule;
 mod service;
+mod source;
+mod ssh_ca;
 mod unix;
 
 use std::path::{Path, PathBuf};
@@ -16,7 +18,7 @@ use super::policy::{Demand, DnsSpec, Egress, Mode, PolicyDoc, PolicyText, Worklo
 use super::reader::{Field, Table, Wrong};
 use super::scalar;
 
-pub(super) use credential::source_spec;
+pub(super) use source::source_spec;
 
 /// Decodes a whole policy; `None` after at least one report.
 pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyDoc> {

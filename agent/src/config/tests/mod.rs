@@ -3,6 +3,7 @@
 mod agent;
 mod load;
 mod scalars;
+mod sources;
 mod strict;
 mod unix;
 mod whole;

@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::{GOOD, parse, with};
 
 /// The lines that the author reads.
-fn errors(text: &str) -> Vec<String> {
+pub(super) fn errors(text: &str) -> Vec<String> {
     parse(text)
         .expect_err("the policy has to be refused")
         .to_string()
@@ -149,7 +149,7 @@ fn each_mistake_is_named_with_place_and_remedy() {
             "source = \"vault\"",
             &[
                 "source \"vault\" is not supported in this version",
-                "file, env, systemd, exec, postgres-role",
+                "file, env, systemd, age, exec",
             ],
         ),
         (
