@@ -2,13 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::agent::{Agent, binary, workspace};
 use crate::cgroup::mount_point;
-use crate::process::run;
+use crate::process::{Service, eventually, run};
 use crate::scratch::Scratch;
 
 /// The root file system: a Debian with `psql`. Containers share it, and change nothing in it.
@@ -61,7 +62,7 @@ impl Podman {
         let here = scratch.path().display();
         // More open files than the test has itself it may not be able to give.
         let config = format!(
-            "[engine]\nlock_type = \"file\"\nevents_logger = \"none\"\ncgroup_manager = \"cgroupfs\"\n\
+            "[engine]\nlock_type = \"file\"\nevents_logger = \"file\"\ncgroup_manager = \"cgroupfs\"\n\
              hooks_dir = [\"{here}/hooks.d\"]\ntmp_dir = \"{here}/tmp\"\n\n\
              [containers]\ndefault_ulimits = [\"nofile=512:512\", \"nproc=512:512\"]\n"
         );
@@ -85,6 +86,74 @@ impl Podman {
             Runtime::Runc => &mut command,
         };
         command
+    }
+
+    /// A command of podman's that starts nothing: `ps`, `import`, `rm`.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.podman(Runtime::Runc);
+        command.args(arguments);
+        command
+    }
+
+    /// Makes an image `name` with these labels, in which `/usr` and `/etc` are empty: [`Self::run_image`] puts those of
+    /// [`root`] there.
+    pub fn image(&self, name: &str, labels: &[(&str, &str)]) -> Result<()> {
+        let content = self.scratch.dir("image")?;
+        for link in ["bin", "sbin", "lib", "lib64"] {
+            let at = content.join(link);
+            if !at.is_symlink() {
+                std::os::unix::fs::symlink(format!("usr/{link}"), at)?;
+            }
+        }
+        for directory in ["usr", "etc", "proc", "dev", "sys", "tmp", "run", "root"] {
+            std::fs::create_dir_all(content.join(directory))?;
+        }
+        let archive = self.scratch.path().join("image.tar");
+        run(Command::new("tar")
+            .arg("-C")
+            .arg(&content)
+            .arg("-cf")
+            .arg(&archive)
+            .arg("."))?;
+        let mut import = self.command(&["import", "--quiet"]);
+        for (label, value) in labels {
+            import.args(["--change", &format!("LABEL {label}={value}")]);
+        }
+        run(import.arg(&archive).arg(name))?;
+        Ok(())
+    }
+
+    /// As [`Self::run`], with `more` arguments and the image `image`.
+    pub fn run_image(&self, pid: u32, more: &[&str], image: &str) -> Command {
+        let mut command = self.run(Runtime::Runc, pid);
+        for directory in ["usr", "etc"] {
+            let there = root().join(directory);
+            command.args(["-v", &format!("{}:/{directory}:ro", there.display())]);
+        }
+        command.args(more).arg(image);
+        command
+    }
+
+    /// Its API, on a socket at [`Self::socket`], until it is dropped.
+    pub fn serve(&self) -> Result<Service> {
+        let socket = format!("unix://{}", self.socket().display());
+        let mut command = self.command(&["system", "service", "--time", "0", &socket]);
+        let log = self.scratch.path().join("service.log");
+        let service = Service::start("podman system service", &mut command, &log)?;
+        eventually("podman's service to listen", Duration::from_secs(20), || {
+            std::os::unix::net::UnixStream::connect(self.socket()).ok()
+        })?;
+        Ok(service)
+    }
+
+    /// Where its API is.
+    pub fn socket(&self) -> PathBuf {
+        self.scratch.path().join("podman.sock")
+    }
+
+    /// A directory without hooks, for `--hooks-dir`.
+    pub fn no_hooks(&self) -> Result<PathBuf> {
+        self.scratch.dir("no-hooks.d")
     }
 
     /// Where crun writes what hooks say.
@@ -164,6 +233,21 @@ impl Bundle {
             slice: slice.to_owned(),
             config,
         })
+    }
+
+    /// Gives it an annotation.
+    pub fn annotate(&mut self, key: &str, value: &str) {
+        self.config["annotations"][key] = json!(value);
+    }
+
+    /// Has it run in the network namespace of process `pid`.
+    pub fn in_network_of(&mut self, pid: u32) {
+        let namespaces = self.config["linux"]["namespaces"].as_array_mut();
+        for namespace in namespaces.into_iter().flatten() {
+            if namespace["type"] == "network" {
+                namespace["path"] = json!(format!("/proc/{pid}/ns/net"));
+            }
+        }
     }
 
     /// A command that runs the container to its end; with the packaged hook for `agent`, if there is one, which the packaged

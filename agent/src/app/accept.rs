@@ -8,11 +8,15 @@ use crate::config::{EndpointHost, IdentitySpec, Proof, TlsMode};
 use crate::dns::Dns;
 use crate::engine::{self, Host};
 use crate::flow::Flow;
-use crate::identity::{FlowFacts, Identity, IdentityError, Lapse, Life, Revoked, Tokens, identify, keep};
+use crate::identity::{
+    FlowFacts, Identity, IdentityError, Lapse, Life, Revoked, SaysEngine, Tokens, identify, keep,
+};
 use crate::kernel::{Kernel, ManagedCgroups};
 use crate::model::{CgroupId, CgroupPath, Place, PolicyId, WorkloadName};
 use crate::policy::{Denied, Resolved};
 
+use super::catalogue::Catalogue;
+use super::known_containers::KnownContainers;
 use super::names::Known;
 use super::policies::Policies;
 use super::resolve;
@@ -29,6 +33,7 @@ pub(super) struct Reception {
     pub(super) tokens: Tokens,
     pub(super) revoked: Revoked,
     pub(super) managed: watch::Receiver<ManagedCgroups>,
+    pub(super) containers: Arc<KnownContainers>,
     pub(super) host: Host,
 }
 
@@ -56,8 +61,11 @@ impl Reception {
             tracing::warn!(%policy, cgroup = %flow.origin.cgroup, "a flow from a cgroup that is gone was closed");
             return;
         };
+        let (job, selected_by) = self.job(policy, flow.origin.cgroup, &cgroup_path);
         let facts = FlowFacts {
             cgroup: flow.origin.cgroup,
+            says_engine: self.says_engine(&catalogue, policy, job.0, &cgroup_path).await,
+            selected_by,
             cgroup_path,
             pid: flow.origin.tgid,
             uid: flow.origin.uid,
@@ -84,7 +92,7 @@ impl Reception {
             original: flow.original,
             netns: flow.netns,
             endpoint,
-            job: self.job(policy, &facts),
+            job,
         };
         let life = Life::new(identity);
         let session = Box::pin(engine::run(&self.host, &service, flow, life.clone(), refused));
@@ -106,11 +114,17 @@ impl Reception {
         }
     }
 
-    /// The outermost cgroup under the policy that the process is in: the job, whose steps may have cgroups of their own.
-    fn job(&self, policy: PolicyId, facts: &FlowFacts) -> (CgroupId, CgroupPath) {
+    /// The outermost cgroup under the policy that the process is in: the job, whose steps may have cgroups of their own. And the
+    /// selector that it was found by.
+    fn job(
+        &self,
+        policy: PolicyId,
+        id: CgroupId,
+        path: &CgroupPath,
+    ) -> ((CgroupId, CgroupPath), Option<Arc<str>>) {
         let managed = self.managed.borrow();
-        let holds = |path: &CgroupPath| {
-            let rest = facts.cgroup_path.as_str().strip_prefix(path.as_str());
+        let holds = |outer: &CgroupPath| {
+            let rest = path.as_str().strip_prefix(outer.as_str());
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
         managed
@@ -118,9 +132,27 @@ impl Reception {
             .filter(|(_, cgroup)| cgroup.policy == policy && holds(&cgroup.path))
             .min_by_key(|(_, cgroup)| cgroup.path.as_str().len())
             .map_or_else(
-                || (facts.cgroup, facts.cgroup_path.clone()),
-                |(id, cgroup)| (*id, cgroup.path.clone()),
+                || ((id, path.clone()), None),
+                |(id, cgroup)| ((*id, cgroup.path.clone()), Some(Arc::clone(&cgroup.by))),
             )
+    }
+
+    /// What its engine says of the container that a process is in, as far as the record gets it.
+    async fn says_engine(
+        &self,
+        catalogue: &Catalogue,
+        policy: PolicyId,
+        job: CgroupId,
+        cgroup: &CgroupPath,
+    ) -> Option<SaysEngine> {
+        let container = self.containers.of_flow(job, cgroup).await?;
+        let spec = catalogue
+            .set
+            .get(policy)
+            .and_then(|policy| policy.doc.workload.container.as_ref());
+        Some(SaysEngine::of(&container, |label| {
+            spec.is_some_and(|spec| spec.labels.iter().any(|rule| rule.name == label))
+        }))
     }
 
     /// Why a session must not log in: nobody whom the agent believes says that the name it goes by has this address, and

@@ -113,6 +113,8 @@ async fn end(reception: &Reception, strays: &Strays, stray: &Stray) -> bool {
         cgroup_path: stray.cgroup_path.clone(),
         pid: stray.process.unwrap_or(0),
         uid: stray.uid,
+        says_engine: None,
+        selected_by: None,
         // It holds the socket now; when it connected is not known.
         connected_at_boottime_ns: since_boot(),
     };

@@ -14,7 +14,7 @@ use crate::control::{
     Response, Sweep, WorkloadStatus,
 };
 use crate::credential::LeaseId;
-use crate::identity::{Revocation, Which};
+use crate::identity::{OciState, Revocation, Which};
 use crate::kernel::{KernelError, ManagedCgroups, ProcessStanding, Tier, existing};
 use crate::ship::Backlog;
 
@@ -58,6 +58,11 @@ impl ControlHandler for FrontDesk {
                 .values()
                 .filter(|cgroup| cgroup.policy == policy.id)
                 .map(|cgroup| cgroup.path.clone())
+                .collect(),
+            selected_by: managed
+                .values()
+                .filter(|cgroup| cgroup.policy == policy.id)
+                .map(|cgroup| cgroup.by.to_string())
                 .collect(),
             services: policy
                 .services
@@ -132,8 +137,13 @@ impl ControlHandler for FrontDesk {
         Box::pin(leases::sweep(&self.reception, sweep))
     }
 
-    fn prepare(&self, asker: u32, pid: u32) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
-        Box::pin(self.containers.prepare(asker, pid))
+    fn prepare(
+        &self,
+        asker: u32,
+        pid: u32,
+        state: Option<OciState>,
+    ) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+        Box::pin(self.containers.prepare(asker, pid, state))
     }
 
     fn egress(&self) -> Result<EgressListing, String> {
@@ -203,6 +213,7 @@ impl FrontDesk {
         if let Some(why) = &self.failed_upgrade {
             warnings.push(format!("another version was to take over and could not: {why}"));
         }
+        warnings.extend(self.reception.containers.warnings());
         warnings.extend(self.reception.host.leases.warnings());
         if let Some(error) = self
             .backlog

@@ -5,23 +5,44 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::config::SelectorKind;
 use crate::dns::{Learned, Terms};
 use crate::flow::Expander;
 use crate::kernel::{
-    CgroupPattern, EventKind, EventStream, Kernel, KernelError, PatternError, Patterns, Protected, Rules,
-    local,
+    CgroupPattern, Decide, EventKind, EventStream, Kernel, KernelError, PatternError, Patterns, Protected,
+    Rules, local,
 };
 use crate::policy::{PolicySet, Resolved, WorkloadPolicy};
 
 use super::egress::Egress;
 use super::resolve::Addresses;
 
-/// What the policies select, for the keeper of cgroups.
-pub(super) fn patterns(set: &PolicySet) -> Result<Patterns, PatternError> {
+/// What the policies select, for the keeper of cgroups. `decide` knows which containers are whose.
+pub(super) fn patterns(set: &PolicySet, decide: Arc<dyn Decide>) -> Result<Patterns, PatternError> {
     let mut patterns = Patterns::default();
+    patterns.ask_at(decide);
     for policy in set.policies() {
-        for glob in &policy.doc.workload.cgroups {
-            patterns.add(CgroupPattern::new(glob)?, policy.id);
+        let workload = &policy.doc.workload;
+        if let Some(container) = &workload.container {
+            if workload.selectors.is_empty() {
+                for place in container.usual_places() {
+                    let text = format!("where containers are by custom: {place}");
+                    patterns.ask(CgroupPattern::at(&place, &text)?, policy.id);
+                }
+            }
+            for selector in &workload.selectors {
+                patterns.ask(CgroupPattern::new(&selector.text)?, policy.id);
+            }
+            continue;
+        }
+        for selector in &workload.selectors {
+            let by: Arc<str> = selector.to_string().into();
+            if selector.kind == SelectorKind::Cgroup {
+                patterns.add_by(CgroupPattern::new(&selector.text)?, policy.id, Arc::clone(&by));
+            }
+            for place in selector.places() {
+                patterns.add_by(CgroupPattern::at(&place, &by)?, policy.id, Arc::clone(&by));
+            }
         }
     }
     Ok(patterns)

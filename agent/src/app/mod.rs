@@ -10,6 +10,7 @@ mod front_desk;
 mod identities;
 mod job_desk;
 mod kernel_side;
+mod known_containers;
 mod last_good;
 mod leases;
 mod names;

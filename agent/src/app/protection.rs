@@ -11,12 +11,13 @@ use tokio::sync::watch;
 use crate::dns::{Alias, DnsName, Learned, Told, TooMany};
 use crate::flow::FlowError;
 use crate::kernel::local::LocalAddresses;
-use crate::kernel::{CgroupKeeper, Kernel, KernelError, PatternError, Protected};
+use crate::kernel::{AwaitedCgroups, CgroupKeeper, Kernel, KernelError, PatternError, Protected};
 use crate::model::PolicyId;
 use crate::policy::{PolicySet, Resolved};
 
 use super::catalogue::Catalogue;
 use super::kernel_side;
+use super::known_containers::KnownContainers;
 use super::names::Memory;
 use super::policies::Policies;
 use super::resolve::Addresses;
@@ -40,6 +41,7 @@ pub(super) struct Protection {
     kernel: Arc<Kernel>,
     keeper: CgroupKeeper,
     policies: Arc<Policies>,
+    containers: Arc<KnownContainers>,
     names: watch::Sender<Addresses>,
     learned: Mutex<Learned>,
     memory: Memory,
@@ -53,7 +55,7 @@ impl Protection {
     pub(super) fn new(
         kernel: Arc<Kernel>,
         keeper: CgroupKeeper,
-        policies: Arc<Policies>,
+        (policies, containers): (Arc<Policies>, Arc<KnownContainers>),
         names: Addresses,
         (learned, memory): (Learned, Memory),
         resolved: Resolved,
@@ -63,6 +65,7 @@ impl Protection {
             kernel,
             keeper,
             policies,
+            containers,
             names: watch::Sender::new(names),
             learned: Mutex::new(learned),
             memory,
@@ -204,6 +207,26 @@ impl Protection {
         kernel_side::resolved(self.names(), &self.learned.lock()).map_err(ProtectionError::Local)
     }
 
+    /// The cgroups of which it has to be found out yet under which policy they are.
+    pub(super) fn awaited(&self) -> watch::Receiver<AwaitedCgroups> {
+        self.keeper.awaited()
+    }
+
+    /// Has those classified of which it is known by now.
+    pub(super) fn look_again(&self) {
+        self.keeper.look_again();
+    }
+
+    /// Asks for the containers that are there already and that `next` leaves open, so that those that it does not concern
+    /// notice nothing of a reload.
+    pub(super) async fn foresee_containers(&self, next: &Catalogue) -> Result<(), ProtectionError> {
+        let patterns = kernel_side::patterns(&next.set, Arc::clone(&self.containers) as _)?;
+        self.containers
+            .learn_existing(&patterns, self.kernel.cgroup2())
+            .await;
+        Ok(())
+    }
+
     /// Has `next` count instead of the policies that count now. Blocks until every cgroup is classified anew.
     ///
     /// What is new is protected before anything else happens, and what is not protected any more is let go last, when no
@@ -252,7 +275,7 @@ impl Protection {
         to: &Arc<Catalogue>,
         resolved: &Resolved,
     ) -> Result<(), ProtectionError> {
-        let patterns = kernel_side::patterns(&to.set)?;
+        let patterns = kernel_side::patterns(&to.set, Arc::clone(&self.containers) as _)?;
         // First, so that a flow that is redirected by what follows finds its service.
         self.policies.replace(Arc::clone(to));
         for policy in to.set.policies() {

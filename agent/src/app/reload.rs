@@ -96,6 +96,10 @@ impl Reloader {
         .await;
         faults.extend(unusable);
         self.resolve_new_names(&next).await;
+        if let Err(error) = self.protection.foresee_containers(&next).await {
+            faults.push(format!("{error}; the policies from before still count"));
+            return unchanged(faults);
+        }
         match self.change(next).await {
             Ok(report) => ReloadReport { faults, ..report },
             Err(error) => {

@@ -17,8 +17,9 @@ use crate::dns::{Dns, Learned};
 use crate::engine::Host;
 use crate::flow::Listener;
 use crate::identity::{Logins, Revoked, TokenVerifier, Tokens};
+use crate::kernel::cgroup2::Cgroup2;
 use crate::kernel::local::LocalAddresses;
-use crate::kernel::{CgroupKeeper, Kernel, KernelOptions, PinLock, ProxyAddresses};
+use crate::kernel::{CgroupKeeper, Kernel, KernelOptions, Patterns, PinLock, ProxyAddresses};
 use crate::policy::{PolicySet, Resolved};
 use crate::protocol::postgres;
 use crate::record::{self, Recorder, RecorderOptions};
@@ -31,6 +32,7 @@ use super::containers::Containers;
 use super::egress::Egress;
 use super::front_desk::FrontDesk;
 use super::job_desk::JobDesk;
+use super::known_containers::KnownContainers;
 use super::names::{self, Known, Memory};
 use super::policies::Policies;
 use super::protection::{self, Protection};
@@ -145,10 +147,7 @@ impl Running {
         let revoked = Revoked::open(&state.revoked())?;
         revoked.set_denied(identities::denied(&set));
         let authority = Arc::new(LocalCa::open_or_create(&state.authority())?);
-        let recorder = Recorder::open(&recorder_options(config))?;
-        for recovered in recorder.recovered() {
-            tracing::warn!(?recovered, "a session that the agent left open was sealed");
-        }
+        let recorder = recorder(config)?;
 
         let names = set.names().into_iter().map(str::to_owned).collect();
         let addresses = resolve::resolve(&names, &Addresses::new()).await;
@@ -158,6 +157,11 @@ impl Running {
         let learned = Learned::restored(memory.load(), Instant::now(), protection::since_epoch());
         let resolved =
             kernel_side::resolved(addresses.clone(), &learned).map_err(host("the host's own addresses"))?;
+
+        let cgroup2 = Cgroup2::discover()?;
+        let policies = Arc::new(Policies::new(catalogue));
+        policies.set_faults(start.faults);
+        let (known, patterns) = KnownContainers::begin(config, &set, &policies, &cgroup2).await?;
 
         let control = Server::bind(&config.control_socket, Some(OPERATORS))?;
         let jobs = JobServer::bind(&config.job_socket)?;
@@ -174,28 +178,27 @@ impl Running {
             pin_dir: config.pin_dir.clone(),
         })?;
         let kernel = Arc::new(kernel);
-        let (mut listener, keeper, unix) = match redirect(&kernel, config, &set, &resolved, start.sockets) {
-            Ok(redirecting) => redirecting,
-            Err(error) => {
-                if let Err(left) = kernel.abandon() {
-                    tracing::error!(%left, "what was pinned of a failed start could not be removed");
+        let (mut listener, keeper, unix) =
+            match redirect(&kernel, config, &set, &resolved, patterns, start.sockets) {
+                Ok(redirecting) => redirecting,
+                Err(error) => {
+                    if let Err(left) = kernel.abandon() {
+                        tracing::error!(%left, "what was pinned of a failed start could not be removed");
+                    }
+                    return Err(error);
                 }
-                return Err(error);
-            }
-        };
+            };
         // Everything is in place: the programs of an agent before this one can go.
         kernel.take_over()?;
         say_what_is_lacking(&kernel, unix.warnings(&set));
 
         let (stopping, stop) = watch::channel(false);
         let holds = Holds::new();
-        let policies = Arc::new(Policies::new(catalogue));
-        policies.set_faults(start.faults);
         let managed = keeper.managed();
         let protection = Arc::new(Protection::new(
             Arc::clone(&kernel),
             keeper,
-            Arc::clone(&policies),
+            (Arc::clone(&policies), Arc::clone(&known)),
             addresses,
             (learned, memory),
             resolved,
@@ -217,6 +220,7 @@ impl Running {
             tokens: tokens(Arc::clone(&kernel)),
             revoked,
             managed: managed.clone(),
+            containers: Arc::clone(&known),
             host: Host {
                 recorder: recorder.clone(),
                 holds: Arc::clone(&holds),
@@ -247,7 +251,7 @@ impl Running {
             upgrader: Arc::clone(&upgrader),
             failed_upgrade: start.failed_upgrade,
             egress: Arc::clone(&egress),
-            containers: Containers::new(&kernel, &policies, listener.expander()),
+            containers: Containers::new(&kernel, &policies, listener.expander(), &known, &protection),
         };
 
         let mut background = JoinSet::new();
@@ -255,6 +259,7 @@ impl Running {
         background.spawn(kernel_side::heed(events, expander, Arc::clone(&egress)));
         background.spawn(egress.keep_room(Arc::clone(&kernel)));
         background.spawn(leases::follow(Arc::clone(&reception)));
+        background.spawn(known.follow(protection.awaited(), Arc::clone(&protection), cgroup2));
         background.spawn(kernel_side::watch_links(kernel));
         background.spawn(existing::watch(
             Arc::clone(&reception),
@@ -420,6 +425,7 @@ fn redirect(
     config: &AgentConfig,
     set: &PolicySet,
     resolved: &Resolved,
+    patterns: Patterns,
     sockets: Vec<OwnedFd>,
 ) -> Result<(Listener, CgroupKeeper, UnixSockets), StartError> {
     demands_met(kernel.lacking(), set)?;
@@ -439,7 +445,7 @@ fn redirect(
         listener.unix(unix::directory(&config.run_dir))?,
     );
     unix.protect(&[set])?;
-    let keeper = CgroupKeeper::start(Arc::clone(kernel), kernel_side::patterns(set)?)?;
+    let keeper = CgroupKeeper::start(Arc::clone(kernel), patterns)?;
     // What an earlier agent said of policies that are gone; no cgroup is under them any more.
     kernel.retain_policies(&set.policies().iter().map(|policy| policy.id).collect())?;
     Ok((listener, keeper, unix))
@@ -487,6 +493,14 @@ fn shipper(config: &AgentConfig, recorder: &Recorder) -> Result<Option<Shipper>,
         recorder.clone(),
         ShipOptions::default(),
     )))
+}
+
+fn recorder(config: &AgentConfig) -> Result<Recorder, StartError> {
+    let recorder = Recorder::open(&recorder_options(config))?;
+    for recovered in recorder.recovered() {
+        tracing::warn!(?recovered, "a session that the agent left open was sealed");
+    }
+    Ok(recorder)
 }
 
 fn recorder_options(config: &AgentConfig) -> RecorderOptions {

@@ -169,6 +169,8 @@ pub fn uninstall(config: &AgentConfig) -> Result<(), StartError> {
     names::Memory::below(&config.run_dir)
         .remove()
         .map_err(host("what workloads were told cannot be forgotten"))?;
+    super::known_containers::forget(&config.run_dir)
+        .map_err(host("what containers are cannot be forgotten"))?;
     lock.remove(&config.run_dir)?;
     // Unless somebody else has something there; systemd's own directories go with the unit.
     let _not_empty = std::fs::remove_dir(&config.run_dir);

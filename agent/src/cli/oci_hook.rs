@@ -3,9 +3,11 @@
 //! Nothing is open without it: the first connect in a new namespace waits for the agent, or is refused. So what is not known
 //! to concern a policy is let start, whatever is broken; what is known to, and cannot be served, is not.
 
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,6 +17,7 @@ use super::ask::{Socket, unexpected};
 use super::text::one_line;
 use crate::config::{AgentConfig, PolicyErrors};
 use crate::control::{Client, ControlError, Request, Response};
+use crate::identity::OciState;
 use crate::kernel::process::ProcessDirectory;
 use crate::kernel::{ProcessStanding, standing_by_pins};
 use crate::model::CgroupPath;
@@ -25,6 +28,9 @@ use crate::model::CgroupPath;
 /// standard input. If the container's cgroup is under a policy, the agent is told to listen in the container's network
 /// namespace; when it does, the hook ends and the container starts. For other containers it ends at once and says nothing,
 /// whether an agent runs or not: what is pinned in the kernel tells whom a policy concerns.
+///
+/// Where a policy asks for a container's image or labels, the agent is told what the runtime says of it, or asks Docker or
+/// Podman, before the container starts.
 ///
 /// A container that a policy concerns is not started where no agent answers, or the agent cannot listen: its connections
 /// would be refused. Without this hook nothing is open either: the first connection then waits for the agent.
@@ -51,6 +57,18 @@ struct State {
     id: String,
     #[serde(default)]
     pid: u32,
+    /// Where its `config.json` is.
+    #[serde(default)]
+    bundle: PathBuf,
+    #[serde(default)]
+    annotations: BTreeMap<String, String>,
+}
+
+/// What matters of a bundle's `config.json`.
+#[derive(Debug, Deserialize)]
+struct Bundle {
+    #[serde(default)]
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 /// What is known of a container before the agent is asked.
@@ -127,7 +145,8 @@ pub(super) async fn run(args: Args, config: Result<AgentConfig, PolicyErrors>) -
         Known::Free => Outcome::Start,
         known => {
             let socket = args.socket.socket.as_deref().unwrap_or(&config.control_socket);
-            let answer = ask(socket, state.pid, Duration::from_secs(args.limit), &known).await;
+            let limit = Duration::from_secs(args.limit);
+            let answer = ask(socket, state.pid, &said(&state), limit, &known).await;
             decide(&known, answer)
         }
     };
@@ -169,6 +188,26 @@ fn read_state(input: impl io::Read) -> io::Result<State> {
     Ok(state)
 }
 
+/// What the runtime says of the container. A bundle that cannot be read says nothing: the agent then says what it lacks.
+fn said(state: &State) -> OciState {
+    let config = state.bundle.join("config.json");
+    let bundle: Option<Bundle> = File::open(config).ok().and_then(|file| {
+        let mut text = Vec::new();
+        file.take(LONGEST_STATE).read_to_end(&mut text).ok()?;
+        serde_json::from_slice(&text).ok()
+    });
+    let mut annotations = bundle.and_then(|bundle| bundle.annotations).unwrap_or_default();
+    annotations.extend(state.annotations.clone());
+    let mut said = OciState {
+        id: state.id.clone(),
+        annotations,
+    };
+    if said.shorten() {
+        say("the container has too many annotations; only those of its engine are told the agent");
+    }
+    said
+}
+
 fn look(pin_dir: &Path, pid: u32) -> Known {
     let cgroup = match ProcessDirectory::open(pid).and_then(|process| process.cgroup()) {
         Ok(cgroup) => cgroup,
@@ -183,11 +222,11 @@ fn look(pin_dir: &Path, pid: u32) -> Known {
 }
 
 /// Asks until there is an answer, if a policy concerns the container; else once.
-async fn ask(socket: &Path, pid: u32, limit: Duration, known: &Known) -> Answer {
+async fn ask(socket: &Path, pid: u32, state: &OciState, limit: Duration, known: &Known) -> Answer {
     let until = Instant::now() + limit;
     loop {
         let left = until.saturating_duration_since(Instant::now());
-        let answer = tokio::time::timeout(left, ask_once(socket, pid)).await;
+        let answer = tokio::time::timeout(left, ask_once(socket, pid, state)).await;
         let again = matches!(known, Known::Concerned(_)) && Instant::now() + AGAIN < until;
         match answer {
             Ok(Ok(Response::Prepared { .. })) => return Answer::Ready,
@@ -205,10 +244,13 @@ async fn ask(socket: &Path, pid: u32, limit: Duration, known: &Known) -> Answer 
     }
 }
 
-async fn ask_once(socket: &Path, pid: u32) -> Result<Response, ControlError> {
+async fn ask_once(socket: &Path, pid: u32, state: &OciState) -> Result<Response, ControlError> {
     Client::connect(socket)
         .await?
-        .ask(&Request::Prepare { pid })
+        .ask(&Request::Prepare {
+            pid,
+            state: Some(state.clone()),
+        })
         .await
 }
 
@@ -255,7 +297,6 @@ fn decide(known: &Known, answer: Answer) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -371,6 +412,7 @@ mod tests {
             &self,
             asker: u32,
             pid: u32,
+            _state: Option<OciState>,
         ) -> std::pin::Pin<Box<dyn Future<Output = Response> + Send + '_>> {
             assert_eq!(asker, std::process::id());
             self.0.fetch_add(1, Ordering::Relaxed);
@@ -391,18 +433,19 @@ mod tests {
         let socket = directory.path().join("control.sock");
         let concerned = Known::Concerned(CgroupPath("/jobs/one".into()));
         let second = Duration::from_secs(1);
-        let gone = ask(&socket, 7, second / 10, &concerned).await;
+        let nothing = OciState::default();
+        let gone = ask(&socket, 7, &nothing, second / 10, &concerned).await;
         assert!(
             matches!(gone, Answer::Silent(ControlError::NotRunning { .. })),
             "{gone:?}"
         );
-        let gone = ask(&socket, 7, 60 * second, &Known::NoPins).await;
+        let gone = ask(&socket, 7, &nothing, 60 * second, &Known::NoPins).await;
         assert!(
             matches!(gone, Answer::Silent(ControlError::NotRunning { .. })),
             "{gone:?}"
         );
 
-        let asked = ask(&socket, 7, 60 * second, &concerned);
+        let asked = ask(&socket, 7, &nothing, 60 * second, &concerned);
         let agent = Arc::new(Agent::default());
         // Polled second: by then the socket has been looked for in vain.
         let starts = async {
@@ -420,7 +463,7 @@ mod tests {
         });
         if root {
             assert!(matches!(
-                ask(&socket, 1, second, &concerned).await,
+                ask(&socket, 1, &nothing, second, &concerned).await,
                 Answer::Unready(_)
             ));
             assert_eq!(agent.0.load(Ordering::Relaxed), 2);

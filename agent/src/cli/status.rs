@@ -125,10 +125,11 @@ fn render_workload(workload: &WorkloadStatus) -> String {
         [] => field("cgroups", "none at the moment"),
         cgroups => {
             for (number, cgroup) in cgroups.iter().enumerate() {
-                field(
-                    if number == 0 { "cgroups" } else { "" },
-                    &one_line(cgroup.as_str()),
-                );
+                let mut cgroup = one_line(cgroup.as_str());
+                if let Some(by) = workload.selected_by.get(number) {
+                    let _infallible = write!(cgroup, "  (by {})", one_line(by));
+                }
+                field(if number == 0 { "cgroups" } else { "" }, &cgroup);
             }
         }
     }
@@ -155,6 +156,9 @@ mod tests {
                 mode: "enforce".into(),
                 cgroups: ["/a.slice/1.service", "/a.slice/2.service"]
                     .map(|path| CgroupPath(path.into()))
+                    .into(),
+                selected_by: ["unit \"1.service\"", "slice \"a.slice\""]
+                    .map(str::to_owned)
                     .into(),
                 services: vec!["orders-db".into(), "crm".into()],
             }],
@@ -190,8 +194,8 @@ tollgate 0.1.0 is running (pid 42, for 3 h)
 ci-report (enforce)
   policy      /etc/tollgate/policies.d/ci-report.toml (BLAKE3 abababababab…)
   services    orders-db, crm
-  cgroups     /a.slice/1.service
-              /a.slice/2.service
+  cgroups     /a.slice/1.service  (by unit \"1.service\")
+              /a.slice/2.service  (by slice \"a.slice\")
 
 warning: old.toml was not taken
 ";

@@ -34,6 +34,10 @@ pub struct AgentConfig {
     pub job_socket: PathBuf,
     /// `[resolve] interval`: how often the names of policies are resolved anew.
     pub resolve_interval: Duration,
+    /// `[containers] docker`: the socket of Docker Engine.
+    pub docker_socket: PathBuf,
+    /// `[containers] podman`: the socket of Podman's service.
+    pub podman_socket: PathBuf,
 }
 
 /// What a record survives before its bytes are forwarded.
@@ -80,6 +84,8 @@ const POLICY_DIR: &str = "/etc/tollgate/policies.d";
 const PIN_DIR: &str = "/sys/fs/bpf/tollgate";
 const SOCKET: &str = "control.sock";
 const JOB_SOCKET: &str = "job.sock";
+const DOCKER: &str = "/run/docker.sock";
+const PODMAN: &str = "/run/podman/podman.sock";
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(5);
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_hours(1);
@@ -97,6 +103,8 @@ impl Default for AgentConfig {
             control_socket: Path::new(RUN_DIR).join(SOCKET),
             job_socket: Path::new(RUN_DIR).join(JOB_SOCKET),
             resolve_interval: RESOLVE_INTERVAL,
+            docker_socket: DOCKER.into(),
+            podman_socket: PODMAN.into(),
         }
     }
 }
@@ -170,6 +178,18 @@ fn decode(table: Table<'_>) -> Option<AgentConfig> {
             })
         },
     );
+    let containers = inner(
+        &table,
+        "containers",
+        &keys::AGENT_CONTAINERS,
+        (DOCKER.into(), PODMAN.into()),
+        |containers| {
+            let docker = path_or(containers.optional("docker"), DOCKER);
+            let podman = path_or(containers.optional("podman"), PODMAN);
+            Some((docker?, podman?))
+        },
+    );
+    let (docker_socket, podman_socket) = containers?;
     let run_dir = run_dir?;
     Some(AgentConfig {
         state_dir: state_dir?,
@@ -181,6 +201,8 @@ fn decode(table: Table<'_>) -> Option<AgentConfig> {
         control_socket: socket?.unwrap_or_else(|| run_dir.join(SOCKET)),
         job_socket: run_dir.join(JOB_SOCKET),
         resolve_interval: interval?,
+        docker_socket,
+        podman_socket,
         run_dir,
     })
 }

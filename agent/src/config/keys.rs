@@ -31,11 +31,26 @@ pub(super) const WORKLOAD: TableKeys = TableKeys {
     keys: &[
         ("name", r#""ci-report""#),
         ("cgroup", r#"["/actions.slice/report-*.service"]"#),
+        ("unit", r#"["backup@*.service"]"#),
+        ("slice", r#"["ci.slice"]"#),
+        ("user_unit", r#"["nightly.service"]"#),
+        ("container", "a table [workload.container]"),
         ("mode", r#""enforce""#),
         ("egress", r#""deny""#),
         ("require", r#"["lsm"]"#),
     ],
-    later: &["container", "record"],
+    later: &["record"],
+    secret: false,
+};
+
+pub(super) const CONTAINER: TableKeys = TableKeys {
+    heading: "[workload.container]",
+    keys: &[
+        ("engine", r#""docker""#),
+        ("image", r#"["registry.acme.test/billing/*"]"#),
+        ("labels", r#"{ "com.docker.compose.project" = "billing" }"#),
+    ],
+    later: &[],
     secret: false,
 };
 
@@ -271,6 +286,7 @@ pub(super) const AGENT: TableKeys = TableKeys {
         ("listen", "a table [listen]"),
         ("control", "a table [control]"),
         ("resolve", "a table [resolve]"),
+        ("containers", "a table [containers]"),
     ],
     later: &["metrics", "events", "webhook"],
     secret: false,
@@ -317,10 +333,21 @@ pub(super) const AGENT_RESOLVE: TableKeys = TableKeys {
     secret: false,
 };
 
+pub(super) const AGENT_CONTAINERS: TableKeys = TableKeys {
+    heading: "[containers]",
+    keys: &[
+        ("docker", r#""/run/docker.sock""#),
+        ("podman", r#""/run/podman/podman.sock""#),
+    ],
+    later: &[],
+    secret: false,
+};
+
 /// Every table, in the order of the reference.
 pub(super) const ALL: &[&TableKeys] = &[
     &ROOT,
     &WORKLOAD,
+    &CONTAINER,
     &DNS,
     &IDENTITY,
     &OIDC,
@@ -343,6 +370,7 @@ pub(super) const ALL: &[&TableKeys] = &[
     &AGENT_LISTEN,
     &AGENT_CONTROL,
     &AGENT_RESOLVE,
+    &AGENT_CONTAINERS,
 ];
 
 #[cfg(test)]

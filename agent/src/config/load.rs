@@ -10,6 +10,7 @@ use super::policy::PolicyDoc;
 use super::problem::{PolicyErrors, Problem, Problems};
 use super::reader::Table;
 use super::report::Report;
+use super::selector::{Selector, SelectorKind};
 use super::{decode, keys};
 use crate::model::PolicyId;
 
@@ -33,7 +34,7 @@ pub fn parse_policy(path: &Path, text: &str) -> Result<PolicyDoc, PolicyErrors> 
 /// Reads and decodes every `*.toml` of `dir`, sorted by name; files whose name starts with a dot are left out.
 ///
 /// A workload name that an earlier file has, or a cgroup glob that can match the same cgroup as one of an earlier
-/// file, is an error of the later file. Nested globs are none: the deepest cgroup that matches decides.
+/// file, is an error of the later file. Nested cgroups are none: the outermost that matches decides.
 pub fn load_policies(dir: &Path) -> Vec<Result<PolicyDoc, PolicyErrors>> {
     match policy_files(dir) {
         Ok(files) => load_policy_files(&files),
@@ -172,25 +173,74 @@ fn clashes(earlier: &PolicyDoc, policy: &PolicyDoc, text: &str) -> Vec<Problem> 
             .with_help("give one of them another name; the number follows from it"),
         );
     }
-    for (i, mine) in policy.workload.cgroups.iter().enumerate() {
-        for other in &earlier.workload.cgroups {
-            let (Ok(here), Ok(there)) = (Glob::path(mine), Glob::path(other)) else {
-                continue;
-            };
-            if here.intersects(&there) {
-                clashes.push(
-                    Problem::error(
-                        locate(text, &format!("/workload/cgroup/{i}")).unwrap_or_default(),
-                        format!(
-                            "\"{mine}\" can match the same cgroup as \"{other}\" of the workload \"{}\" in {}",
-                            earlier.workload.name,
-                            earlier.path.display()
-                        ),
-                    )
-                    .with_help("make them disjoint: one cgroup has one policy"),
-                );
-            }
-        }
-    }
+    clashes.extend(selector_clashes(earlier, policy, text));
     clashes
+}
+
+/// Selectors of two policies that can select the same cgroup. What a container is asked for goes before a path, so the two
+/// do not clash; two containers do where nothing that is asked of them tells them apart.
+fn selector_clashes(earlier: &PolicyDoc, policy: &PolicyDoc, text: &str) -> Vec<Problem> {
+    let clash = |pointer: &str, mine: String, theirs: String, at: &str, help: &str| {
+        let there = locate(earlier.text.as_str(), at).map(|at| {
+            let position =
+                Problems::new(&earlier.path, earlier.text.as_str(), Vec::new()).position_of(at.start);
+            position.map_or(String::new(), |at| format!(":{}", at.line))
+        });
+        Problem::error(
+            locate(text, pointer).unwrap_or_default(),
+            format!(
+                "{mine} can match the same cgroup as {theirs} of the workload \"{}\" in {}{}",
+                earlier.workload.name,
+                earlier.path.display(),
+                there.unwrap_or_default(),
+            ),
+        )
+        .with_help(help)
+    };
+    let quoted = |selector: &Selector| match selector.kind {
+        SelectorKind::Cgroup => format!("\"{}\"", selector.text),
+        _ => selector.to_string(),
+    };
+    match (&policy.workload.container, &earlier.workload.container) {
+        (Some(mine), Some(theirs)) => {
+            let together = meet(
+                &policy.workload.container_reach(),
+                &earlier.workload.container_reach(),
+            );
+            if !together || !mine.meets(theirs) {
+                return Vec::new();
+            }
+            vec![clash(
+                "/workload/container",
+                mine.to_string(),
+                theirs.to_string(),
+                "/workload/container",
+                "ask both for the same label with values that exclude each other, or name other cgroups: one container has one \
+                 policy",
+            )]
+        }
+        (None, None) => {
+            let mut clashes = Vec::new();
+            for mine in &policy.workload.selectors {
+                for theirs in &earlier.workload.selectors {
+                    if mine.meets(theirs) {
+                        clashes.push(clash(
+                            &mine.pointer(),
+                            quoted(mine),
+                            quoted(theirs),
+                            &theirs.pointer(),
+                            "make them disjoint: one cgroup has one policy",
+                        ));
+                    }
+                }
+            }
+            clashes
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn meet(mine: &[Glob], theirs: &[Glob]) -> bool {
+    mine.iter()
+        .any(|mine| theirs.iter().any(|theirs| mine.intersects(theirs)))
 }

@@ -18,6 +18,7 @@ mod problem;
 mod reader;
 mod report;
 mod scalar;
+mod selector;
 
 #[cfg(test)]
 mod tests;
@@ -35,3 +36,7 @@ pub use policy::{
     SamlSpec, ServiceDoc, TablePattern, TlsMode, TlsSpec, TokenSource, Workload,
 };
 pub use problem::{PolicyErrors, Position, Problem, Problems, Severity};
+pub use selector::{
+    CgroupPlace, ContainerName, ContainerSpec, LabelRule, PlaceLevel, Selector, SelectorKind, container_at,
+    container_in, unit_of, user_unit_of,
+};

@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::claim::{ClaimRule, TokenPattern};
 use super::credential::CredentialSource;
+use super::glob::Glob;
+use super::selector::{ContainerSpec, Selector};
 use crate::model::{Effect, RuleName, ServiceName, SocketPath, WorkloadName};
 
 /// A policy file: one workload and the services that are protected for it.
@@ -60,14 +62,34 @@ impl fmt::Debug for PolicyText {
 pub struct Workload {
     /// `name`.
     pub name: WorkloadName,
-    /// `cgroup`: globs over cgroup paths (`*` stays within one level, `**` does not). Nested cgroups are included.
-    pub cgroups: Vec<String>,
+    /// `cgroup`, `unit`, `slice` and `user_unit`: the cgroups that are the workload, those below them included. With
+    /// `container`: the cgroups of which each is a container's, `cgroup` alone; empty: the usual places.
+    pub selectors: Vec<Selector>,
+    /// `[workload.container]`.
+    pub container: Option<ContainerSpec>,
     /// `mode`, "enforce" if left out.
     pub mode: Mode,
     /// `egress`, "allow" if left out.
     pub egress: Egress,
     /// `require`: what the host has to have, so that the workload is managed at all.
     pub require: Vec<Demand>,
+}
+
+impl Workload {
+    /// Whether one of its selectors names this very cgroup; its ancestors are not asked. With `container` that says no more
+    /// than that it may be one.
+    pub fn matches(&self, cgroup: &str) -> bool {
+        self.selectors.iter().any(|selector| selector.matches(cgroup))
+    }
+
+    /// Patterns that match wherever its containers are, and perhaps more.
+    pub(super) fn container_reach(&self) -> Vec<Glob> {
+        let usual = self.container.iter().filter(|_| self.selectors.is_empty());
+        let usual = usual.flat_map(ContainerSpec::usual_places);
+        let usual: Vec<Glob> = usual.flat_map(|place| place.reach()).collect();
+        let named = self.selectors.iter().flat_map(Selector::reach);
+        usual.into_iter().chain(named).collect()
+    }
 }
 
 /// What a policy can demand of the host.

@@ -101,7 +101,11 @@ impl Problems {
 
     /// Where a problem of this file starts.
     pub fn position(&self, problem: &Problem) -> Option<Position> {
-        let start = problem.at.as_ref()?.start;
+        self.position_of(problem.at.as_ref()?.start)
+    }
+
+    /// Where the byte `start` of the file is.
+    pub(super) fn position_of(&self, start: usize) -> Option<Position> {
         let before = self.text.get(..self.floor(start))?;
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
         Some(Position {

@@ -9,6 +9,7 @@ use super::claim::ClaimValue;
 use super::glob::{Glob, GlobError};
 use super::policy::{ColumnPattern, Endpoint, EndpointHost, TablePattern};
 use super::reader::{Wrong, nearest};
+use super::selector::{UNIT_KINDS, spells_a_unit};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;
@@ -295,8 +296,8 @@ pub(super) fn nameserver(text: &str) -> Result<IpAddr, Wrong> {
 }
 
 /// A cgroup path with globs.
-pub(super) fn cgroup(text: &str) -> Result<String, Wrong> {
-    Glob::path(text).map_err(|error| bad_glob(text, &error))?;
+pub(super) fn cgroup(text: &str) -> Result<(String, Glob), Wrong> {
+    let glob = Glob::path(text).map_err(|error| bad_glob(text, &error))?;
     let shape = "write it as the second column of systemd-cgls or /proc/PID/cgroup shows it, such as \"/system.slice/backup.service\"";
     if !text.starts_with('/') {
         return Err(Wrong::new(format!("\"{text}\" does not start with \"/\""), shape));
@@ -316,7 +317,51 @@ pub(super) fn cgroup(text: &str) -> Result<String, Wrong> {
             shape,
         ));
     }
-    Ok(text.into())
+    Ok((text.into(), glob))
+}
+
+/// Name of a unit with processes of its own, with globs.
+pub(super) fn unit(text: &str) -> Result<(String, Glob), Wrong> {
+    if text.rsplit_once('.').is_some_and(|(_, kind)| kind == "slice") {
+        return Err(Wrong::new(
+            format!("\"{text}\" is a slice"),
+            format!("write slice = [\"{text}\"]"),
+        ));
+    }
+    systemd_name(text, &UNIT_KINDS, "backup@*.service")
+}
+
+/// Name of a slice, with globs.
+pub(super) fn slice(text: &str) -> Result<(String, Glob), Wrong> {
+    if text == "-.slice" {
+        return Err(Wrong::new(
+            "\"-.slice\" is the cgroup of the whole host, the agent included",
+            "name the slice of the workload, such as \"ci.slice\"",
+        ));
+    }
+    systemd_name(text, &["slice"], "ci.slice")
+}
+
+fn systemd_name(text: &str, kinds: &[&str], example: &str) -> Result<(String, Glob), Wrong> {
+    let glob = Glob::path(text).map_err(|error| bad_glob(text, &error))?;
+    let help = format!(
+        "write the whole name as `systemctl` shows it, with its kind and its escapes, such as \"{example}\""
+    );
+    let wrong = |why: &str| Err(Wrong::new(format!("\"{text}\" {why}"), help.clone()));
+    let Some((stem, kind)) = text.rsplit_once('.') else {
+        return wrong("has no kind at its end");
+    };
+    if !kinds.contains(&kind) || stem.is_empty() {
+        return wrong("is no name of this kind of unit");
+    }
+    if let Some(other) = stem.bytes().find(|b| !spells_a_unit(*b) && !b"*?[]!".contains(b)) {
+        return wrong(&format!("has a \"{}\", which no unit has", other.escape_ascii()));
+    }
+    // What the kernel keeps for itself gets a mark in front, which is no character of the name.
+    if stem.starts_with(['?', '[']) {
+        return wrong("begins with one character that is not named");
+    }
+    Ok((text.into(), glob))
 }
 
 /// A value of a claim, which may be a glob.

@@ -10,7 +10,7 @@ use super::identity::ActiveIdentity;
 use crate::approval::HoldView;
 use crate::credential::postgres_role::FoundRole;
 use crate::credential::{LeaseId, LeaseView};
-use crate::identity::{Revocation, Which};
+use crate::identity::{OciState, Revocation, Which};
 use crate::model::{CgroupPath, HoldId, ServiceName, SessionId, WorkloadName};
 
 /// What is asked of the agent.
@@ -76,6 +76,9 @@ pub enum Request {
     Prepare {
         /// Its first process, by its number in the agent's pid namespace.
         pid: u32,
+        /// What its runtime says of it; heard of whoever is in no managed cgroup.
+        #[serde(default)]
+        state: Option<OciState>,
     },
     /// Let a held command run.
     Approve {
@@ -296,6 +299,9 @@ pub struct WorkloadStatus {
     pub mode: String,
     /// Cgroups that are managed under it now.
     pub cgroups: Vec<CgroupPath>,
+    /// The selector of the policy that each of them was found by, in the same order.
+    #[serde(default)]
+    pub selected_by: Vec<String>,
     /// Services that are protected for it.
     pub services: Vec<ServiceName>,
 }

@@ -18,7 +18,7 @@ use super::peer::Peer;
 use super::socket::{Access, Listening, PATIENCE, read_line, refused, send};
 use crate::approval::{Approver, Decision, Holds};
 use crate::credential::LeaseId;
-use crate::identity::{Revocation, Which};
+use crate::identity::{OciState, Revocation, Which};
 use crate::model::{HoldId, ServiceName, WorkloadName};
 
 /// What the socket asks of the agent. Kept by the composition root.
@@ -55,7 +55,13 @@ pub trait ControlHandler: Send + Sync {
     }
 
     /// Listens in the network namespace of process `pid`, if a policy concerns it; `asker` is the peer's pid. Root asks.
-    fn prepare(&self, _asker: u32, _pid: u32) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
+    /// `state`: what its runtime says of the container.
+    fn prepare(
+        &self,
+        _asker: u32,
+        _pid: u32,
+        _state: Option<OciState>,
+    ) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
         Box::pin(async { refused("this agent prepares no containers") })
     }
 
@@ -190,7 +196,7 @@ impl Desk {
                 Request::Prepare { .. } if peer.uid != 0 => {
                     refused("only root may have the agent prepare a container")
                 }
-                Request::Prepare { pid } => self.handler.prepare(peer.pid, pid).await,
+                Request::Prepare { pid, state } => self.handler.prepare(peer.pid, pid, state).await,
                 Request::Egress => match self.handler.egress() {
                     Ok(listing) => Response::Egress { listing },
                     Err(message) => refused(&message),

@@ -3,9 +3,13 @@
 //! Both are read from the outside in. A workload that may make cgroups below its own can give them any name, so
 //! the outermost match is the one that it did not choose.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use crate::model::{CgroupId, CgroupPath};
+use crate::config::{unit_of, user_unit_of};
+use crate::model::{CgroupId, CgroupPath, Container, ContainerEngine};
 
 /// The cgroup of a flow.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -16,36 +20,67 @@ pub struct CgroupIdentity {
     pub path: CgroupPath,
     /// systemd unit that the path is in: the first component after the slices.
     pub unit: Option<String>,
+    /// Unit of a user's manager, in `user@UID.service`. The user may have named it as he liked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_unit: Option<String>,
     /// Container id, where a component looks like one (Docker, containerd, CRI-O, Podman, ECS).
     pub container: Option<String>,
+    /// What the container's engine says of it, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub says_engine: Option<SaysEngine>,
+    /// The selector of the policy that the cgroup, or one above it, was found by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selected_by: Option<Arc<str>>,
+}
+
+/// What an engine says of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SaysEngine {
+    /// Who says it.
+    pub engine: ContainerEngine,
+    /// The container's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its image, as the engine was given it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// Labels that the policy asks for, and those of CI runners. Others may hold anything.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
+impl SaysEngine {
+    /// Of `container`, with the labels that `asked` names besides.
+    pub fn of(container: &Container, asked: impl Fn(&str) -> bool) -> Self {
+        let labels = container.labels.iter();
+        Self {
+            engine: container.engine,
+            name: container.name.clone(),
+            image: container.image.clone(),
+            labels: labels
+                .filter(|(label, _)| label.starts_with(RUNNER) || asked(label))
+                .map(|(label, value)| (label.clone(), value.clone()))
+                .collect(),
+        }
+    }
 }
 
 impl CgroupIdentity {
     /// Derives unit and container from the path.
     pub fn new(id: CgroupId, path: CgroupPath) -> Self {
-        let unit = unit(path.as_str());
+        let unit = unit_of(path.as_str()).map(|(unit, _)| unit);
+        let user_unit = user_unit_of(path.as_str()).map(|(unit, _)| unit);
         let container = path.as_str().split('/').find_map(container_id);
         Self {
             id,
             path,
             unit,
+            user_unit,
             container,
+            says_engine: None,
+            selected_by: None,
         }
     }
-}
-
-/// The unit by systemd's own rule: skip slices, then the first component has to be a unit.
-fn unit(path: &str) -> Option<String> {
-    let first = path
-        .split('/')
-        .filter(|part| !part.is_empty())
-        .find(|part| part.rsplit_once('.').is_none_or(|(_, kind)| kind != "slice"))?;
-    // systemd puts `_` before names that the kernel keeps for itself.
-    let name = first.strip_prefix('_').unwrap_or(first);
-    let (stem, kind) = name.rsplit_once('.')?;
-    let spelled = |letter: u8| letter.is_ascii_alphanumeric() || b":_.\\@-".contains(&letter);
-    let is_unit = !stem.is_empty() && UNIT_KINDS.contains(&kind) && stem.bytes().all(spelled);
-    is_unit.then(|| name.to_owned())
 }
 
 /// The id in one component: bare, or between a runtime's prefix and `.scope`.
@@ -65,13 +100,15 @@ fn container_id(component: &str) -> Option<String> {
     is_ecs.then(|| inner.to_owned())
 }
 
-const UNIT_KINDS: &[&str] = &["service", "scope", "socket", "mount", "swap"];
+/// Labels that GitLab's runner gives to the containers of its jobs.
+const RUNNER: &str = "com.gitlab.gitlab-runner.";
 const OCI_ID: usize = 64;
 const ECS_TASK_ID: usize = 32;
 
 #[cfg(test)]
 mod tests {
-    use super::{container_id, unit};
+    use super::{CgroupIdentity, container_id};
+    use crate::model::{CgroupId, CgroupPath};
 
     #[test]
     fn the_unit_is_the_first_component_after_the_slices() {
@@ -101,7 +138,8 @@ mod tests {
             ("/.service", None),
             ("/", None),
         ] {
-            assert_eq!(unit(path).as_deref(), expected, "{path}");
+            let identity = CgroupIdentity::new(CgroupId(1), CgroupPath(path.into()));
+            assert_eq!(identity.unit.as_deref(), expected, "{path}");
         }
     }
 

@@ -9,6 +9,7 @@
 //! paths from the root of the hierarchy. See [`scrub`] and [`process`] for what a command line can and cannot show.
 
 mod cgroup;
+mod engines;
 mod keep;
 mod life;
 mod logins;
@@ -30,7 +31,8 @@ use serde::Serialize;
 use crate::config::{IdentitySpec, TokenSource};
 use crate::model::{CgroupId, CgroupPath, Secret};
 
-pub use cgroup::CgroupIdentity;
+pub use cgroup::{CgroupIdentity, SaysEngine};
+pub use engines::{EngineError, Engines, OciState, container_of_state};
 pub use keep::keep;
 pub use life::{Lapse, Life, Standing};
 pub use logins::{Logins, TooMany};
@@ -61,6 +63,10 @@ pub struct FlowFacts {
     pub pid: u32,
     /// Uid, in the agent's user namespace.
     pub uid: u32,
+    /// What the engine says of the container that it is in.
+    pub says_engine: Option<SaysEngine>,
+    /// The selector that its cgroup, or one above it, was found by.
+    pub selected_by: Option<std::sync::Arc<str>>,
     /// `CLOCK_BOOTTIME` at the connect (`bpf_ktime_get_boot_ns`), in nanoseconds.
     pub connected_at_boottime_ns: u64,
 }
@@ -174,7 +180,11 @@ pub async fn identify(
     spec: Option<&IdentitySpec>,
     tokens: &Tokens,
 ) -> Result<Identity, IdentityError> {
-    let cgroup = CgroupIdentity::new(facts.cgroup, facts.cgroup_path.clone());
+    let cgroup = CgroupIdentity {
+        says_engine: facts.says_engine.clone(),
+        selected_by: facts.selected_by.clone(),
+        ..CgroupIdentity::new(facts.cgroup, facts.cgroup_path.clone())
+    };
     let token = match spec {
         Some(spec) => Some(validated_token(facts, &cgroup, spec, tokens).await?),
         None => None,
@@ -283,6 +293,11 @@ impl Identity {
     pub fn summary(&self) -> String {
         let place = self.cgroup.unit.as_deref().unwrap_or(self.cgroup.path.as_str());
         let mut line = place.to_owned();
+        if let Some(SaysEngine { name, image, .. }) = &self.cgroup.says_engine {
+            let said: Vec<&str> = name.iter().chain(image).map(String::as_str).collect();
+            // Writing to a String cannot fail.
+            let _infallible = write!(line, " [{}]", said.join(", "));
+        }
         // Writing to a String cannot fail.
         let _infallible = match &self.process {
             ProcessState::Known(process) => match &process.executable {

@@ -47,6 +47,8 @@ impl Waiting {
             cgroup_path: ProcessHandle::open(self.pid).unwrap().cgroup().unwrap(),
             pid: self.pid,
             uid: nix::unistd::getuid().as_raw(),
+            says_engine: None,
+            selected_by: None,
             connected_at_boottime_ns: since_boot().as_nanos().try_into().unwrap(),
         }
     }

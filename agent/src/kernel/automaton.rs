@@ -28,8 +28,8 @@ pub(super) struct Compiled {
     pub(super) undecided: Vec<String>,
 }
 
-/// Compiles `patterns`, of which the first that matches counts.
-pub(super) fn compile(patterns: &[(CgroupPattern, PolicyId)]) -> Compiled {
+/// Compiles `patterns`, of which the first that matches counts. Without a policy it has to be asked whether there is one.
+pub(super) fn compile(patterns: &[(CgroupPattern, Option<PolicyId>)]) -> Compiled {
     let whole: Vec<Track> = patterns.iter().map(Track::whole).collect();
     // As many as fit, from the first one on: more of them never have fewer states.
     let mut fitting = 0;
@@ -55,10 +55,7 @@ pub(super) fn compile(patterns: &[(CgroupPattern, PolicyId)]) -> Compiled {
             .collect();
         match build(&tracks) {
             Some(table) => {
-                let undecided = tracks
-                    .iter()
-                    .zip(patterns)
-                    .filter(|(track, _)| track.policy.is_none());
+                let undecided = tracks.iter().zip(patterns).filter(|(track, _)| track.is_cut);
                 let undecided = undecided.map(|(_, (pattern, _))| pattern.to_string()).collect();
                 best = Some(Compiled { table, undecided });
                 fitting = tried + 1;
@@ -76,53 +73,64 @@ pub(super) fn compile(patterns: &[(CgroupPattern, PolicyId)]) -> Compiled {
 #[derive(Clone)]
 struct Track {
     levels: Vec<Step>,
-    /// `None`: cut, so what it matches may be under its policy or not.
+    /// `None`: what it matches may be under a policy or not.
     policy: Option<PolicyId>,
+    /// The table has no room for all of it.
+    is_cut: bool,
 }
 
 #[derive(Clone)]
 enum Step {
     Name(Box<dense::DFA<Vec<u32>>>),
+    /// Any number of names that match.
+    Names(Box<dense::DFA<Vec<u32>>>),
     AnyName,
     AnyNumber,
 }
 
 impl Track {
-    fn whole(of: &(CgroupPattern, PolicyId)) -> Self {
+    fn whole(of: &(CgroupPattern, Option<PolicyId>)) -> Self {
         let (pattern, policy) = of;
         let levels: Option<Vec<Step>> = pattern
             .levels()
             .iter()
             .map(|level| match level {
                 Level::One(glob) => level_automaton(glob.glob().regex()).map(Step::Name),
+                Level::AnyNumberOf(glob) => level_automaton(glob.glob().regex()).map(Step::Names),
                 Level::AnyNumber => Some(Step::AnyNumber),
             })
             .collect();
         match levels {
             Some(levels) => Self {
                 levels,
-                policy: Some(*policy),
+                policy: *policy,
+                is_cut: false,
             },
             None => Self::cut(of),
         }
     }
 
-    fn cut((pattern, policy): &(CgroupPattern, PolicyId)) -> Self {
+    fn cut((pattern, policy): &(CgroupPattern, Option<PolicyId>)) -> Self {
         let mut levels = Vec::new();
         for level in pattern.levels() {
             let literal = match level {
                 Level::One(glob) if is_literal(glob.glob().glob()) => level_automaton(glob.glob().regex()),
-                Level::One(_) | Level::AnyNumber => None,
+                Level::One(_) | Level::AnyNumber | Level::AnyNumberOf(_) => None,
             };
             let Some(name) = literal else {
                 levels.extend([Step::AnyName, Step::AnyNumber]);
-                return Self { levels, policy: None };
+                return Self {
+                    levels,
+                    policy: None,
+                    is_cut: true,
+                };
             };
             levels.push(Step::Name(name));
         }
         Self {
             levels,
-            policy: Some(*policy),
+            policy: *policy,
+            is_cut: false,
         }
     }
 }
@@ -219,7 +227,7 @@ impl Alphabet {
             .iter()
             .flat_map(|track| &track.levels)
             .filter_map(|level| match level {
-                Step::Name(name) => Some(name.byte_classes()),
+                Step::Name(name) | Step::Names(name) => Some(name.byte_classes()),
                 Step::AnyName | Step::AnyNumber => None,
             })
             .collect();
@@ -248,13 +256,13 @@ fn enter(tracks: &[Track], matched: impl IntoIterator<Item = (usize, usize)>) ->
         // Any number of levels can be none, so what comes after may begin as well.
         while let Some(step) = track.levels.get(level) {
             let progress = match step {
-                Step::Name(name) => name
+                Step::Name(name) | Step::Names(name) => name
                     .start_state(&start::Config::new().anchored(Anchored::Yes))
                     .ok(),
                 Step::AnyName | Step::AnyNumber => None,
             };
             state.insert((pattern, level, progress));
-            if !matches!(step, Step::AnyNumber) {
+            if !matches!(step, Step::AnyNumber | Step::Names(_)) {
                 break;
             }
             level += 1;
@@ -267,11 +275,11 @@ fn enter(tracks: &[Track], matched: impl IntoIterator<Item = (usize, usize)>) ->
 fn advance(tracks: &[Track], state: &State, byte: u8) -> State {
     let step = |(pattern, level, progress): &Position| {
         let progress = match (tracks.get(*pattern)?.levels.get(*level)?, progress) {
-            (Step::Name(name), Some(at)) => {
+            (Step::Name(name) | Step::Names(name), Some(at)) => {
                 let next = name.next_state(*at, byte);
                 Some((!name.is_dead_state(next)).then_some(next)?)
             }
-            (Step::Name(_), None) => return None,
+            (Step::Name(_) | Step::Names(_), None) => return None,
             (Step::AnyName | Step::AnyNumber, _) => None,
         };
         Some((*pattern, *level, progress))
@@ -286,7 +294,10 @@ fn ended<'a>(tracks: &'a [Track], state: &'a State) -> impl Iterator<Item = (usi
             (Step::Name(name), Some(at)) => name
                 .is_match_state(name.next_eoi_state(*at))
                 .then_some(level + 1)?,
-            (Step::Name(_), None) => return None,
+            (Step::Names(name), Some(at)) => {
+                name.is_match_state(name.next_eoi_state(*at)).then_some(*level)?
+            }
+            (Step::Name(_) | Step::Names(_), None) => return None,
             (Step::AnyName, _) => level + 1,
             (Step::AnyNumber, _) => *level,
         };
@@ -304,7 +315,9 @@ fn outcome(tracks: &[Track], state: &State) -> Outcome {
         };
         let rest = track.levels.get(matched..).unwrap_or_default();
         watched |= !rest.is_empty();
-        if rest.iter().all(|step| matches!(step, Step::AnyNumber))
+        if rest
+            .iter()
+            .all(|step| matches!(step, Step::AnyNumber | Step::Names(_)))
             && first.is_none_or(|(known, _)| pattern < known)
         {
             first = Some((pattern, track.policy));
@@ -331,6 +344,7 @@ mod tests {
 
     use super::super::{Patterns, Standing};
     use super::*;
+    use crate::config::{CgroupPlace, PlaceLevel};
 
     fn patterns(globs: &[&str]) -> Patterns {
         let mut all = Patterns::default();
@@ -438,6 +452,45 @@ mod tests {
             "**",
         ]);
         prop::collection::vec(level, 1..4).prop_map(|levels| format!("/{}", levels.join("/")))
+    }
+
+    /// Selectors of systemd's names, which lead through any number of slices, and a pattern that asks.
+    #[test]
+    fn units_and_those_that_are_asked_for_are_told_apart() {
+        let place = |levels: &[PlaceLevel]| CgroupPattern::at(&CgroupPlace(levels.to_vec()), "it").unwrap();
+        let name = |name: &str| PlaceLevel::Name(name.to_owned());
+        let mut all = Patterns::default();
+        all.add(
+            place(&[PlaceLevel::Slices, name("backup@*.service")]),
+            PolicyId(1),
+        );
+        all.add(place(&[PlaceLevel::Slices, name("ci-*.slice")]), PolicyId(2));
+        all.ask(
+            place(&[PlaceLevel::Slices, name("docker-[0-9a-f][0-9a-f].scope")]),
+            PolicyId(3),
+        );
+        let compiled = all.compile();
+        assert!(compiled.undecided.is_empty());
+        for (path, expected) in [
+            (&["backup@1.service"][..], Outcome::managed(1)),
+            (&["system.slice"], Outcome::WATCHED),
+            (
+                &["system.slice", "system-backup.slice", "backup@1.service"],
+                Outcome::managed(1),
+            ),
+            (&["system.slice", "other.service"], Outcome::UNMANAGED),
+            (&["ci.slice"], Outcome::WATCHED),
+            (&["ci.slice", "ci-heavy.slice"], Outcome::managed(2)),
+            (&["system.slice", "docker-0f.scope"], Outcome::UNDECIDED),
+            (&["system.slice", "docker-0g.scope"], Outcome::UNMANAGED),
+            (&["docker"], Outcome::UNMANAGED),
+        ] {
+            assert_eq!(walk(&compiled.table, path), expected, "{path:?}");
+        }
+        assert_eq!(
+            walk(&compiled.table, &["system.slice", "docker-0f.scope", "x"]).class(),
+            None
+        );
     }
 
     proptest! {

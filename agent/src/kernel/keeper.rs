@@ -20,8 +20,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use super::cgroup2::id_of_directory;
-use super::{Kernel, KernelError, Patterns, Standing};
+use super::cgroup2::{Cgroup2, id_of_directory};
+use super::{Decided, Kernel, KernelError, Patterns, Standing};
 use crate::model::{CgroupId, CgroupPath, PolicyId};
 
 /// A managed cgroup that exists.
@@ -31,13 +31,54 @@ pub struct ManagedCgroup {
     pub path: CgroupPath,
     /// Its policy.
     pub policy: PolicyId,
+    /// The selector of the policy that it was found by, in words.
+    pub by: Arc<str>,
 }
 
 /// Every managed cgroup that exists.
 pub type ManagedCgroups = Arc<BTreeMap<CgroupId, ManagedCgroup>>;
 
+/// Cgroups of which it has to be found out yet under which policy they are.
+pub type AwaitedCgroups = Arc<BTreeMap<CgroupId, CgroupPath>>;
+
 /// Patterns to classify by, and where the thread says whether it has.
 type Inbox = Arc<Mutex<Option<(Patterns, SyncSender<Result<(), KernelError>>)>>>;
+
+impl Patterns {
+    /// The cgroups that are there and of which it is not known yet under which policy they are.
+    pub fn not_decided(&self, cgroup2: &Cgroup2) -> BTreeMap<CgroupId, CgroupPath> {
+        let mut found = BTreeMap::new();
+        self.collect_not_decided(cgroup2, "", &mut found);
+        found
+    }
+
+    fn collect_not_decided(&self, cgroup2: &Cgroup2, path: &str, found: &mut BTreeMap<CgroupId, CgroupPath>) {
+        let at = cgroup_path(path);
+        let Some(id) = cgroup2.id_of(&at) else {
+            return;
+        };
+        let levels: Vec<&str> = path.split('/').filter(|level| !level.is_empty()).collect();
+        let look = self.look(&levels);
+        if !look.asked.is_empty() && self.decide(id, &at, &look.asked) == Decided::NotYet {
+            found.insert(id, at);
+            return;
+        }
+        if look.standing != (Standing::Unmanaged { watched: true }) {
+            return;
+        }
+        let below = std::fs::read_dir(cgroup2.directory(&at))
+            .into_iter()
+            .flatten()
+            .flatten();
+        for entry in below {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir())
+                && let Some(name) = entry.file_name().to_str()
+            {
+                self.collect_not_decided(cgroup2, &format!("{path}/{name}"), found);
+            }
+        }
+    }
+}
 
 /// The thread that classifies. Stops when dropped; what is classified stays.
 #[derive(Debug)]
@@ -46,6 +87,7 @@ pub struct CgroupKeeper {
     wake: Option<UnixStream>,
     thread: Option<JoinHandle<()>>,
     managed: watch::Receiver<ManagedCgroups>,
+    awaited: watch::Receiver<AwaitedCgroups>,
 }
 
 impl CgroupKeeper {
@@ -59,6 +101,7 @@ impl CgroupKeeper {
             .set_nonblocking(true)
             .map_err(KernelError::system("fcntl"))?;
         let (publish, managed) = watch::channel(ManagedCgroups::default());
+        let (publish_awaited, awaited) = watch::channel(AwaitedCgroups::default());
         let mut keeper = Keeper {
             kernel,
             patterns,
@@ -66,6 +109,7 @@ impl CgroupKeeper {
             tree: BTreeMap::new(),
             watches: HashMap::new(),
             publish,
+            publish_awaited,
         };
         keeper.begin()?;
         let inbox = Inbox::default();
@@ -84,6 +128,7 @@ impl CgroupKeeper {
             wake: Some(wake),
             thread: Some(thread),
             managed,
+            awaited,
         })
     }
 
@@ -92,10 +137,7 @@ impl CgroupKeeper {
     pub fn classify_by(&self, patterns: Patterns) -> Result<(), KernelError> {
         let (done, answer) = sync_channel(1);
         *self.inbox.lock() = Some((patterns, done));
-        if let Some(mut wake) = self.wake.as_ref() {
-            // Full: it has been woken already. Closed: it has ended, and the answer does not come.
-            let _woken = wake.write(&[1]);
-        }
+        self.look_again();
         loop {
             match answer.recv_timeout(std::time::Duration::from_secs(1)) {
                 Ok(classified) => return classified,
@@ -108,6 +150,19 @@ impl CgroupKeeper {
                 }
             }
         }
+    }
+
+    /// Has those looked at again of which it was not known under which policy they are.
+    pub fn look_again(&self) {
+        if let Some(mut wake) = self.wake.as_ref() {
+            // Full: it has been woken already. Closed: it has ended, and nothing is classified any more.
+            let _woken = wake.write(&[1]);
+        }
+    }
+
+    /// The cgroups of which it has to be found out yet under which policy they are, as they change.
+    pub fn awaited(&self) -> watch::Receiver<AwaitedCgroups> {
+        self.awaited.clone()
     }
 
     /// The managed cgroups, as they change.
@@ -134,12 +189,18 @@ struct Keeper {
     tree: BTreeMap<String, Node>,
     watches: HashMap<WatchDescriptor, String>,
     publish: watch::Sender<ManagedCgroups>,
+    publish_awaited: watch::Sender<AwaitedCgroups>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 struct Node {
     id: CgroupId,
-    standing: Standing,
+    /// `None`: nothing is said of it yet.
+    standing: Option<Standing>,
+    /// By what it is managed, in words.
+    by: Option<Arc<str>>,
+    /// It has to be found out yet under which policy it is.
+    awaited: bool,
 }
 
 impl Keeper {
@@ -167,9 +228,12 @@ impl Keeper {
                     Err(error) => return Err(KernelError::system("reading a wake-up")(error)),
                 }
                 let request = inbox.lock().take();
-                if let Some((patterns, done)) = request {
+                match request {
                     // Whoever asked may have gone.
-                    let _unheard = done.send(self.classify_by(patterns));
+                    Some((patterns, done)) => {
+                        let _unheard = done.send(self.classify_by(patterns));
+                    }
+                    None => self.look_again(),
                 }
             }
             if changed {
@@ -231,6 +295,24 @@ impl Keeper {
             );
         }
         self.rescan()
+    }
+
+    /// Looks at those again of which it was not known under which policy they are.
+    fn look_again(&mut self) {
+        let awaited: Vec<String> = self
+            .tree
+            .iter()
+            .filter(|(_, node)| node.awaited)
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in awaited {
+            let mut found = BTreeMap::new();
+            if let Err(error) = self.visit(&path, &mut found) {
+                tracing::error!(%error, path, "a cgroup could not be classified; it is refused what is protected");
+            }
+            self.tree.append(&mut found);
+        }
+        self.publish();
     }
 
     fn rescan_or_log(&mut self) {
@@ -297,7 +379,22 @@ impl Keeper {
             return Ok(());
         }
         let levels: Vec<&str> = path.split('/').filter(|level| !level.is_empty()).collect();
-        let standing = self.patterns.standing(&levels);
+        let mut look = self.patterns.look(&levels);
+        if !look.asked.is_empty() {
+            match self.patterns.decide(id, &cgroup_path(path), &look.asked) {
+                Decided::Under(policy, by) => {
+                    look.standing = Standing::Managed(policy);
+                    look.by = Some(by);
+                }
+                Decided::NoneOfThem => {}
+                Decided::NotYet => {
+                    let node = self.not_yet(id, &look.asked)?;
+                    found.insert(path.to_owned(), node);
+                    return Ok(());
+                }
+            }
+        }
+        let standing = look.standing;
         let watched = standing == Standing::Unmanaged { watched: true };
         if watched {
             let mask = WatchMask::CREATE | WatchMask::DELETE | WatchMask::ONLYDIR;
@@ -326,37 +423,64 @@ impl Keeper {
         // After what is below: from now on an unclassified child is pending, and the security hooks keep whoever is
         // pending from bpf(2). The agent itself is in such a child, and could not go on.
         self.kernel.classify(id, &cgroup_path(path), standing)?;
-        found.insert(path.to_owned(), Node { id, standing });
+        let node = Node {
+            id,
+            standing: Some(standing),
+            by: look.by,
+            awaited: false,
+        };
+        found.insert(path.to_owned(), node);
         Ok(())
     }
 
+    /// A cgroup of which it is not known yet under which of `asked` it is. What was said of it before does not count any
+    /// more, unless it is one of those: what a container is does not change, and it may hold connections.
+    fn not_yet(&self, id: CgroupId, asked: &[PolicyId]) -> Result<Node, KernelError> {
+        let before = self.kernel.policy_of(id)?.filter(|policy| asked.contains(policy));
+        if before.is_none() {
+            self.kernel.forget(id)?;
+        }
+        Ok(Node {
+            id,
+            standing: before.map(Standing::Managed),
+            by: before.map(|_| Arc::from("what was found out before")),
+            awaited: true,
+        })
+    }
+
     fn publish(&self) {
-        let managed: BTreeMap<_, _> = self
-            .tree
-            .iter()
-            .filter_map(|(path, node)| match node.standing {
-                Standing::Managed(policy) => Some((
-                    node.id,
-                    ManagedCgroup {
-                        path: cgroup_path(path),
-                        policy,
-                    },
-                )),
-                Standing::Unmanaged { .. } => None,
-            })
-            .collect();
-        self.publish.send_if_modified(|current| {
-            let changed = **current != managed;
-            if changed {
-                *current = Arc::new(managed);
+        let mut managed = BTreeMap::new();
+        let mut awaited = BTreeMap::new();
+        for (path, node) in &self.tree {
+            if let Some(Standing::Managed(policy)) = node.standing {
+                let cgroup = ManagedCgroup {
+                    path: cgroup_path(path),
+                    policy,
+                    by: node.by.clone().unwrap_or_default(),
+                };
+                managed.insert(node.id, cgroup);
             }
-            changed
-        });
+            if node.awaited {
+                awaited.insert(node.id, cgroup_path(path));
+            }
+        }
+        replace_if_other(&self.publish, managed);
+        replace_if_other(&self.publish_awaited, awaited);
     }
 
     fn directory(&self, path: &str) -> PathBuf {
         self.kernel.cgroup2().directory(&cgroup_path(path))
     }
+}
+
+fn replace_if_other<T: PartialEq>(publish: &watch::Sender<Arc<T>>, now: T) {
+    publish.send_if_modified(|current| {
+        let changed = **current != now;
+        if changed {
+            *current = Arc::new(now);
+        }
+        changed
+    });
 }
 
 fn cgroup_path(path: &str) -> CgroupPath {

@@ -100,6 +100,15 @@ impl Kernel {
         ignore_missing(maps.cgroups.remove(&id.0)).map_err(KernelError::map("CGROUPS", "a removal"))
     }
 
+    /// The policy that is said of this very cgroup.
+    pub(super) fn policy_of(&self, id: CgroupId) -> Result<Option<PolicyId>, KernelError> {
+        match self.maps.lock().cgroups.get(&id.0, 0) {
+            Ok(class) => Ok((class.policy != 0).then_some(PolicyId(class.policy))),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(KernelError::map("CGROUPS", "a look-up")(error)),
+        }
+    }
+
     /// Whether a visitor made the cgroup, so that neither it nor what is below it is the agent's to classify.
     pub(super) fn is_visitors(&self, id: CgroupId) -> Result<bool, KernelError> {
         match self.maps.lock().cgroups.get(&id.0, 0) {

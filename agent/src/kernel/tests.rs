@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 
+mod asked;
 mod new_cgroups;
 mod restart;
 mod security;

@@ -4,6 +4,7 @@
 
 mod column;
 mod command;
+mod container;
 mod effect;
 mod frame;
 mod ids;
@@ -13,6 +14,7 @@ mod socket_path;
 
 pub use column::{ColumnName, ValueFormat, ValueType};
 pub use command::{Action, Command, Object, ObjectKind, Parameter, Schema};
+pub use container::{Container, ContainerEngine};
 pub use effect::{Effect, Effects};
 pub use frame::{Direction, FrameKind};
 pub use ids::{

@@ -2,7 +2,7 @@
 
 use crate::config::{
     Egress, EndpointHost, Glob, MaskOperator, MaskTarget, Mode, PolicyDoc, Protocol, RuleDoc, RuleVerdict,
-    ServiceDoc, TablePattern, TlsMode,
+    Selector, SelectorKind, ServiceDoc, TablePattern, TlsMode,
 };
 use crate::model::{Effect, Effects};
 
@@ -79,15 +79,8 @@ fn workload(policy: &PolicyDoc, warn: &mut dyn FnMut(String, String, &str)) {
             "write mode = \"enforce\" when the record shows what was expected",
         );
     }
-    for (i, glob) in policy.workload.cgroups.iter().enumerate() {
-        let first = glob.split('/').nth(1).unwrap_or_default();
-        if matches!(first, "*" | "**") {
-            warn(
-                format!("/workload/cgroup/{i}"),
-                format!("\"{glob}\" manages every slice of the host, the system's own services included"),
-                "name the slice, service or container of the workload",
-            );
-        }
+    for selector in &policy.workload.selectors {
+        wide(selector, warn);
     }
     if policy.services.is_empty() {
         warn(
@@ -97,6 +90,41 @@ fn workload(policy: &PolicyDoc, warn: &mut dyn FnMut(String, String, &str)) {
         );
     }
 }
+
+/// Selectors that take in more than jobs.
+fn wide(selector: &Selector, warn: &mut dyn FnMut(String, String, &str)) {
+    let (message, help) = match selector.kind {
+        SelectorKind::Cgroup if matches!(selector.text.split('/').nth(1), Some("*" | "**")) => (
+            format!(
+                "\"{}\" manages every slice of the host, the system's own services included",
+                selector.text
+            ),
+            "name the slice, service or container of the workload",
+        ),
+        SelectorKind::Unit if selector.matches_name(OWN_UNIT) => (
+            format!("{selector} is the agent's own unit as well, so that the agent will not start"),
+            "name the units of the workload",
+        ),
+        SelectorKind::Slice if selector.matches_name("system.slice") => (
+            format!(
+                "{selector} holds the system's own services, and as a rule the agent, which will not start then"
+            ),
+            "give the jobs a slice of their own (Slice= in their units)",
+        ),
+        SelectorKind::UserUnit => (
+            format!(
+                "{selector} is a unit of a user's own manager: the user decides what runs in it, and can run the same program \
+                 beside it, under no policy"
+            ),
+            "select all of the user: unit = [\"user@1000.service\"]",
+        ),
+        _ => return,
+    };
+    warn(selector.pointer(), message, help);
+}
+
+/// The unit that the package runs the agent in.
+const OWN_UNIT: &str = "tollgate.service";
 
 fn service(at: &str, doc: &ServiceDoc, warn: &mut dyn FnMut(String, String, &str)) {
     if doc.protocol == Protocol::Postgres && doc.rules.is_empty() {

@@ -1,4 +1,4 @@
-//! All policies of the host, compiled together: which workload a cgroup is, which service a destination is, what the
+//! All policies of the host, compiled together: which service a destination is, what the
 //! kernel side has to protect.
 //!
 //! Known limit: two services of a policy whose names resolve to the same address and port cannot be told apart; the
@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::config::{EndpointHost, Glob, PolicyDoc, PolicyErrors, ServiceDoc};
-use crate::model::{CgroupPath, OriginalDst, PolicyId, ServiceName, SocketPath, WorkloadName};
+use crate::config::{EndpointHost, PolicyDoc, PolicyErrors, ServiceDoc};
+use crate::model::{OriginalDst, PolicyId, ServiceName, SocketPath, WorkloadName};
 
 use super::ServicePolicy;
 
@@ -31,7 +31,6 @@ pub struct WorkloadPolicy {
     pub doc: Arc<PolicyDoc>,
     /// Its services, in the order of the file.
     pub services: Vec<Arc<Service>>,
-    cgroups: Vec<Glob>,
 }
 
 /// One service of a workload, compiled.
@@ -117,19 +116,6 @@ impl PolicySet {
         self.policies
             .iter()
             .find(|policy| policy.doc.workload.name == *name)
-    }
-
-    /// The workload that a cgroup belongs to: that of the deepest of the cgroup and its ancestors that a glob matches.
-    pub fn workload_of(&self, cgroup: &CgroupPath) -> Option<&Arc<WorkloadPolicy>> {
-        let mut path = cgroup.as_str().trim_end_matches('/');
-        while !path.is_empty() {
-            let here = self.policies.iter().find(|policy| policy.matches(path));
-            if here.is_some() {
-                return here;
-            }
-            path = path.rsplit_once('/').map_or("", |(parent, _)| parent);
-        }
-        None
     }
 
     /// The service of `policy` that a destination belongs to: the narrowest of the networks and resolved names that it
@@ -234,23 +220,7 @@ impl WorkloadPolicy {
                 })
             })
             .collect();
-        let cgroups = doc
-            .workload
-            .cgroups
-            .iter()
-            .filter_map(|glob| Glob::path(glob).ok())
-            .collect();
-        Self {
-            id,
-            doc,
-            services,
-            cgroups,
-        }
-    }
-
-    /// Whether a glob of the policy matches this very cgroup; its ancestors are not asked.
-    pub fn matches(&self, cgroup: &str) -> bool {
-        self.cgroups.iter().any(|glob| glob.matches(cgroup))
+        Self { id, doc, services }
     }
 }
 

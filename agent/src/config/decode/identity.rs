@@ -248,18 +248,25 @@ fn claim(field: Field<'_>, name: impl Fn(&str) -> Result<ClaimName, Wrong>) -> O
             return None;
         }
     };
-    let any_of = if field.is_table() {
+    let any_of = values(field)?;
+    Some(ClaimRule { claim: name, any_of })
+}
+
+/// The values of a claim or a label, of which one has to be there.
+pub(super) fn values(field: Field<'_>) -> Option<Vec<ClaimValue>> {
+    if field.is_table() {
         let table = field.table(&keys::CLAIM)?;
-        vec![ClaimValue::Equals(table.required("equals")?.string()?.to_owned())]
+        Some(vec![ClaimValue::Equals(
+            table.required("equals")?.string()?.to_owned(),
+        )])
     } else if field.is_list() {
         field.parsed_list(
-            "name at least one value, or remove the claim: without a value no token has it",
+            "name at least one value, or remove the entry: without a value nothing has it",
             scalar::claim,
-        )?
+        )
     } else {
-        vec![field.parsed(scalar::claim)?]
-    };
-    Some(ClaimRule { claim: name, any_of })
+        Some(vec![field.parsed(scalar::claim)?])
+    }
 }
 
 /// An attribute's `Name` is a name and nothing else, often a URI.

@@ -8,13 +8,12 @@ mod service;
 mod source;
 mod ssh_ca;
 mod unix;
+mod workload;
 
 use std::path::{Path, PathBuf};
 
-use crate::model::WorkloadName;
-
 use super::keys;
-use super::policy::{Demand, DnsSpec, Egress, Mode, PolicyDoc, PolicyText, Workload};
+use super::policy::{DnsSpec, Egress, PolicyDoc, PolicyText};
 use super::reader::{Field, Table, Wrong};
 use super::scalar;
 
@@ -25,7 +24,7 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
     let workload = root
         .required("workload")
         .and_then(|field| field.table(&keys::WORKLOAD))
-        .map(workload);
+        .map(workload::workload);
     let identity = root
         .optional("identity")
         .and_then(|field| field.table(&keys::IDENTITY))
@@ -58,41 +57,6 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
     })
 }
 
-fn workload(table: Table<'_>) -> Option<Workload> {
-    let name = table
-        .required("name")
-        .and_then(|field| field.parsed(scalar::identifier));
-    let cgroups = table.required("cgroup").and_then(|field| {
-        field.parsed_list(
-            "name at least one cgroup, or remove the file: a workload without a cgroup is nobody",
-            scalar::cgroup,
-        )
-    });
-    let mode = or_default(table.optional("mode"), Mode::Enforce, |field| {
-        field.one_of(&[("enforce", Mode::Enforce), ("observe", Mode::Observe)], &[])
-    });
-    let egress = or_default(table.optional("egress"), Egress::Allow, |field| {
-        field.one_of(
-            &[
-                ("deny", Egress::Deny),
-                ("allow", Egress::Allow),
-                ("observe", Egress::Observe),
-            ],
-            &[],
-        )
-    });
-    let require = or_default(table.optional("require"), Vec::new(), |field| {
-        field.parsed_list_or_none(demand)
-    });
-    Some(Workload {
-        name: WorkloadName::from(name?.as_str()),
-        cgroups: cgroups?,
-        mode: mode?,
-        egress: egress?,
-        require: require?,
-    })
-}
-
 fn dns(table: Table<'_>, strict: bool) -> Option<DnsSpec> {
     if !strict {
         table.refuse(
@@ -114,16 +78,6 @@ fn dns(table: Table<'_>, strict: bool) -> Option<DnsSpec> {
         allow: allow?,
         resolvers: resolvers?,
     })
-}
-
-fn demand(text: &str) -> Result<Demand, Wrong> {
-    match text {
-        "lsm" => Ok(Demand::Lsm),
-        _ => Err(Wrong::new(
-            format!("\"{text}\" is nothing that a policy can require"),
-            "write [\"lsm\"], for every program on security hooks",
-        )),
-    }
 }
 
 fn variable(field: Field<'_>) -> Option<String> {

@@ -34,12 +34,12 @@ effects = ["read"]
 verdict = "allow"
 "#;
 
-fn parse(text: &str) -> Result<PolicyDoc, PolicyErrors> {
+pub(super) fn parse(text: &str) -> Result<PolicyDoc, PolicyErrors> {
     parse_policy(Path::new("p.toml"), text)
 }
 
 /// The good policy with the line that starts with `line` replaced.
-fn with(line: &str, replacement: &str) -> String {
+pub(super) fn with(line: &str, replacement: &str) -> String {
     assert!(GOOD.lines().any(|found| found.starts_with(line)), "{line}");
     GOOD.lines()
         .map(|found| {

@@ -43,7 +43,7 @@ fn each_mistake_is_named_with_place_and_remedy() {
             "verdict = \"deny\"",
             &["\"verdict\" is a key of [[service.rule]]"],
         ),
-        ("egress", "container = \"x\"", &["not supported in this version"]),
+        ("egress", "record = \"x\"", &["not supported in this version"]),
         (
             "egress",
             "require = [\"lms\"]",
@@ -60,7 +60,7 @@ fn each_mistake_is_named_with_place_and_remedy() {
         (
             "cgroup",
             "cgroup = []",
-            &["p.toml:3:10:", "empty list", "name at least one cgroup"],
+            &["p.toml:3:10:", "empty list", "name at least one"],
         ),
         (
             "cgroup",
@@ -100,7 +100,7 @@ fn each_mistake_is_named_with_place_and_remedy() {
             "cgroup",
             "",
             &[
-                "[workload] has no \"cgroup\"",
+                "says of no cgroup that it is the workload's",
                 "add a line such as cgroup = [\"/actions.slice",
             ],
         ),

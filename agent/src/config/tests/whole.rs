@@ -77,7 +77,7 @@ address  = ["feed.acme.test:9000"]
     .unwrap();
     assert_eq!(policy.hash.len(), 64);
     assert_eq!(policy.workload.name.as_str(), "ci-report");
-    assert_eq!(policy.workload.cgroups.len(), 2);
+    assert_eq!(policy.workload.selectors.len(), 2);
     assert_eq!(policy.workload.mode, Mode::Observe);
     assert_eq!(policy.workload.egress, Egress::Observe);
 
@@ -220,7 +220,7 @@ attributes = { "urn:oid:2.5.4.11" = ["billing", "audit-*"], "/not/a/pointer" = "
 
 #[test]
 fn the_shipped_policies_are_right() {
-    for name in ["ci-report", "nightly-backup"] {
+    for name in ["ci-report", "gitlab-docker-job", "nightly-backup"] {
         let path = format!("{}/../policies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         let policy = load_policy(path.as_ref()).unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(policy.workload.name.as_str(), name);
@@ -228,6 +228,6 @@ fn the_shipped_policies_are_right() {
     }
     let dir = format!("{}/../policies", env!("CARGO_MANIFEST_DIR"));
     let together = load_policies(dir.as_ref());
-    assert!(together.len() >= 2);
+    assert!(together.len() >= 3);
     assert!(together.iter().all(Result::is_ok), "{together:?}");
 }

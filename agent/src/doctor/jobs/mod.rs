@@ -11,26 +11,16 @@ use std::collections::BTreeMap;
 use self::powers::{Host, POWERS};
 use self::process::Process;
 use super::{Check, Group, State};
-use crate::config::{Glob, PolicyDoc};
+use crate::config::PolicyDoc;
 
 /// How many processes are named.
 const NAMED: usize = 3;
 
 /// One line for each workload and way around it; `closed` says that the programs on security hooks are attached.
 pub(super) fn examine(policies: &[PolicyDoc], closed: bool) -> Vec<Check> {
-    let workloads: Vec<(&PolicyDoc, Vec<Glob>)> = policies
-        .iter()
-        .map(|policy| {
-            let globs = policy.workload.cgroups.iter();
-            (policy, globs.filter_map(|glob| Glob::path(glob).ok()).collect())
-        })
-        .collect();
     let mut found: BTreeMap<&str, Vec<Process>> = BTreeMap::new();
     for process in process::all() {
-        let managed = workloads
-            .iter()
-            .find(|(_, globs)| globs.iter().any(|glob| selects(glob, &process.cgroup)));
-        if let Some((policy, _)) = managed {
+        if let Some(policy) = workload_of(policies, &process.cgroup) {
             found
                 .entry(policy.workload.name.as_str())
                 .or_default()
@@ -82,22 +72,17 @@ pub(super) fn examine(policies: &[PolicyDoc], closed: bool) -> Vec<Check> {
     checks
 }
 
-/// The workload that the cgroup at the path `cgroup` belongs to.
+/// The workload that the cgroup at the path `cgroup` belongs to: that of the outermost cgroup that is selected. Containers
+/// that are asked for what they are, which the path does not tell, are left out.
 pub(super) fn workload_of<'a>(policies: &'a [PolicyDoc], cgroup: &str) -> Option<&'a PolicyDoc> {
-    policies.iter().find(|policy| {
-        let globs = policy.workload.cgroups.iter();
-        globs
-            .filter_map(|glob| Glob::path(glob).ok())
-            .any(|glob| selects(&glob, cgroup))
-    })
-}
-
-/// Whether a glob names the cgroup or one that it is nested in.
-fn selects(glob: &Glob, cgroup: &str) -> bool {
+    let by_path = |policy: &&PolicyDoc| policy.workload.container.is_none();
     let ends = cgroup.match_indices('/').map(|(at, _)| at).skip(1);
     ends.chain([cgroup.len()])
         .filter_map(|end| cgroup.get(..end))
-        .any(|path| glob.matches(path))
+        .find_map(|path| {
+            let mut policies = policies.iter().filter(by_path);
+            policies.find(|policy| policy.workload.matches(path))
+        })
 }
 
 fn names(processes: &[&Process]) -> String {
@@ -114,16 +99,41 @@ fn names(processes: &[&Process]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::parse_policy;
+
+    fn policy(name: &str, selects: &str) -> PolicyDoc {
+        let text = format!("[workload]\nname = \"{name}\"\n{selects}\n");
+        parse_policy(Path::new("p.toml"), &text).unwrap()
+    }
 
     #[test]
-    fn a_glob_selects_what_is_nested_in_it() {
-        let glob = Glob::path("/actions.slice/report-*.service").unwrap();
-        assert!(selects(&glob, "/actions.slice/report-1.service"));
-        assert!(selects(&glob, "/actions.slice/report-1.service/job/x"));
-        assert!(!selects(&glob, "/actions.slice"));
-        assert!(!selects(&glob, "/other.slice/report-1.service"));
-        assert!(!selects(&glob, "/"));
+    fn the_outermost_cgroup_that_is_selected_decides() {
+        let policies = [
+            policy("inner", "cgroup = [\"/ci.slice/ci-jobs.slice/report-*\"]"),
+            policy("outer", "slice = [\"ci.slice\"]"),
+            policy("backup", "unit = [\"backup@*.service\"]"),
+            policy("container", "container = { labels = { a = \"b\" } }"),
+        ];
+        let id = "0".repeat(64);
+        for (cgroup, workload) in [
+            ("/ci.slice", Some("outer")),
+            ("/ci.slice/ci-jobs.slice/report-1/step", Some("outer")),
+            (
+                "/system.slice/system-backup.slice/backup@1.service/x",
+                Some("backup"),
+            ),
+            ("/system.slice/other.service/backup@1.service", None),
+            (&format!("/system.slice/docker-{id}.scope"), None),
+            ("/ci.slice2", None),
+            ("/", None),
+            ("", None),
+        ] {
+            let found = workload_of(&policies, cgroup).map(|policy| policy.workload.name.as_str());
+            assert_eq!(found, workload, "{cgroup}");
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ fn managed(cgroup: &TestCgroup) -> ManagedCgroups {
     let of = ManagedCgroup {
         path: cgroup.path.clone(),
         policy: POLICY,
+        by: "a test".into(),
     };
     Arc::new(BTreeMap::from([(cgroup.id(), of)]))
 }

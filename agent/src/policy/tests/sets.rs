@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::super::{PolicySet, Protected, Resolved};
 use crate::config::{PolicyDoc, PolicyErrors, parse_policy};
-use crate::model::{CgroupPath, OriginalDst, PolicyId, WorkloadName};
+use crate::model::{OriginalDst, PolicyId, WorkloadName};
 
 fn doc(name: &str, cgroup: &str, services: &[(&str, &str)]) -> Arc<PolicyDoc> {
     Arc::new(parse(name, cgroup, services).unwrap_or_else(|errors| panic!("{errors}")))
@@ -51,33 +51,6 @@ fn nets(set: &PolicySet, resolved: &Resolved) -> Vec<String> {
              }| format!("{net}:{port} {service}"),
         )
         .collect()
-}
-
-#[test]
-fn the_deepest_cgroup_that_matches_decides() {
-    let set = PolicySet::compile([
-        doc("outer", "/ci.slice", &[]),
-        doc("inner", "/ci.slice/report-*", &[]),
-        doc("any", "/x/**", &[]),
-    ]);
-    for (cgroup, workload) in [
-        ("/ci.slice", Some("outer")),
-        ("/ci.slice/other", Some("outer")),
-        ("/ci.slice/report-1", Some("inner")),
-        ("/ci.slice/report-1/job/step", Some("inner")),
-        ("/x/y/z", Some("any")),
-        ("/x", None),
-        ("/ci.slice2", None),
-        ("/", None),
-        ("", None),
-    ] {
-        let found = set.workload_of(&CgroupPath(cgroup.into()));
-        assert_eq!(
-            found.map(|policy| policy.doc.workload.name.as_str()),
-            workload,
-            "{cgroup}"
-        );
-    }
 }
 
 #[test]
