@@ -53,7 +53,6 @@ impl Postgres {
         run(as_postgres(&bin.join("initdb"))
             .args([
                 "--no-sync",
-                "--no-instructions",
                 "--username",
                 ADMIN,
                 "--locale=C.UTF-8",
@@ -132,6 +131,14 @@ impl Postgres {
             .args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-c", sql]))
     }
 
+    /// Its version as a number, as 160014 of 16.14.
+    pub fn version(&self) -> Result<u32> {
+        Ok(self
+            .admin("postgres", "SHOW server_version_num")?
+            .trim()
+            .parse()?)
+    }
+
     /// A `psql` that talks to the server directly.
     pub fn psql(&self, user: &str, password: &str, database: &str) -> Command {
         let mut command = Command::new("psql");
@@ -184,8 +191,12 @@ fn as_postgres(program: &Path) -> Command {
     command
 }
 
-/// Directory of the newest server's programs, as Debian lays them out.
+/// Directory of the server's programs: what `TOLLGATE_TEST_POSTGRES` names (`cargo xtask conformance`), else of the newest
+/// version, as Debian lays them out.
 pub fn newest_bin() -> Result<PathBuf> {
+    if let Some(chosen) = std::env::var_os("TOLLGATE_TEST_POSTGRES") {
+        return Ok(PathBuf::from(chosen));
+    }
     let newest = fs::read_dir("/usr/lib/postgresql")
         .into_iter()
         .flatten()

@@ -26,6 +26,11 @@ fn world(lines: &str) -> World {
             ),
         )
         .unwrap();
+    // From 16 on CREATEROLE alone is not the right to grant what one has not made.
+    if world.server.version().unwrap() >= 160_000 {
+        let grant = format!("GRANT report_reader TO {KEEPER} WITH ADMIN OPTION");
+        world.server.admin(DATABASE, &grant).unwrap();
+    }
     let secret = world.agent.secret("keeper-password", KEEPER_PASSWORD).unwrap();
     let admin = format!(
         "{{ user = \"{KEEPER}\", password = {{ file = \"{}\" }} }}",

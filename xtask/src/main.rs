@@ -2,6 +2,7 @@
 
 mod bench;
 mod build;
+mod conformance;
 mod demo;
 mod layers;
 mod setup;
@@ -32,6 +33,9 @@ enum Task {
     /// Run the kernel and bypass suites under Debian's kernels in virtual machines (QEMU, emulated), with and without the BPF security
     /// module, and print one table. Needs root; the first run fetches kernels and a root file system (some minutes).
     Vm(vm::Arguments),
+    /// Try a source of credentials on each version of the servers that it is for, and print one table.
+    #[command(subcommand)]
+    Conformance(conformance::Conformance),
     /// Measure what Tollgate costs on this host.
     #[command(subcommand)]
     Bench(bench::Benchmark),
@@ -77,6 +81,7 @@ fn run(task: &Task) -> Result<()> {
         Task::Demo => demo::run(),
         Task::Test(arguments) => test::run(arguments),
         Task::Vm(arguments) => vm::run(arguments),
+        Task::Conformance(which) => conformance::run(which),
         Task::Bench(benchmark) => bench::run(benchmark),
         Task::Setup => setup::everything(),
         Task::BuildEbpf => {

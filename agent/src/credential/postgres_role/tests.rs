@@ -16,7 +16,9 @@ use crate::protocol::postgres::login::{Ask as LoginAsk, LoggedIn, LoginError, Se
 use crate::protocol::postgres::query::query;
 
 const HBA: &str = "host all all 127.0.0.1/32 scram-sha-256\n";
+/// PostgreSQL 13 hashes passwords with MD5 unless it is told.
 const ROLES: &str = "\
+    SET password_encryption = 'scram-sha-256';
     CREATE ROLE keeper LOGIN CREATEROLE PASSWORD 'keeper-secret';
     CREATE ROLE readers; CREATE ROLE app_owner; GRANT app_owner TO keeper;
     CREATE ROLE weak LOGIN PASSWORD 'weak-secret';

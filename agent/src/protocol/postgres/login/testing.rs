@@ -299,8 +299,13 @@ impl Proxy {
     }
 }
 
-/// The program of the newest PostgreSQL server that is installed.
+/// A program of PostgreSQL: of the server whose programs `TOLLGATE_TEST_POSTGRES` names (`cargo xtask conformance`), else of
+/// the newest that is installed. Distributions of the server alone have no client: then the installed one.
 pub(crate) fn program(name: &str) -> PathBuf {
+    let chosen = std::env::var_os("TOLLGATE_TEST_POSTGRES").map(PathBuf::from);
+    if let Some(path) = chosen.map(|bin| bin.join(name)).filter(|path| path.exists()) {
+        return path;
+    }
     let mut versions: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
         .expect("these tests need a PostgreSQL server: install the package postgresql")
         .map(|entry| entry.unwrap().path().join("bin").join(name))

