@@ -9,6 +9,7 @@ pub mod driver;
 pub mod faulty;
 pub mod isolated;
 pub mod job;
+pub mod manager;
 pub mod nameserver;
 pub mod netns;
 pub mod oidc;

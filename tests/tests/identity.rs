@@ -6,9 +6,11 @@ use std::time::Duration;
 use tollgate_tests::agent::Agent;
 use tollgate_tests::cgroup::Cgroup;
 use tollgate_tests::job::{self, NOBODY};
+use tollgate_tests::manager::Manager;
 use tollgate_tests::oidc::Provider;
 use tollgate_tests::policy::Policy;
 use tollgate_tests::postgres::{Options, Postgres};
+use tollgate_tests::process::eventually;
 use tollgate_tests::world::{PASSWORD, ROLE};
 
 struct Setting {
@@ -92,7 +94,21 @@ fn edit(setting: &Setting, change: impl FnOnce(String) -> String) {
 }
 
 fn psql(setting: &Setting, token: Option<&str>) -> job::Ended {
-    let mut command = job::command(&setting.job, NOBODY, "psql");
+    psql_in(setting, &setting.job, token)
+}
+
+/// `tollgate identity login` of a job in `cgroup`.
+fn log_in(setting: &Setting, cgroup: &Cgroup, token: &str) -> job::Ended {
+    let program = setting.agent.tollgate("identity");
+    let mut job = job::command(cgroup, NOBODY, &program.get_program().display().to_string());
+    job.args(["identity", "login", "--env", "TOKEN", "--socket"])
+        .arg(setting.agent.dir().join("run/job.sock"))
+        .env("TOKEN", token);
+    job::run_within(&mut job, Duration::from_secs(30)).unwrap()
+}
+
+fn psql_in(setting: &Setting, cgroup: &Cgroup, token: Option<&str>) -> job::Ended {
+    let mut command = job::command(cgroup, NOBODY, "psql");
     command.args([
         "-qAtX",
         "-h",
@@ -123,12 +139,14 @@ fn the_right_token_lets_a_job_in_and_every_other_one_does_not() {
     altered.push(last);
     altered.push('A');
     let other_audience = setting.provider.token("vault").unwrap();
+    let endless = format!("{right}{}", "A".repeat(64 * 1024));
     for (what, token) in [
         ("no token", None),
         ("an empty token", Some("")),
         ("no JWT", Some("hello")),
         ("an altered signature", Some(altered.as_str())),
         ("another audience", Some(other_audience.as_str())),
+        ("an endless one", Some(endless.as_str())),
     ] {
         let ended = psql(&setting, token);
         assert_ne!(ended.code, Some(0), "{what} was let in");
@@ -423,14 +441,7 @@ fn a_job_logs_in_for_its_own_cgroup_and_for_no_other() {
     setting.agent.resume().unwrap();
     let neighbour = Cgroup::create(&setting.job.path().replace("job-1", "job-2")).unwrap();
     let token = setting.provider.token("tollgate").unwrap();
-    let log_in = |cgroup: &Cgroup, token: &str| {
-        let program = setting.agent.tollgate("identity");
-        let mut job = job::command(cgroup, NOBODY, &program.get_program().display().to_string());
-        job.args(["identity", "login", "--env", "TOKEN", "--socket"])
-            .arg(setting.agent.dir().join("run/job.sock"))
-            .env("TOKEN", token);
-        job::run_within(&mut job, Duration::from_secs(30)).unwrap()
-    };
+    let log_in = |cgroup: &Cgroup, token: &str| log_in(&setting, cgroup, token);
 
     let before = psql(&setting, None);
     assert!(before.stderr.contains("tollgate identity login"), "{before:?}");
@@ -443,16 +454,7 @@ fn a_job_logs_in_for_its_own_cgroup_and_for_no_other() {
     assert!(right.contains("Logged in as job-4711 until"), "{right}");
     assert_eq!(psql(&setting, None).success().unwrap(), "1\n");
     // Whoever is in another cgroup has logged in for nobody but itself.
-    let mut other = job::command(&neighbour, NOBODY, "psql");
-    other.args([
-        "-qAtX",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &setting.server.port().to_string(),
-    ]);
-    other.args(["-d", "postgres", "-c", "SELECT 1"]);
-    let refused = job::run_within(&mut other, Duration::from_secs(30)).unwrap();
+    let refused = psql_in(&setting, &neighbour, None);
     assert!(refused.stderr.contains("nobody has logged in"), "{refused:?}");
 
     // Who is under no policy has nothing to prove.
@@ -467,4 +469,59 @@ fn a_job_logs_in_for_its_own_cgroup_and_for_no_other() {
     assert!(said.contains("needs no login"), "{said}");
     let log = setting.agent.log();
     assert!(!log.contains(&token), "the token is in the log");
+}
+
+#[test]
+fn a_login_outlasts_an_upgrade_a_crash_and_a_restart_of_the_agent_and_not_its_token() {
+    let mut setting = start();
+    edit(&setting, |text| {
+        text.replace("{ env = \"TOLLGATE_ID_TOKEN\" }", "{ login = true }")
+    });
+    setting.agent.stop().unwrap();
+    let mut manager = Manager::start(&setting.agent).unwrap();
+    manager.start_agent().unwrap();
+    assert_eq!(manager.keeps("logins-").unwrap(), 0);
+
+    let neighbour = Cgroup::create(&setting.job.path().replace("job-1", "job-2")).unwrap();
+    let token = setting.provider.token("tollgate").unwrap();
+    let short = Duration::from_secs(4);
+    let short = setting.provider.token_for("tollgate", short).unwrap();
+    log_in(&setting, &neighbour, &short).success().unwrap();
+    log_in(&setting, &setting.job, &token).success().unwrap();
+    // What is newer is there in the place of what was.
+    assert_eq!(manager.keeps("logins-").unwrap(), 1);
+
+    setting.agent.cli("upgrade", &[]).unwrap();
+    assert_eq!(psql(&setting, None).success().unwrap(), "1\n");
+    eventually("the short token to end", Duration::from_secs(20), || {
+        let refused = psql_in(&setting, &neighbour, None);
+        refused.stderr.contains("expired").then_some(())
+    })
+    .unwrap();
+    for how in ["kill", "stop", "kill"] {
+        assert_eq!(manager.keeps("logins-").unwrap(), 1);
+        manager.tell(how).unwrap();
+        manager.start_agent().unwrap();
+        assert_eq!(psql(&setting, None).success().unwrap(), "1\n", "{how}");
+        let refused = psql_in(&setting, &neighbour, None);
+        assert!(refused.stderr.contains("nobody has logged in"), "{refused:?}");
+    }
+    // A job in a new cgroup of the same path is another one.
+    let path = setting.job.path().to_owned();
+    drop(std::mem::replace(&mut setting.job, neighbour));
+    setting.job = Cgroup::create(&path).unwrap();
+    let refused = psql(&setting, None);
+    assert!(refused.stderr.contains("nobody has logged in"), "{refused:?}");
+
+    assert!(
+        !manager.log().unwrap().contains(&token),
+        "the token is in the log"
+    );
+    let files = Command::new("grep")
+        .args(["--recursive", "--files-with-matches", "--text", "--devices=skip"])
+        .args(["--fixed-strings", &token])
+        .args(["state", "run", "shipped"].map(|name| setting.agent.dir().join(name)))
+        .output()
+        .unwrap();
+    assert_eq!(files.status.code(), Some(1), "the token is in {files:?}");
 }

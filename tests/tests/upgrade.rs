@@ -3,15 +3,16 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tollgate_tests::agent::{binary, workspace};
+use tollgate_tests::agent::binary;
 use tollgate_tests::job;
+use tollgate_tests::manager::Manager;
 use tollgate_tests::process::eventually;
 use tollgate_tests::script::{ended, serves, started};
 use tollgate_tests::world::{ALLOW_ALL, World};
@@ -176,61 +177,18 @@ print(told(c.until()), flush=True)
     serves(&world);
 }
 
-/// The agent of a world, started by somebody who keeps its descriptors.
-struct Manager {
-    child: Child,
-    answers: BufReader<std::process::ChildStdout>,
-}
-
-impl Manager {
-    fn start(world: &World) -> Self {
-        let mut child = Command::new("python3")
-            .arg(workspace().join("tests/client/service_manager.py"))
-            .arg(world.agent.dir().join("notify"))
-            .arg(world.agent.dir().join("managed.log"))
-            .arg(binary())
-            .args(["agent", "--config"])
-            .arg(world.agent.config())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let answers = BufReader::new(child.stdout.take().unwrap());
-        Self { child, answers }
-    }
-
-    fn tell(&mut self, command: &str) -> String {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{command}").unwrap();
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).unwrap();
-        answer.trim().to_owned()
-    }
-
-    /// How many descriptors it keeps.
-    fn keeps(&mut self) -> usize {
-        self.tell("store").matches("listener-").count()
-    }
-}
-
-impl Drop for Manager {
-    fn drop(&mut self) {
-        drop(self.child.stdin.take());
-        self.child.wait().unwrap();
-    }
-}
-
 #[test]
 fn connections_wait_in_the_keeping_of_the_service_manager_while_the_agent_is_away() {
     let mut world = World::start(ALLOW_ALL).unwrap();
     world.agent.stop().unwrap();
-    let mut manager = Manager::start(&world);
-    manager.tell("start");
-    assert_eq!(manager.tell("ready"), "ready");
+    let mut manager = Manager::start(&world.agent).unwrap();
+    manager.tell("start").unwrap();
+    assert_eq!(manager.tell("ready").unwrap(), "ready");
     serves(&world);
-    let own = manager.keeps();
+    let own = manager.keeps("listener-").unwrap();
     assert!(matches!(own, 1 | 2), "one for each family: {own}");
     for how in ["kill", "stop"] {
-        manager.tell(how);
+        manager.tell(how).unwrap();
         assert!(world.agent.cli("status", &[]).is_err());
         let connected = Arc::new(AtomicBool::new(false));
         std::thread::scope(|scope| {
@@ -250,11 +208,15 @@ fn connections_wait_in_the_keeping_of_the_service_manager_while_the_agent_is_awa
                 connected.load(Ordering::Relaxed).then_some(())
             })
             .unwrap();
-            manager.tell("start");
-            assert_eq!(manager.tell("ready"), "ready");
+            manager.tell("start").unwrap();
+            assert_eq!(manager.tell("ready").unwrap(), "ready");
             assert!(waiting.join().unwrap().success());
         });
-        assert_eq!(manager.keeps(), own, "what it keeps it does not get twice");
+        assert_eq!(
+            manager.keeps("listener-").unwrap(),
+            own,
+            "what it keeps it does not get twice"
+        );
         serves(&world);
     }
 
@@ -277,16 +239,16 @@ fn connections_wait_in_the_keeping_of_the_service_manager_while_the_agent_is_awa
         .spawn()
         .unwrap();
     eventually("listeners in the namespace to be kept", LIMIT, || {
-        (manager.keeps() > own).then_some(())
+        (manager.keeps("listener-").unwrap() > own).then_some(())
     })
     .unwrap();
-    manager.tell("kill");
+    manager.tell("kill").unwrap();
     drop(inside.stdin.take());
     inside.wait().unwrap();
-    manager.tell("start");
-    assert_eq!(manager.tell("ready"), "ready");
+    manager.tell("start").unwrap();
+    assert_eq!(manager.tell("ready").unwrap(), "ready");
     eventually("listeners of the namespace to be given up", LIMIT, || {
-        (manager.keeps() == own).then_some(())
+        (manager.keeps("listener-").unwrap() == own).then_some(())
     })
     .unwrap();
     serves(&world);

@@ -9,10 +9,12 @@ use crate::kernel::{ProcessStanding, process};
 use crate::model::{CgroupPath, PolicyId, Secret};
 
 use super::accept::Reception;
+use super::login_keeper::LoginKeeper;
 
 /// What the socket of jobs is answered from.
 pub(super) struct JobDesk {
     reception: Arc<Reception>,
+    keeper: Arc<LoginKeeper>,
 }
 
 impl JobHandler for JobDesk {
@@ -26,8 +28,8 @@ impl JobHandler for JobDesk {
 }
 
 impl JobDesk {
-    pub(super) fn new(reception: Arc<Reception>) -> Self {
-        Self { reception }
+    pub(super) fn new(reception: Arc<Reception>, keeper: Arc<LoginKeeper>) -> Self {
+        Self { reception, keeper }
     }
 
     async fn log_in(&self, job: Job, token: Secret) -> Result<LoggedIn, String> {
@@ -62,6 +64,7 @@ impl JobDesk {
             .logins
             .register(id, cgroup.clone(), token, until)
             .map_err(|error| error.to_string())?;
+        self.keeper.keep(&self.reception.tokens.logins);
         tracing::info!(%workload, %cgroup, subject = claims.subject, "a job has logged in");
         Ok(LoggedIn {
             workload,

@@ -13,6 +13,7 @@ mod kernel_side;
 mod known_containers;
 mod last_good;
 mod leases;
+mod login_keeper;
 mod names;
 mod policies;
 mod protection;

@@ -33,6 +33,7 @@ use super::egress::Egress;
 use super::front_desk::FrontDesk;
 use super::job_desk::JobDesk;
 use super::known_containers::KnownContainers;
+use super::login_keeper::LoginKeeper;
 use super::names::{self, Known, Memory};
 use super::policies::Policies;
 use super::protection::{self, Protection};
@@ -74,6 +75,8 @@ pub(super) struct Start {
     pub(super) faults: Vec<String>,
     /// Sockets of an agent before this one.
     pub(super) sockets: Vec<OwnedFd>,
+    /// What jobs have logged in with at an agent before this one.
+    pub(super) logins: Vec<OwnedFd>,
     /// The lock of the pins.
     pub(super) pins: Pins,
 }
@@ -102,6 +105,7 @@ pub(super) struct Running {
     reloader: Arc<Reloader>,
     holds: Arc<Holds>,
     recorder: Recorder,
+    login_keeper: Arc<LoginKeeper>,
     stopping: watch::Sender<bool>,
     /// Stopped when the sessions have ended.
     background: JoinSet<()>,
@@ -272,8 +276,7 @@ impl Running {
             background.spawn(names::answer(dns, queries));
         }
         background.spawn(resolve::follow(protection, policies, config.resolve_interval));
-        let job_desk = JobDesk::new(Arc::clone(&reception));
-        background.spawn(jobs.serve(Arc::new(job_desk), std::future::pending()));
+        let login_keeper = serve_jobs(&mut background, jobs, &reception, start.logins);
         background.spawn(control.serve(Arc::clone(&holds), Arc::new(desk), std::future::pending()));
         background.spawn(watchdog());
         let shipping = shipper.map(Shipping::start);
@@ -283,6 +286,7 @@ impl Running {
             reloader,
             holds,
             recorder,
+            login_keeper,
             stopping,
             background,
             shipping,
@@ -391,12 +395,31 @@ impl Running {
         }
         let policies = last_good::leave(&self.reception.policies.current().set)
             .map_err(host("the policies that count now"))?;
+        let logins = self
+            .login_keeper
+            .leave(&self.reception.tokens.logins)
+            .map_err(host("what jobs have logged in with"))?;
         Ok(Ended::HandedOver(Left {
             sockets,
             pins: self.pins,
             policies,
+            logins,
         }))
     }
+}
+
+/// Answers jobs that log in, and keeps what they and those before them have logged in with.
+fn serve_jobs(
+    background: &mut JoinSet<()>,
+    jobs: JobServer,
+    reception: &Arc<Reception>,
+    left: Vec<OwnedFd>,
+) -> Arc<LoginKeeper> {
+    let keeper = Arc::new(LoginKeeper::start(&reception.tokens.logins, left));
+    background.spawn(Arc::clone(&keeper).follow(Arc::clone(reception)));
+    let desk = JobDesk::new(Arc::clone(reception), Arc::clone(&keeper));
+    background.spawn(jobs.serve(Arc::new(desk), std::future::pending()));
+    keeper
 }
 
 /// What tokens are looked for and checked with: nothing is known of any yet.

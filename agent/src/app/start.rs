@@ -93,6 +93,7 @@ pub async fn run(config: AgentConfig, given: Given) -> Result<(), StartError> {
     let mut pins = Pins::Handed(given.pin_lock);
     let mut sockets = given.sockets;
     let mut last_good = given.policies;
+    let mut logins = given.logins;
     let mut failed_upgrade = None;
     loop {
         let (set, faults) = match last_good.take() {
@@ -107,6 +108,7 @@ pub async fn run(config: AgentConfig, given: Given) -> Result<(), StartError> {
             failed_upgrade: failed_upgrade.take(),
             faults,
             sockets: std::mem::take(&mut sockets),
+            logins: std::mem::take(&mut logins),
             pins,
         };
         let left = match Running::start(&config, set, start)
@@ -127,6 +129,7 @@ pub async fn run(config: AgentConfig, given: Given) -> Result<(), StartError> {
         sockets = left.sockets;
         pins = Pins::Held(left.pins);
         last_good = Some(left.policies);
+        logins = vec![left.logins];
     }
 }
 

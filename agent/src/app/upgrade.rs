@@ -74,7 +74,12 @@ impl Program {
             .sockets
             .iter()
             .map(AsFd::as_fd)
-            .chain([host_lock.as_fd(), left.pins.as_fd(), left.policies.as_fd()])
+            .chain([
+                host_lock.as_fd(),
+                left.pins.as_fd(),
+                left.policies.as_fd(),
+                left.logins.as_fd(),
+            ])
             .collect();
         let failed = inheritable(&kept, true)
             .and_then(|()| self.replace(host_lock, left))
@@ -100,6 +105,7 @@ impl Program {
             left.pins.as_fd().as_raw_fd(),
             left.policies.as_raw_fd(),
             &sockets,
+            left.logins.as_raw_fd(),
         );
         // What the service manager gave this process at its start is not what these numbers are now.
         let old = [HANDOVER, "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"];
@@ -133,6 +139,8 @@ pub(super) struct Left {
     pub(super) pins: PinLock,
     /// The policies that counted last.
     pub(super) policies: OwnedFd,
+    /// What jobs have logged in with.
+    pub(super) logins: OwnedFd,
 }
 
 fn inheritable(descriptors: &[BorrowedFd<'_>], inheritable: bool) -> io::Result<()> {

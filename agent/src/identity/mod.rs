@@ -35,7 +35,7 @@ pub use cgroup::{CgroupIdentity, SaysEngine};
 pub use engines::{EngineError, Engines, OciState, container_of_state};
 pub use keep::keep;
 pub use life::{Lapse, Life, Standing};
-pub use logins::{Logins, TooMany};
+pub use logins::{Logins, TooMany, Unreadable};
 pub use process::Process;
 pub use revoked::{Revocation, RevocationError, Revoked, Which};
 pub use token::{JobToken, SamlError, TokenClaims, TokenError, TokenKind, TokenVerifier};

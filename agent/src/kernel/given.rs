@@ -8,9 +8,13 @@
 use std::os::fd::{FromRawFd as _, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Names the descriptors that an agent leaves to the one that it executes: `PID;LOCK;LOCK;POLICIES;SOCKET,SOCKET,…`. The pid is that
-/// of both, so that a child that inherits the variable does not take its own descriptors for these.
+/// Names the descriptors that an agent leaves to the one that it executes:
+/// `PID;LOCK;LOCK;POLICIES;SOCKET,SOCKET,…;LOGINS`. The pid is that of both, so that a child that inherits the variable does not
+/// take its own descriptors for these.
 pub const HANDOVER: &str = "TOLLGATE_HANDOVER";
+
+/// What names begin with under which the service manager keeps what jobs have logged in with.
+pub const LOGINS: &str = "logins-";
 
 /// What the process was given.
 #[derive(Debug, Default)]
@@ -23,6 +27,8 @@ pub struct Given {
     pub pin_lock: Option<OwnedFd>,
     /// The policies that counted last.
     pub policies: Option<OwnedFd>,
+    /// What jobs have logged in with. Several where an agent was killed while it put one in the place of another.
+    pub logins: Vec<OwnedFd>,
 }
 
 impl Given {
@@ -38,14 +44,21 @@ impl Given {
                 host_lock: own(handover.host_lock),
                 pin_lock: own(handover.pin_lock),
                 policies: own(handover.policies),
+                logins: handover.logins.into_iter().filter_map(own).collect(),
             };
         }
         // Of the process that was executed, systemd knows nothing: its descriptors are taken once, above or here.
-        match sd_notify::listen_fds() {
-            Ok(numbers) => Self {
-                sockets: numbers.filter_map(own).collect(),
-                ..Self::default()
-            },
+        match sd_notify::listen_fds_with_names() {
+            Ok(numbers) => {
+                let (logins, sockets): (Vec<_>, Vec<_>) =
+                    numbers.partition(|(_, name)| name.starts_with(LOGINS));
+                let owned = |kind: Vec<(RawFd, String)>| kind.into_iter().filter_map(|(fd, _)| own(fd));
+                Self {
+                    sockets: owned(sockets).collect(),
+                    logins: owned(logins).collect(),
+                    ..Self::default()
+                }
+            }
             Err(error) => {
                 eprintln!("tollgate: descriptors of the service manager cannot be taken: {error}");
                 Self::default()
@@ -61,13 +74,21 @@ struct Numbers {
     pin_lock: RawFd,
     policies: RawFd,
     sockets: Vec<RawFd>,
+    /// Agents before this version leave none.
+    logins: Option<RawFd>,
 }
 
 /// The text for [`HANDOVER`].
-pub fn handover(host_lock: RawFd, pin_lock: RawFd, policies: RawFd, sockets: &[RawFd]) -> String {
+pub fn handover(
+    host_lock: RawFd,
+    pin_lock: RawFd,
+    policies: RawFd,
+    sockets: &[RawFd],
+    logins: RawFd,
+) -> String {
     let sockets: Vec<_> = sockets.iter().map(ToString::to_string).collect();
     format!(
-        "{};{host_lock};{pin_lock};{policies};{}",
+        "{};{host_lock};{pin_lock};{policies};{};{logins}",
         std::process::id(),
         sockets.join(",")
     )
@@ -87,11 +108,13 @@ fn parse(text: &str) -> Option<Numbers> {
         .split(',')
         .filter(|number| !number.is_empty())
         .map(|number| number.parse().ok());
+    let logins = parts.next().map(str::parse).transpose().ok()?;
     Some(Numbers {
         host_lock,
         pin_lock,
         policies,
         sockets: sockets.collect::<Option<_>>()?,
+        logins,
     })
 }
 
@@ -115,22 +138,26 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_is_what_is_taken() {
-        let text = handover(5, 6, 8, &[7, 12]);
+        let text = handover(5, 6, 8, &[7, 12], 9);
         let numbers = Numbers {
             host_lock: 5,
             pin_lock: 6,
             policies: 8,
             sockets: vec![7, 12],
+            logins: Some(9),
         };
         assert_eq!(parse(&text), Some(numbers));
-        assert_eq!(parse(&handover(5, 6, 8, &[])).unwrap().sockets, [0; 0]);
+        assert_eq!(parse(&handover(5, 6, 8, &[], 9)).unwrap().sockets, [0; 0]);
+        let before = text.strip_suffix(";9").unwrap();
+        assert_eq!(parse(before).unwrap().logins, None);
         let child = text.replacen(&std::process::id().to_string(), "1", 1);
         for other in [
             "",
             "x",
             &child,
             &text.replace("12", "12x"),
-            &text.replace(";7,12", ""),
+            &text.replace(";7,12;9", ""),
+            &text.replace(";9", ";x"),
         ] {
             assert_eq!(parse(other), None, "{other}");
         }

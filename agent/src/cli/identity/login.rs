@@ -13,8 +13,7 @@ use crate::control::JobsClient;
 ///
 /// For workloads whose policy says `token = { login = true }`. The token is checked at once, and counts for the cgroup of this
 /// process and for those below it: for every connection that the job opens from now on, and for commands in those that are
-/// open. Log in again with a newer token before it ends, and after a restart of the agent. Needs no rights: who asks comes from
-/// the kernel.
+/// open. Log in again with a newer token before it ends. Needs no rights: who asks comes from the kernel.
 #[derive(Clone, Debug, clap::Args)]
 #[command(after_long_help = "\
 Exit codes: 0 logged in, 1 the token is not accepted, 3 no agent is running.

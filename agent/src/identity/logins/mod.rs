@@ -1,7 +1,10 @@
 //! Tokens that jobs registered themselves: `tollgate identity login`.
 //!
 //! A token counts for the cgroup that it was registered from, and for those below it that have none of their own: whoever is in
-//! a cgroup may make others below, and speaks for them. It is kept in memory alone, until it ends or its cgroup does.
+//! a cgroup may make others below, and speaks for them. It is kept in memory alone, until it ends or its cgroup does; an agent
+//! that goes on in this one's place [takes it over](Logins::take_over).
+
+mod written;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -27,6 +30,8 @@ struct Login {
     until: SystemTime,
 }
 
+pub use written::Unreadable;
+
 /// There are too many, and all of them still count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the agent keeps the tokens of {MOST} cgroups already, and all of them still count")]
@@ -49,15 +54,28 @@ impl Logins {
         token: Secret,
         until: SystemTime,
     ) -> Result<(), TooMany> {
+        // What is over makes room.
+        self.prune();
         let mut kept = self.kept.lock();
-        let now = SystemTime::now();
-        // What is over makes room; that a cgroup is gone shows when its path is asked for.
-        kept.retain(|id, login| login.until > now && (self.path_of)(*id).as_ref() == Some(&login.path));
         if kept.len() >= MOST && !kept.contains_key(&cgroup) {
             return Err(TooMany);
         }
         kept.insert(cgroup, Login { path, token, until });
         Ok(())
+    }
+
+    /// Forgets what has ended, and what is of cgroups that have. Gives whether there was any.
+    pub fn prune(&self) -> bool {
+        let mut kept = self.kept.lock();
+        let (before, now) = (kept.len(), SystemTime::now());
+        // That a cgroup is gone shows when its path is asked for.
+        kept.retain(|id, login| login.until > now && (self.path_of)(*id).as_ref() == Some(&login.path));
+        kept.len() < before
+    }
+
+    /// Whether nobody has logged in.
+    pub fn is_empty(&self) -> bool {
+        self.kept.lock().is_empty()
     }
 
     /// The token for a flow from `cgroup` at `path`: its own, else that of the nearest cgroup above it.
@@ -102,12 +120,12 @@ mod tests {
     use super::Logins;
     use crate::model::{CgroupId, CgroupPath, Secret};
 
-    fn path(text: &str) -> CgroupPath {
+    pub(super) fn path(text: &str) -> CgroupPath {
         CgroupPath(text.into())
     }
 
     /// Cgroups 1 to 4, and the map that says where they are.
-    fn stand() -> (Logins, Arc<Mutex<HashMap<CgroupId, CgroupPath>>>) {
+    pub(super) fn stand() -> (Logins, Arc<Mutex<HashMap<CgroupId, CgroupPath>>>) {
         let paths = ["/ci/job-1", "/ci/job-1/sub", "/ci/job-1/sub/deep", "/ci/job-10"];
         let map: HashMap<_, _> = (1..).map(CgroupId).zip(paths.map(path)).collect();
         let there = Arc::new(Mutex::new(map));
@@ -115,18 +133,18 @@ mod tests {
         (Logins::new(move |id| of_logins.lock().get(&id).cloned()), there)
     }
 
-    fn register(logins: &Logins, id: u64, at: &str, token: &str, life: Duration) {
+    pub(super) fn register(logins: &Logins, id: u64, at: &str, token: &str, life: Duration) {
         let until = SystemTime::now() + life;
         let token = Secret::new(token.as_bytes().to_vec());
         logins.register(CgroupId(id), path(at), token, until).unwrap();
     }
 
-    fn found(logins: &Logins, id: u64, at: &str) -> Option<String> {
+    pub(super) fn found(logins: &Logins, id: u64, at: &str) -> Option<String> {
         let token = logins.token_for(CgroupId(id), &path(at))?;
         Some(String::from_utf8(token.expose().to_vec()).unwrap())
     }
 
-    const HOUR: Duration = Duration::from_hours(1);
+    pub(super) const HOUR: Duration = Duration::from_hours(1);
 
     #[test]
     fn a_token_counts_for_its_cgroup_and_for_those_below_and_for_no_neighbour() {
