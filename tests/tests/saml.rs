@@ -196,3 +196,55 @@ fn an_assertion_in_a_file_opens_a_session_and_the_listing_says_whose() {
     let refused = psql(&setting, None);
     assert!(refused.stderr.contains("gone"), "{}", refused.stderr);
 }
+
+#[test]
+fn a_job_logs_in_with_an_assertion_and_its_sessions_say_whose_they_are() {
+    let setting = start(|_| "{ login = true }".to_owned());
+    let log_in = |assertion: &str| {
+        let program = setting.agent.tollgate("identity");
+        let mut job = job::command(&setting.job, NOBODY, &program.get_program().display().to_string());
+        job.args(["identity", "login", "--env", "ASSERTION", "--json", "--socket"])
+            .arg(setting.agent.dir().join("run/job.sock"))
+            .env("ASSERTION", assertion);
+        job::run_within(&mut job, Duration::from_secs(30)).unwrap()
+    };
+    let of = |fields: &[&str]| setting.provider.response(RECIPIENT, fields).unwrap();
+    let right = of(&["session=600"]);
+    let refused = psql(&setting, None);
+    assert!(refused.stderr.contains("tollgate identity login"), "{refused:?}");
+    for (what, assertion, told) in [
+        ("unsigned", of(&["sign=none"]), "not signed"),
+        (
+            "altered",
+            right.replace("job-4711", "job-1"),
+            "changed after it was signed",
+        ),
+        ("another audience", of(&["audience=vault"]), "for the audience"),
+        ("old", of(&["life=-600"]), "expired"),
+        ("endless", format!("{right}{}", "A".repeat(64 * 1024)), "64 KiB"),
+    ] {
+        let ended = log_in(&assertion);
+        assert_eq!(ended.code, Some(1), "{what}: {ended:?}");
+        assert!(ended.stderr.contains(told), "{what}: {}", ended.stderr);
+    }
+    let refused = psql(&setting, None);
+    assert!(refused.stderr.contains("nobody has logged in"), "{refused:?}");
+
+    let said = log_in(&right).success().unwrap();
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(said["subject"], "job-4711", "{said}");
+    for _ in 0..2 {
+        assert_eq!(psql(&setting, None).success().unwrap(), "1\n");
+    }
+    // Those that were refused before are in the list too.
+    let sessions = setting.agent.sessions().unwrap();
+    let id = sessions.last().unwrap()["session"].as_str().unwrap().to_owned();
+    let replay = setting.agent.cli("replay", &[&id, "--json"]).unwrap();
+    let open: serde_json::Value = serde_json::from_str(replay.lines().next().unwrap()).unwrap();
+    assert_eq!(open["identity"]["token"]["kind"], "saml", "{open}");
+    assert_eq!(open["identity"]["token"]["subject"], "job-4711", "{open}");
+    // A newer one takes its place, and counts for as long as it says itself.
+    let again = log_in(&of(&["session=900", "sign=both"])).success().unwrap();
+    let again: serde_json::Value = serde_json::from_str(&again).unwrap();
+    assert!(again["until"].as_str() > said["until"].as_str(), "{again} {said}");
+}

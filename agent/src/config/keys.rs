@@ -99,6 +99,7 @@ pub(super) const SAML: TableKeys = TableKeys {
         ("recipient", r#""https://tollgate.acme.test/jobs""#),
         ("token", r#"{ file = "/run/job/assertion" }"#),
         ("attributes", r#"{ department = "billing" }"#),
+        ("detached", "true"),
         ("ca", r#""/etc/tollgate/acme-ca.pem""#),
         ("leeway", r#""30s""#),
         ("offline", r#""1h""#),

@@ -167,6 +167,8 @@ pub struct SamlSpec {
     pub metadata: String,
     /// `recipient`: whom the assertion has to be delivered to. `None`: to nobody in particular.
     pub recipient: Option<String>,
+    /// `detached`: assertions with a signature beside them are taken too.
+    pub detached: bool,
 }
 
 /// Where a workload's token is.

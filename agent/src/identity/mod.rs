@@ -236,18 +236,18 @@ async fn validated_token(
             })?,
         source => read_token(facts, cgroup.container.is_some(), source).await?,
     };
-    tokens
-        .verifier
-        .verify(&token, spec)
-        .await
-        .map_err(|error| IdentityError::Token {
-            origin: match &spec.token {
-                TokenSource::Env(name) => format!("${name}"),
-                TokenSource::File(path) => path.display().to_string(),
-                TokenSource::Login => "the job's login".to_owned(),
-            },
-            error,
-        })
+    let verified = match &spec.token {
+        TokenSource::Login => tokens.verifier.verify_login(&token, spec).await,
+        TokenSource::Env(_) | TokenSource::File(_) => tokens.verifier.verify(&token, spec).await,
+    };
+    verified.map_err(|error| IdentityError::Token {
+        origin: match &spec.token {
+            TokenSource::Env(name) => format!("${name}"),
+            TokenSource::File(path) => path.display().to_string(),
+            TokenSource::Login => "the job's login".to_owned(),
+        },
+        error,
+    })
 }
 
 async fn read_token(

@@ -109,6 +109,7 @@ fn saml(table: Table<'_>) -> Option<IdentitySpec> {
     let entity_id = table.required("entity_id").and_then(name);
     let audience = table.required("audience").and_then(name);
     let recipient = or_default(table.optional("recipient"), None, |field| name(field).map(Some));
+    let detached = or_default(table.optional("detached"), false, Field::boolean);
     let attributes = or_default(table.optional("attributes"), Vec::new(), |field| {
         claims(field, attribute_name)
     });
@@ -117,6 +118,7 @@ fn saml(table: Table<'_>) -> Option<IdentitySpec> {
         proof: Proof::Saml(SamlSpec {
             metadata: metadata?,
             recipient: recipient?,
+            detached: detached?,
         }),
         issuer: entity_id?,
         audience: audience?,

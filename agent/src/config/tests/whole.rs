@@ -197,6 +197,7 @@ attributes = { "urn:oid:2.5.4.11" = ["billing", "audit-*"], "/not/a/pointer" = "
         Proof::Saml(SamlSpec {
             metadata: "https://idp.acme.test/metadata?entity=https%3A%2F%2Fidp".into(),
             recipient: Some("https://tollgate.acme.test/jobs".into()),
+            detached: false,
         })
     );
     assert_eq!(identity.issuer, "https://idp.acme.test");
@@ -215,6 +216,12 @@ attributes = { "urn:oid:2.5.4.11" = ["billing", "audit-*"], "/not/a/pointer" = "
     assert!(matches!(
         identity.proof,
         Proof::Saml(SamlSpec { recipient: None, .. })
+    ));
+    let beside = format!("{bare}detached = true\n");
+    let identity = parse(&format!("{GOOD}{beside}")).unwrap().identity.unwrap();
+    assert!(matches!(
+        identity.proof,
+        Proof::Saml(SamlSpec { detached: true, .. })
     ));
 }
 

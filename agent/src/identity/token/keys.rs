@@ -53,6 +53,17 @@ struct KeyCache<K> {
     failure: Option<String>,
 }
 
+/// Which key a token needs.
+#[derive(Clone, Debug)]
+pub(super) enum Wanted {
+    /// It does not say.
+    Any,
+    /// The one of this name.
+    Named(String),
+    /// Another than those at hand: none of them made its signature, not the one of its name either.
+    Other,
+}
+
 /// What to do for a token.
 #[derive(Debug)]
 enum Plan<K> {
@@ -75,13 +86,9 @@ impl<K: KeySet> Issuer<K> {
         }
     }
 
-    /// Keys for a token with this `kid`, as good as they can be had at `now`.
-    pub(super) async fn keys(
-        self: &Arc<Self>,
-        kid: Option<&str>,
-        now: Instant,
-    ) -> Result<Arc<K>, TokenError> {
-        let plan = self.plan(kid, now);
+    /// Keys for a token, as good as they can be had at `now`.
+    pub(super) async fn keys(self: &Arc<Self>, wanted: &Wanted, now: Instant) -> Result<Arc<K>, TokenError> {
+        let plan = self.plan(wanted, now);
         let in_hand = match plan {
             Plan::Use(keys) => return Ok(keys),
             Plan::Refuse(reason) => return Err(TokenError::Unavailable { reason }),
@@ -89,8 +96,8 @@ impl<K: KeySet> Issuer<K> {
         };
         // A task of its own: a client that goes away must not leave the question half asked.
         let issuer = Arc::clone(self);
-        let kid_of_task = kid.map(str::to_owned);
-        let asked = tokio::spawn(async move { issuer.ask(kid_of_task.as_deref(), now).await });
+        let of_task = wanted.clone();
+        let asked = tokio::spawn(async move { issuer.ask(&of_task, now).await });
         if let Some(keys) = in_hand {
             // An issuer that hangs must not hold up those whose key is known.
             if timeout(BRIEF, asked).await.is_err() {
@@ -101,7 +108,7 @@ impl<K: KeySet> Issuer<K> {
                 reason: "the agent stops".to_owned(),
             });
         }
-        match self.plan(kid, now) {
+        match self.plan(wanted, now) {
             Plan::Use(keys)
             | Plan::Ask {
                 meanwhile: Some(keys),
@@ -113,14 +120,14 @@ impl<K: KeySet> Issuer<K> {
         }
     }
 
-    fn plan(&self, kid: Option<&str>, now: Instant) -> Plan<K> {
-        self.cache.lock().plan(kid, now, self.offline)
+    fn plan(&self, wanted: &Wanted, now: Instant) -> Plan<K> {
+        self.cache.lock().plan(wanted, now, self.offline)
     }
 
-    async fn ask(&self, kid: Option<&str>, now: Instant) {
+    async fn ask(&self, wanted: &Wanted, now: Instant) {
         let _one_question = self.asking.lock().await;
         // Somebody else may have asked while this one waited.
-        if !matches!(self.plan(kid, now), Plan::Ask { .. }) {
+        if !matches!(self.plan(wanted, now), Plan::Ask { .. }) {
             return;
         }
         let answer = K::fetch(&self.url, self.ca.as_deref()).await;
@@ -146,7 +153,7 @@ impl<K> Default for KeyCache<K> {
 }
 
 impl<K: KeySet> KeyCache<K> {
-    fn plan(&self, kid: Option<&str>, now: Instant, offline: Duration) -> Plan<K> {
+    fn plan(&self, wanted: &Wanted, now: Instant, offline: Duration) -> Plan<K> {
         // However short it is: what was fetched a moment ago is not old.
         let usable_for = offline.max(FRESH);
         let since = |then: Instant| now.saturating_duration_since(then);
@@ -159,7 +166,11 @@ impl<K: KeySet> KeyCache<K> {
             let failure = self.failure.as_deref().unwrap_or("the issuer was not asked yet");
             return Plan::Refuse(failure.to_owned());
         };
-        let known = kid.is_none_or(|kid| keys.names(kid));
+        let known = match wanted {
+            Wanted::Any => true,
+            Wanted::Named(name) => keys.names(name),
+            Wanted::Other => false,
+        };
         if may_ask && (!known || since(*at) >= FRESH) {
             // For an unknown key the old keys are no help: that token waits for the answer.
             let meanwhile = known.then(|| Arc::clone(keys));
@@ -194,7 +205,7 @@ mod tests {
     use openidconnect::JsonWebKeyId;
     use openidconnect::core::{CoreJsonCurveType, CoreJsonWebKey, CoreJsonWebKeySet};
 
-    use super::{FRESH, KeyCache, PAUSE, Plan};
+    use super::{FRESH, KeyCache, PAUSE, Plan, Wanted};
 
     const OFFLINE: Duration = Duration::from_mins(20);
 
@@ -207,6 +218,10 @@ mod tests {
         )])
     }
 
+    fn named(kid: &str) -> Wanted {
+        Wanted::Named(kid.to_owned())
+    }
+
     fn filled(at: Instant) -> KeyCache<CoreJsonWebKeySet> {
         let mut cache = KeyCache::default();
         cache.learn(keys(), at);
@@ -217,20 +232,25 @@ mod tests {
     fn fresh_keys_are_used_unasked_and_an_unknown_key_asks_at_most_once_in_a_while() {
         let start = Instant::now();
         let cache = filled(start);
-        for kid in [None, Some("known")] {
+        for wanted in [Wanted::Any, named("known")] {
             assert!(matches!(
-                cache.plan(kid, start + FRESH / 2, OFFLINE),
+                cache.plan(&wanted, start + FRESH / 2, OFFLINE),
                 Plan::Use(_)
             ));
         }
         assert!(
-            matches!(cache.plan(Some("new"), start + PAUSE / 2, OFFLINE), Plan::Use(_)),
+            matches!(
+                cache.plan(&named("new"), start + PAUSE / 2, OFFLINE),
+                Plan::Use(_)
+            ),
             "asked a moment ago"
         );
-        assert!(matches!(
-            cache.plan(Some("new"), start + PAUSE, OFFLINE),
-            Plan::Ask { meanwhile: None }
-        ));
+        for wanted in [named("new"), Wanted::Other] {
+            assert!(matches!(
+                cache.plan(&wanted, start + PAUSE, OFFLINE),
+                Plan::Ask { meanwhile: None }
+            ));
+        }
     }
 
     #[test]
@@ -238,17 +258,17 @@ mod tests {
         let start = Instant::now();
         let mut cache = filled(start);
         assert!(matches!(
-            cache.plan(Some("known"), start + FRESH, OFFLINE),
+            cache.plan(&named("known"), start + FRESH, OFFLINE),
             Plan::Ask { meanwhile: Some(_) }
         ));
         cache.fail("down".into(), start + FRESH);
         assert!(matches!(
-            cache.plan(Some("known"), start + FRESH + PAUSE / 2, OFFLINE),
+            cache.plan(&named("known"), start + FRESH + PAUSE / 2, OFFLINE),
             Plan::Use(_)
         ));
         cache.fail("down".into(), start + OFFLINE);
         assert!(
-            matches!(cache.plan(Some("known"), start + OFFLINE, OFFLINE), Plan::Refuse(why) if why == "down")
+            matches!(cache.plan(&named("known"), start + OFFLINE, OFFLINE), Plan::Refuse(why) if why == "down")
         );
     }
 
@@ -257,13 +277,15 @@ mod tests {
         let start = Instant::now();
         let mut cache = KeyCache::<CoreJsonWebKeySet>::default();
         assert!(matches!(
-            cache.plan(None, start, OFFLINE),
+            cache.plan(&Wanted::Any, start, OFFLINE),
             Plan::Ask { meanwhile: None }
         ));
         cache.fail("down".into(), start);
-        assert!(matches!(cache.plan(None, start + PAUSE / 2, OFFLINE), Plan::Refuse(why) if why == "down"));
+        assert!(
+            matches!(cache.plan(&Wanted::Any, start + PAUSE / 2, OFFLINE), Plan::Refuse(why) if why == "down")
+        );
         assert!(matches!(
-            cache.plan(None, start + PAUSE, OFFLINE),
+            cache.plan(&Wanted::Any, start + PAUSE, OFFLINE),
             Plan::Ask { .. }
         ));
     }

@@ -31,7 +31,9 @@ use std::time::{Duration, Instant, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::{DateTime, Utc};
-use openidconnect::core::{CoreIdToken, CoreIdTokenVerifier, CoreJsonWebKeySet, CoreJwsSigningAlgorithm};
+use openidconnect::core::{
+    CoreIdToken, CoreIdTokenClaims, CoreIdTokenVerifier, CoreJsonWebKeySet, CoreJwsSigningAlgorithm,
+};
 use openidconnect::{
     ClaimsVerificationError, ClientId, IssuerUrl, JsonWebTokenType, Nonce, SignatureVerificationError,
 };
@@ -39,10 +41,11 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::source::LONGEST_TOKEN;
 use crate::config::{ClaimRule, IdentitySpec, Proof};
 use crate::model::Secret;
 
-use keys::Issuer;
+use keys::{Issuer, Wanted};
 
 pub use saml::SamlError;
 
@@ -132,6 +135,9 @@ impl TokenClaims {
 /// did not verify, except the names it claims, quoted and cut.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TokenError {
+    /// More than anybody's.
+    #[error("it is longer than 64 KiB, which no token is")]
+    TooLong,
     /// Not a token at all, or without claims that every token has.
     #[error("it is not a signed JWT with iss, sub, aud, exp and iat")]
     Malformed,
@@ -213,6 +219,24 @@ struct Now {
     steady: Instant,
 }
 
+/// What a token is verified for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Use {
+    /// Somebody presents it.
+    Presented,
+    /// Somebody did, and goes by that.
+    LoggedIn,
+}
+
+impl Now {
+    fn read() -> Self {
+        Self {
+            wall: SystemTime::now(),
+            steady: Instant::now(),
+        }
+    }
+}
+
 impl TokenVerifier {
     /// A verifier that knows no issuer yet; it asks them when their tokens come.
     pub fn new() -> Self {
@@ -221,11 +245,12 @@ impl TokenVerifier {
 
     /// Checks `token` against what the policy asks for.
     pub async fn verify(&self, token: &Secret, spec: &IdentitySpec) -> Result<TokenClaims, TokenError> {
-        let now = Now {
-            wall: SystemTime::now(),
-            steady: Instant::now(),
-        };
-        self.verify_at(token, spec, now).await
+        self.verify_at(token, spec, Now::read()).await
+    }
+
+    /// Checks a token again that a job has logged in with: the login was the use of one that may be used once.
+    pub async fn verify_login(&self, token: &Secret, spec: &IdentitySpec) -> Result<TokenClaims, TokenError> {
+        self.verify_as(Use::LoggedIn, token, spec, Now::read()).await
     }
 
     async fn verify_at(
@@ -234,9 +259,22 @@ impl TokenVerifier {
         spec: &IdentitySpec,
         now: Now,
     ) -> Result<TokenClaims, TokenError> {
+        self.verify_as(Use::Presented, token, spec, now).await
+    }
+
+    async fn verify_as(
+        &self,
+        what_for: Use,
+        token: &Secret,
+        spec: &IdentitySpec,
+        now: Now,
+    ) -> Result<TokenClaims, TokenError> {
+        if token.expose().len() > LONGEST_TOKEN {
+            return Err(TokenError::TooLong);
+        }
         match &spec.proof {
             Proof::Oidc => self.verify_jwt(token, spec, now).await,
-            Proof::Saml(saml) => self.saml.verify(token, spec, saml, now).await,
+            Proof::Saml(saml) => self.saml.verify(what_for, token, spec, saml, now).await,
         }
     }
 
@@ -252,41 +290,27 @@ impl TokenVerifier {
         if !ACCEPTED.iter().any(|(name, _)| *name == header.alg) {
             return Err(TokenError::Algorithm);
         }
-        let issuer_url = IssuerUrl::new(spec.issuer.clone()).map_err(|_| TokenError::Unavailable {
-            reason: format!("the policy's issuer {:?} is no URL", spec.issuer),
-        })?;
         let parsed = CoreIdToken::from_str(text).map_err(|_| TokenError::Malformed)?;
-        let keys = self.issuer(spec).keys(header.kid.as_deref(), now.steady).await?;
-
-        let leeway = chrono::TimeDelta::from_std(spec.leeway).unwrap_or_default();
-        let wall = DateTime::<Utc>::from(now.wall);
-        let verifier = CoreIdTokenVerifier::new_public_client(
-            ClientId::new(spec.audience.clone()),
-            issuer_url,
-            (*keys).clone(),
-        )
-        .set_allowed_algs(ACCEPTED.iter().map(|(_, algorithm)| algorithm.clone()))
-        .set_allowed_jose_types(
-            TYPES
-                .iter()
-                .filter_map(|name| JsonWebTokenType::new((*name).to_owned()).normalize().ok()),
-        )
-        .set_time_fn(move || wall - leeway)
-        .set_issue_time_verifier_fn(move |issued| {
-            if issued <= wall + leeway {
-                Ok(())
-            } else {
-                Err(FROM_THE_FUTURE.to_owned())
+        let issuer = self.issuer(spec);
+        let wanted = header.kid.clone().map_or(Wanted::Any, Wanted::Named);
+        let keys = issuer.keys(&wanted, now.steady).await?;
+        let sound = match checked_with(&parsed, &keys, &header, spec, now.wall) {
+            // An issuer may have put another key in the place of the one of this name, or of the one without a name: asked for
+            // as an unknown one is.
+            Err(error @ (TokenError::Signature | TokenError::UnknownKey { .. })) => {
+                let newer = issuer.keys(&Wanted::Other, now.steady).await?;
+                if Arc::ptr_eq(&newer, &keys) {
+                    return Err(error);
+                }
+                checked_with(&parsed, &newer, &header, spec, now.wall)?
             }
-        });
-        let no_nonce = |_: Option<&Nonce>| Ok(());
-        let sound = parsed
-            .claims(&verifier, no_nonce)
-            .map_err(|error| explain(&error, spec, header.kid.as_deref()))?;
+            checked => checked?,
+        };
 
         // The same bytes that the signature covers, this time with every claim.
         let all = payload(text)?;
-        if not_before(&all).is_some_and(|start| start > wall + leeway) {
+        let latest_start = DateTime::<Utc>::from(now.wall) + leeway(spec);
+        if not_before(&all).is_some_and(|start| start > latest_start) {
             return Err(TokenError::NotYet);
         }
         let expires_at = sound.expiration();
@@ -327,6 +351,44 @@ impl Header {
     fn read(token: &str) -> Result<Self, TokenError> {
         serde_json::from_slice(&segment(token, 0)?).map_err(|_| TokenError::Malformed)
     }
+}
+
+/// Checks signature, issuer, audience, `exp` and `iat` with these keys.
+fn checked_with<'t>(
+    token: &'t CoreIdToken,
+    keys: &CoreJsonWebKeySet,
+    header: &Header,
+    spec: &IdentitySpec,
+    wall: SystemTime,
+) -> Result<&'t CoreIdTokenClaims, TokenError> {
+    let issuer = IssuerUrl::new(spec.issuer.clone()).map_err(|_| TokenError::Unavailable {
+        reason: format!("the policy's issuer {:?} is no URL", spec.issuer),
+    })?;
+    let (wall, leeway) = (DateTime::<Utc>::from(wall), leeway(spec));
+    let audience = ClientId::new(spec.audience.clone());
+    let verifier = CoreIdTokenVerifier::new_public_client(audience, issuer, keys.clone())
+        .set_allowed_algs(ACCEPTED.iter().map(|(_, algorithm)| algorithm.clone()))
+        .set_allowed_jose_types(
+            TYPES
+                .iter()
+                .filter_map(|name| JsonWebTokenType::new((*name).to_owned()).normalize().ok()),
+        )
+        .set_time_fn(move || wall - leeway)
+        .set_issue_time_verifier_fn(move |issued| {
+            if issued <= wall + leeway {
+                Ok(())
+            } else {
+                Err(FROM_THE_FUTURE.to_owned())
+            }
+        });
+    let no_nonce = |_: Option<&Nonce>| Ok(());
+    token
+        .claims(&verifier, no_nonce)
+        .map_err(|error| explain(&error, spec, header.kid.as_deref()))
+}
+
+fn leeway(spec: &IdentitySpec) -> chrono::TimeDelta {
+    chrono::TimeDelta::from_std(spec.leeway).unwrap_or_default()
 }
 
 fn payload(token: &str) -> Result<Map<String, Value>, TokenError> {

@@ -1,7 +1,8 @@
 //! From a job's text to the octets of one signed assertion.
 //!
 //! An assertion comes by itself, or in a response that wraps it alone; as XML, or as base64 of that (the form of the
-//! HTTP-POST binding). The assertion is signed, or the response is, or both are.
+//! HTTP-POST binding). The assertion is signed, or the response is, or both are. Where the policy takes that, an assertion
+//! comes with its signature beside it, right inside one element of any name.
 
 use std::collections::HashSet;
 
@@ -11,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::algorithm::Key;
 use super::error::SamlError;
-use super::signature::{DSIG, Sealed};
+use super::signature::{DSIG, Place, Sealed, names};
 use super::xml::{Element, Tree};
 
 /// What has to be signed, with one or two signatures; whose they are is still to be seen.
@@ -21,26 +22,30 @@ pub(super) struct Envelope {
 }
 
 impl Envelope {
-    /// Takes apart what a job presents. No key is needed for that, and nothing of it is believed yet.
-    pub(super) fn open(token: &[u8]) -> Result<Self, SamlError> {
+    /// Takes apart what a job presents. No key is needed for that, and nothing of it is believed yet. `detached`: a signature
+    /// beside the assertion is taken too.
+    pub(super) fn open(token: &[u8], detached: bool) -> Result<Self, SamlError> {
         let text = xml(token)?;
         let tree = Tree::parse(&text)?;
         if tree.has_asides() {
             return Err(SamlError::Asides);
         }
         every_id_is_its_own(&tree)?;
-        let (response, assertion) = parts(&tree)?;
-        let mut sealed = Vec::new();
         let mut left: Vec<_> = tree
             .elements()
             .filter(|element| element.is(DSIG, "Signature"))
             .collect();
+        if let Some(sealed) = beside(&tree, &left, detached)? {
+            return Ok(Self { sealed: vec![sealed] });
+        }
+        let (response, assertion) = parts(&tree)?;
+        let mut sealed = Vec::new();
         for part in response.into_iter().chain([assertion]) {
             let Some(signature) = part.child(DSIG, "Signature")? else {
                 continue;
             };
             left.retain(|other| other.id() != signature.id());
-            sealed.push(Sealed::open(&tree, part, signature)?);
+            sealed.push(Sealed::open(&tree, part, signature, Place::Inside)?);
         }
         if !left.is_empty() {
             return Err(SamlError::Arrangement {
@@ -78,9 +83,37 @@ pub(super) fn assertion_of<'d, 't>(tree: &'d Tree<'t>) -> Result<Element<'d, 't>
     Ok(assertion)
 }
 
-/// The response, where there is one, and the only assertion of the document.
-fn parts<'d, 't>(tree: &'d Tree<'t>) -> Result<(Option<Element<'d, 't>>, Element<'d, 't>), SamlError> {
-    let root = tree.root()?;
+/// The assertion, where a signature beside it says that it is over it: that has to be the only signature.
+fn beside(
+    tree: &Tree<'_>,
+    signatures: &[Element<'_, '_>],
+    detached: bool,
+) -> Result<Option<Sealed>, SamlError> {
+    let assertion = only_assertion(tree)?;
+    // Inside the outermost element. Then its parent is one, and not the document.
+    if assertion.parent() != Some(tree.root()?.id()) {
+        return Ok(None);
+    }
+    let id = assertion.attribute("ID").filter(|id| !id.is_empty());
+    let over_it = |signature: &&Element<'_, '_>| {
+        signature.parent() == assertion.parent() && id.is_some() && names(**signature) == id
+    };
+    let Some(signature) = signatures.iter().find(over_it) else {
+        return Ok(None);
+    };
+    if !detached {
+        return Err(SamlError::Detached);
+    }
+    if signatures.len() > 1 {
+        return Err(SamlError::Arrangement {
+            reason: "a signature beside the assertion is not the only one",
+        });
+    }
+    Sealed::open(tree, assertion, *signature, Place::Beside).map(Some)
+}
+
+/// The only assertion of the document.
+fn only_assertion<'d, 't>(tree: &'d Tree<'t>) -> Result<Element<'d, 't>, SamlError> {
     let assertions: Vec<_> = tree
         .elements()
         .filter(|element| element.is(ASSERTION, "Assertion"))
@@ -91,15 +124,19 @@ fn parts<'d, 't>(tree: &'d Tree<'t>) -> Result<(Option<Element<'d, 't>>, Element
     {
         return Err(SamlError::Encrypted);
     }
-    let assertion = match assertions.as_slice() {
-        [] => return Err(SamlError::NoAssertion),
-        [assertion] => *assertion,
-        _ => {
-            return Err(SamlError::Arrangement {
-                reason: "there are several assertions",
-            });
-        }
-    };
+    match assertions.as_slice() {
+        [] => Err(SamlError::NoAssertion),
+        [assertion] => Ok(*assertion),
+        _ => Err(SamlError::Arrangement {
+            reason: "there are several assertions",
+        }),
+    }
+}
+
+/// The response, where there is one, and the only assertion of the document.
+fn parts<'d, 't>(tree: &'d Tree<'t>) -> Result<(Option<Element<'d, 't>>, Element<'d, 't>), SamlError> {
+    let root = tree.root()?;
+    let assertion = only_assertion(tree)?;
     if assertion.id() == root.id() {
         Ok((None, assertion))
     } else if root.is(PROTOCOL, "Response") && assertion.parent() == Some(root.id()) {

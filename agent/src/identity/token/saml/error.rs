@@ -27,6 +27,11 @@ pub enum SamlError {
     /// No signature.
     #[error("it is not signed")]
     Unsigned,
+    /// Signed beside it.
+    #[error(
+        "its signature stands beside it and not in it, which SAML does not have; a policy that takes such assertions says `detached = true`"
+    )]
+    Detached,
     /// Encrypted for somebody.
     #[error("it is encrypted; have the identity provider sign it and leave it in clear")]
     Encrypted,

@@ -30,8 +30,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
 
-use super::keys::Issuer;
-use super::{IssuerKey, Now, TokenClaims, TokenError, claims};
+use super::keys::{Issuer, Wanted};
+use super::{IssuerKey, Now, TokenClaims, TokenError, Use, claims};
 use crate::config::{IdentitySpec, SamlSpec};
 use crate::model::Secret;
 
@@ -68,6 +68,7 @@ impl Verifier {
     /// Checks an assertion against what the policy asks for.
     pub(super) async fn verify(
         &self,
+        what_for: Use,
         token: &Secret,
         spec: &IdentitySpec,
         saml: &SamlSpec,
@@ -75,11 +76,11 @@ impl Verifier {
     ) -> Result<TokenClaims, TokenError> {
         let wall = DateTime::<Utc>::from(now.wall);
         // Exposed for its verification; nothing below keeps it.
-        let envelope = Envelope::open(token.expose())?;
+        let envelope = Envelope::open(token.expose(), saml.detached)?;
         let provider = self.provider(spec, saml);
         // Once with the keys at hand; if none of them made the signature, with those that the provider has by now.
-        for asked_for in [None, Some("the key of an unknown signature")] {
-            let metadata = provider.keys(asked_for, now.steady).await?;
+        for wanted in [Wanted::Any, Wanted::Other] {
+            let metadata = provider.keys(&wanted, now.steady).await?;
             let keys = metadata
                 .keys(&spec.issuer, wall)
                 .map_err(|error| TokenError::Unavailable {
@@ -92,7 +93,7 @@ impl Verifier {
             let expires_at = check::check(&read, spec, saml, wall)?;
             let all = all(&read);
             let kept = claims::check(&all, &spec.claims)?;
-            if read.conditions.one_time_use {
+            if read.conditions.one_time_use && what_for == Use::Presented {
                 let leeway = TimeDelta::from_std(spec.leeway).unwrap_or_default();
                 let until = expires_at.max(latest(&read).unwrap_or(expires_at)) + leeway;
                 let named = (read.issuer.as_str(), read.id.as_str());

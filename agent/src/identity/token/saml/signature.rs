@@ -4,6 +4,9 @@
 //! enveloped-signature transform and then exclusive canonicalisation, nothing else; no `KeyInfo`, no `Object`. What comes
 //! out is not "valid" but the octets that were signed. They are parsed anew, and nothing else of the document is read
 //! from there on: there is no second look-up that could find another element.
+//!
+//! A signature beside its element (detached) is the same without the first transform. SAML core §5.4.1 has no such
+//! signatures, so that a policy has to ask for them; what is read is still what was signed, and that alone.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,11 +29,12 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
-    /// Reads the signature `signature` of `element`, whose child it is.
+    /// Reads the signature `signature` of `element`.
     pub(super) fn open(
         tree: &Tree<'_>,
         element: Element<'_, '_>,
         signature: Element<'_, '_>,
+        place: Place,
     ) -> Result<Self, SamlError> {
         for child in signature.children() {
             if !["SignedInfo", "SignatureValue", "KeyInfo"].contains(&child.name()) || !child.is_in(DSIG) {
@@ -43,16 +47,20 @@ impl Sealed {
         let prefixes = inclusive_prefixes(in_place.the(DSIG, "CanonicalizationMethod")?)?;
         let signed_info = canonical(tree, in_place, None, &prefixes)?;
         // Read from the very bytes that the signature is over.
-        let info = Reference::read(&signed_info, &prefixes)?;
+        let info = Reference::read(&signed_info, &prefixes, place)?;
         // Every `Id` was seen to be unique before.
         if element.attribute("ID").is_none_or(str::is_empty)
             || info.id != element.attribute("ID").unwrap_or_default()
         {
             return Err(SamlError::Arrangement {
-                reason: "the signature is over another element than the one it stands in",
+                reason: "the signature is over another element than the one that it belongs to",
             });
         }
-        let octets = canonical(tree, element, Some(signature), &info.prefixes)?;
+        let without = match place {
+            Place::Inside => Some(signature),
+            Place::Beside => None,
+        };
+        let octets = canonical(tree, element, without, &info.prefixes)?;
         if !info.digest_method.is_of(octets.as_bytes(), &info.digest) {
             return Err(SamlError::Changed);
         }
@@ -79,6 +87,23 @@ impl Sealed {
     }
 }
 
+/// Where a signature is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// A child of what it signs.
+    Inside,
+    /// Its sibling.
+    Beside,
+}
+
+/// The ID that a signature names first, if it is one that can be read. Not believed: [`Sealed::open`] reads it again from what is
+/// signed.
+pub(super) fn names<'d>(signature: Element<'d, '_>) -> Option<&'d str> {
+    let info = signature.children_named(DSIG, "SignedInfo").next()?;
+    let reference = info.children_named(DSIG, "Reference").next()?;
+    reference.attribute("URI")?.strip_prefix('#')
+}
+
 /// What a `SignedInfo` says.
 struct Reference {
     method: SignatureMethod,
@@ -91,7 +116,7 @@ struct Reference {
 }
 
 impl Reference {
-    fn read(signed_info: &str, prefixes: &[String]) -> Result<Self, SamlError> {
+    fn read(signed_info: &str, prefixes: &[String], place: Place) -> Result<Self, SamlError> {
         let tree = Tree::parse(signed_info)?;
         let info = tree.root()?;
         if inclusive_prefixes(info.the(DSIG, "CanonicalizationMethod")?)? != prefixes {
@@ -111,14 +136,25 @@ impl Reference {
             .filter(|id| !id.is_empty())
             .ok_or_else(|| kind("it is not over an element that it names by its ID"))?;
         let transforms: Vec<_> = reference.the(DSIG, "Transforms")?.children().collect();
-        let [enveloped, canonicalised] = transforms.as_slice() else {
-            return Err(kind(
-                "its transforms are not the enveloped signature and exclusive canonicalisation",
-            ));
+        let canonicalised = match (place, transforms.as_slice()) {
+            (Place::Inside, [enveloped, canonicalised]) => {
+                if named(*enveloped)? != ENVELOPED || enveloped.children().next().is_some() {
+                    return Err(kind("its first transform is not the enveloped signature"));
+                }
+                canonicalised
+            }
+            (Place::Beside, [canonicalised]) => canonicalised,
+            (Place::Inside, _) => {
+                return Err(kind(
+                    "its transforms are not the enveloped signature and exclusive canonicalisation",
+                ));
+            }
+            (Place::Beside, _) => {
+                return Err(kind(
+                    "its transforms are not exclusive canonicalisation alone, as beside an assertion they are",
+                ));
+            }
         };
-        if named(*enveloped)? != ENVELOPED || enveloped.children().next().is_some() {
-            return Err(kind("its first transform is not the enveloped signature"));
-        }
         let digest_name = named(reference.the(DSIG, "DigestMethod")?)?;
         Ok(Self {
             method: SignatureMethod::named(method_name)

@@ -1,4 +1,4 @@
-use super::super::super::TokenError;
+use super::super::super::{TokenError, Use};
 use super::super::error::SamlError;
 use super::MINUTE;
 use super::maker::{Maker, Stand, assertion, signature, with};
@@ -222,6 +222,12 @@ async fn what_may_be_used_once_opens_one_session() {
             Err(TokenError::Assertion(SamlError::UsedBefore))
         );
     }
+    // Who has logged in with it goes by that, and nobody else logs in with it.
+    stand.verify_as(Use::LoggedIn, 4 * MINUTE, &signed).await.unwrap();
+    assert_eq!(
+        stand.verify(&signed).await,
+        Err(TokenError::Assertion(SamlError::UsedBefore))
+    );
     let another = Maker::trusted().sign(&once.replace("_a1", "_a2"));
     stand.verify(&another).await.unwrap();
     // What failed for another reason was not used.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tempfile::TempDir;
 
 use super::super::super::test_issuer::{HOUR, TestIssuer, like};
-use super::super::super::{Now, TokenClaims, TokenError};
+use super::super::super::{Now, TokenClaims, TokenError, Use};
 use super::super::Verifier;
 use crate::config::{ClaimRule, IdentitySpec, Proof, SamlSpec, TokenSource};
 use crate::model::Secret;
@@ -187,6 +187,7 @@ impl Stand {
             proof: Proof::Saml(SamlSpec {
                 metadata: provider.url.clone(),
                 recipient: Some("https://tollgate.test/jobs".into()),
+                detached: false,
             }),
             issuer: ENTITY.into(),
             audience: "tollgate".into(),
@@ -218,6 +219,14 @@ impl Stand {
         }
     }
 
+    /// The policy takes signatures beside the assertion.
+    pub(super) fn detached(mut self) -> Self {
+        if let Proof::Saml(saml) = &mut self.spec.proof {
+            saml.detached = true;
+        }
+        self
+    }
+
     pub(super) async fn verify(&self, token: &str) -> Result<TokenClaims, TokenError> {
         self.verify_after(Duration::ZERO, token).await
     }
@@ -225,6 +234,15 @@ impl Stand {
     /// Some time after noon.
     pub(super) async fn verify_after(
         &self,
+        passed: Duration,
+        token: &str,
+    ) -> Result<TokenClaims, TokenError> {
+        self.verify_as(Use::Presented, passed, token).await
+    }
+
+    pub(super) async fn verify_as(
+        &self,
+        what_for: Use,
         passed: Duration,
         token: &str,
     ) -> Result<TokenClaims, TokenError> {
@@ -236,6 +254,8 @@ impl Stand {
             steady: self.start + passed,
         };
         let token = Secret::new(token.as_bytes().to_vec());
-        self.verifier.verify(&token, &self.spec, saml, now).await
+        self.verifier
+            .verify(what_for, &token, &self.spec, saml, now)
+            .await
     }
 }

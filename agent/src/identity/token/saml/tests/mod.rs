@@ -1,5 +1,6 @@
 mod attacks;
 mod conditions;
+mod detached;
 mod maker;
 mod provider;
 mod wrapping;

@@ -62,6 +62,7 @@ impl Provider {
             proof: Proof::Saml(SamlSpec {
                 metadata: format!("{}/metadata", self.url),
                 recipient: Some("https://tollgate.test/jobs".into()),
+                detached: false,
             }),
             issuer: format!("{}/idp", self.url),
             audience: "tollgate".into(),

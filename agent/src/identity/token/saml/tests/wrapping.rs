@@ -46,7 +46,7 @@ async fn a_signature_is_not_wrapped_around() {
     if !Maker::is_there() {
         return;
     }
-    let stand = Stand::new();
+    let (stand, detached) = (Stand::new(), Stand::new().detached());
     let Parts {
         original,
         signature: sig,
@@ -132,11 +132,13 @@ async fn a_signature_is_not_wrapped_around() {
             ),
         ),
     ] {
-        let error = refused(&stand, what, &text).await;
-        assert!(
-            matches!(error, SamlError::Arrangement { .. } | SamlError::Form { .. }),
-            "{what}: {error}"
-        );
+        for stand in [&stand, &detached] {
+            let error = refused(stand, what, &text).await;
+            assert!(
+                matches!(error, SamlError::Arrangement { .. } | SamlError::Form { .. }),
+                "{what}: {error}"
+            );
+        }
     }
 }
 
@@ -214,13 +216,6 @@ async fn a_signature_is_over_one_thing() {
     assert!(matches!(
         refused(&stand, "none", &none).await,
         SamlError::Arrangement { .. }
-    ));
-    // Beside the assertion, and not in it: core §5.4.1 has enveloped signatures alone.
-    let beside = signature_of(RSA_SHA256, &reference("_a1", &[EXCLUSIVE], SHA256));
-    let detached = maker.sign(&response(&beside, &assertion("")));
-    assert!(matches!(
-        refused(&stand, "detached", &detached).await,
-        SamlError::Kind { .. }
     ));
     // The whole response, signed by a signature in the assertion.
     let outer = maker.sign(&response("", &assertion(&signature("_r1"))));
