@@ -10,6 +10,7 @@ pub mod faulty;
 pub mod isolated;
 pub mod job;
 pub mod manager;
+pub mod mariadb;
 pub mod nameserver;
 pub mod netns;
 pub mod oidc;

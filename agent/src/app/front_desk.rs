@@ -25,6 +25,7 @@ use super::egress::Egress;
 use super::identities;
 use super::leases;
 use super::reload::Reloader;
+use super::sweep;
 use super::upgrade::Upgrader;
 
 /// What the control socket is answered from.
@@ -134,7 +135,7 @@ impl ControlHandler for FrontDesk {
     }
 
     fn sweep_leases(&self, sweep: Sweep) -> Pin<Box<dyn Future<Output = Response> + Send + '_>> {
-        Box::pin(leases::sweep(&self.reception, sweep))
+        Box::pin(sweep::sweep(&self.reception, sweep))
     }
 
     fn prepare(

@@ -24,7 +24,9 @@ mod shipping;
 mod signals;
 mod start;
 mod state;
+mod sweep;
 mod unix;
 mod upgrade;
 
 pub use start::{StartError, check, run, uninstall};
+pub use sweep::sweep_from_here;

@@ -1,22 +1,25 @@
 //! `tollgate leases`: credentials that the agent has made.
 
 use std::fmt::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use chrono::{DateTime, Utc};
 
 use super::ask::{Failed, Socket, ask, finish, print, print_json, unexpected};
 use super::text::{ago, one_line, table};
-use crate::control::{Request, Response, SweepReport, SweptRole, SweptState};
+use crate::app;
+use crate::config::load_sweep;
+use crate::control::{ControlError, Request, Response, Sweep, SweepReport, SweptRole, SweptState};
 use crate::credential::{LeaseId, LeaseView};
 use crate::model::{ServiceName, WorkloadName};
 
 /// List, revoke and sweep credentials that agents have made
 ///
-/// With source = "postgres-role" in a policy the agent makes a role for a session or a job, and drops it afterwards. What is
-/// made is written down first, so that it is dropped also when the agent or the host crashes in between: an agent that
-/// starts revokes what the one before it left, and tries until that has succeeded. `docs/credentials.md` has examples.
+/// With source = "postgres-role" or "mysql-user" in a policy the agent makes a role or a user for a session or a job, and
+/// drops it afterwards. What is made is written down first, so that it is dropped also when the agent or the host crashes in
+/// between: an agent that starts revokes what the one before it left, and tries until that has succeeded.
+/// `docs/credentials.md` has examples.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -66,11 +69,11 @@ struct RevokeArgs {
 
 /// Find what agents have left on a server, and drop what a dead host left
 ///
-/// Each role that an agent makes has the name of its host in its own: `tollgate_HOST_RANDOM`. Without --host this lists them
+/// Each role or user that an agent makes has the name of its host in its own: `tollgate_HOST_RANDOM`. Without --host this lists them
 /// all, of any host; with it, those of that host are dropped, as its own agent would have: their sessions end, what they
 /// own goes to `reassign_to` of this host's policy. Roles that are in use and not expired are left alone unless --in-use is
 /// given: make sure that the host is dead. What this host's own agent holds is never touched. Needs root, and a policy here
-/// whose service is on that server.
+/// whose service is on that server, or --file.
 ///
 /// Exit codes: 0 done, 1 something could not be dropped, or the server cannot be asked, 3 no agent is running.
 #[derive(Clone, Debug, clap::Args)]
@@ -78,6 +81,7 @@ struct RevokeArgs {
 Examples:
   tollgate leases sweep orders-db
   tollgate leases sweep orders-db --host runner-7-3f9a12
+  tollgate leases sweep orders-db --file orders.toml --host runner-7-3f9a12
   tollgate leases sweep orders-db --json | jq -r '.roles[].host' | sort | uniq -c")]
 struct SweepArgs {
     /// The service whose server is swept
@@ -86,6 +90,12 @@ struct SweepArgs {
     /// The workload whose policy has the service, where several have one of that name
     #[arg(long, value_name = "NAME")]
     workload: Option<String>,
+    /// Read the service from this policy file, and ask its server from here
+    ///
+    /// No agent is needed, and the policy may be one that this version does not use, because it does not speak the protocol of
+    /// the service. If an agent runs here, what it holds is left alone.
+    #[arg(long, value_name = "FILE", conflicts_with = "workload")]
+    file: Option<PathBuf>,
     /// Drop what this host left; as the list shows it
     #[arg(long, value_name = "HOST")]
     host: Option<String>,
@@ -133,15 +143,9 @@ async fn revoke(args: RevokeArgs, at: &Socket, socket: &Path) -> Result<(), Fail
 }
 
 async fn sweep(args: SweepArgs, at: &Socket, socket: &Path) -> Result<(), Failed> {
-    let mut client = at.connect(socket).await?;
-    let asked = Request::SweepLeases {
-        workload: args.workload.as_deref().map(WorkloadName::from),
-        service: ServiceName::from(args.service.as_str()),
-        host: args.host.clone(),
-        in_use: args.in_use,
-    };
-    let Response::Swept { report } = ask(&mut client, &asked).await? else {
-        return Err(unexpected());
+    let report = match &args.file {
+        Some(file) => sweep_from_here(&args, file, at, socket).await?,
+        None => sweep_by_agent(&args, at, socket).await?,
     };
     if args.json {
         print_json(&report)?;
@@ -157,6 +161,47 @@ async fn sweep(args: SweepArgs, at: &Socket, socket: &Path) -> Result<(), Failed
         0 => Ok(()),
         failed => Err(Failed::Refused(format!("{failed} could not be dropped"))),
     }
+}
+
+async fn sweep_by_agent(args: &SweepArgs, at: &Socket, socket: &Path) -> Result<SweepReport, Failed> {
+    let mut client = at.connect(socket).await?;
+    let asked = Request::SweepLeases {
+        workload: args.workload.as_deref().map(WorkloadName::from),
+        service: ServiceName::from(args.service.as_str()),
+        host: args.host.clone(),
+        in_use: args.in_use,
+    };
+    match ask(&mut client, &asked).await? {
+        Response::Swept { report } => Ok(report),
+        _ => Err(unexpected()),
+    }
+}
+
+async fn sweep_from_here(
+    args: &SweepArgs,
+    file: &Path,
+    at: &Socket,
+    socket: &Path,
+) -> Result<SweepReport, Failed> {
+    let service = ServiceName::from(args.service.as_str());
+    let doc = load_sweep(file, &service).map_err(|error| Failed::Refused(error.to_string()))?;
+    let held = match at.connect(socket).await {
+        Ok(mut client) => match ask(&mut client, &Request::Leases).await? {
+            Response::Leases { leases } => leases.into_iter().filter_map(|lease| lease.name).collect(),
+            _ => return Err(unexpected()),
+        },
+        Err(Failed::Control(ControlError::NotRunning { .. })) => Vec::new(),
+        Err(failed) => return Err(failed),
+    };
+    let sweep = Sweep {
+        workload: None,
+        service,
+        host: args.host.clone(),
+        in_use: args.in_use,
+    };
+    app::sweep_from_here(&doc, &sweep, &held)
+        .await
+        .map_err(Failed::Refused)
 }
 
 fn render(leases: &[LeaseView], now: DateTime<Utc>) -> String {
@@ -261,7 +306,7 @@ mod tests {
     use crate::config::Share;
     use crate::control::{SweepReport, SweptRole, SweptState};
     use crate::credential::Owner;
-    use crate::credential::postgres_role::FoundRole;
+    use crate::credential::on_server::FoundRole;
     use crate::model::{CgroupId, CgroupPath, SessionId};
 
     #[test]

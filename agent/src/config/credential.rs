@@ -30,6 +30,8 @@ pub enum CredentialKind {
     Exec(ExecSpec),
     /// `"postgres-role"`: a role made for the session or the workload, and dropped after it.
     PostgresRole(PostgresRoleSpec),
+    /// `"mysql-user"`: a user made for the session or the workload, and dropped after it.
+    MysqlUser(MysqlUserSpec),
     /// `"ssh-ca"`: a key of the session's own with a certificate that is valid for minutes.
     SshCa(SshCaSpec),
 }
@@ -47,6 +49,7 @@ impl CredentialKind {
             },
             Self::Exec(_) => "exec",
             Self::PostgresRole(_) => "postgres-role",
+            Self::MysqlUser(_) => "mysql-user",
             Self::SshCa(_) => "ssh-ca",
         }
     }
@@ -57,10 +60,10 @@ impl CredentialKind {
         match self {
             Self::Static { user, password } => vec![("user", user), ("password", password)],
             Self::Exec(_) => Vec::new(),
-            Self::PostgresRole(role) => vec![
-                ("admin/user", &role.admin.user),
-                ("admin/password", &role.admin.password),
-            ],
+            Self::PostgresRole(PostgresRoleSpec { admin, .. })
+            | Self::MysqlUser(MysqlUserSpec { admin, .. }) => {
+                vec![("admin/user", &admin.user), ("admin/password", &admin.password)]
+            }
             Self::SshCa(spec) => vec![("ca", &spec.ca)],
         }
     }
@@ -96,6 +99,21 @@ pub struct PostgresRoleSpec {
     pub share: Share,
 }
 
+/// `source = "mysql-user"`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MysqlUserSpec {
+    /// `admin`: who makes and drops the users.
+    pub admin: AdminSpec,
+    /// `grant`: the one role that the new user has.
+    pub grant: String,
+    /// `ttl`, 1 h if left out: how long a user lives at most.
+    pub ttl: Duration,
+    /// `connections`: how many connections may be open under one user.
+    pub connections: u32,
+    /// `share`, "session" if left out.
+    pub share: Share,
+}
+
 /// `source = "ssh-ca"`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshCaSpec {
@@ -120,8 +138,8 @@ pub struct AdminSpec {
     pub user: SourceSpec,
     /// `password`.
     pub password: SourceSpec,
-    /// `database`, "postgres" if left out: the one that it logs in to.
-    pub database: String,
+    /// `database`: the one that it logs in to, "postgres" if left out; MariaDB's admin has none.
+    pub database: Option<String>,
 }
 
 /// `share`: who uses what was made.

@@ -19,6 +19,7 @@ mod reader;
 mod report;
 mod scalar;
 mod selector;
+mod sweep;
 
 #[cfg(test)]
 mod tests;
@@ -26,7 +27,8 @@ mod tests;
 pub use agent::{AgentConfig, Durability, ShipSpec, ShipTarget};
 pub use claim::{ClaimName, ClaimRule, ClaimValue, TokenPattern};
 pub use credential::{
-    AdminSpec, CredentialKind, CredentialSource, ExecSpec, PostgresRoleSpec, Share, SourceSpec, SshCaSpec,
+    AdminSpec, CredentialKind, CredentialSource, ExecSpec, MysqlUserSpec, PostgresRoleSpec, Share,
+    SourceSpec, SshCaSpec,
 };
 pub use glob::{Glob, GlobError};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
@@ -40,3 +42,4 @@ pub use selector::{
     CgroupPlace, ContainerName, ContainerSpec, LabelRule, PlaceLevel, Selector, SelectorKind, container_at,
     container_in, unit_of, user_unit_of,
 };
+pub use sweep::{SweepDoc, load_sweep};

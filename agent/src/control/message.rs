@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::egress::EgressListing;
 use super::identity::ActiveIdentity;
 use crate::approval::HoldView;
-use crate::credential::postgres_role::FoundRole;
+use crate::credential::on_server::FoundRole;
 use crate::credential::{LeaseId, LeaseView};
 use crate::identity::{OciState, Revocation, Which};
 use crate::model::{CgroupPath, HoldId, ServiceName, SessionId, WorkloadName};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::age::AgeError;
 use super::exec::ExecError;
+use super::mysql_user::UserError;
 use super::postgres_role::RoleError;
 use super::ssh_ca::SshCaError;
 use crate::protocol::SessionEnd;
@@ -103,6 +104,9 @@ pub enum CredentialError {
     /// A role of a PostgreSQL server.
     #[error(transparent)]
     Role(#[from] RoleError),
+    /// A user of a MariaDB server.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// A certificate for SSH.
     #[error(transparent)]
     SshCa(#[from] SshCaError),
@@ -131,6 +135,7 @@ impl From<CredentialError> for SessionEnd {
         match error {
             // The server's own fault is told as it is where no credential is made.
             CredentialError::Role(error) if error.is_targets() => Self::Target(error.to_string()),
+            CredentialError::User(error) if error.is_targets() => Self::Target(error.to_string()),
             CredentialError::Stopping => Self::Stop,
             error => Self::Credential(error.to_string()),
         }

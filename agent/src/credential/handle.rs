@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::mysql_user::{UserError, UserHandle};
 use super::postgres_role::{RoleError, RoleHandle};
 use crate::kernel::netns::Netns;
 
@@ -11,6 +12,8 @@ use crate::kernel::netns::Netns;
 pub enum Handle {
     /// A role of a PostgreSQL server.
     PostgresRole(Box<RoleHandle>),
+    /// A user of a MariaDB server.
+    MysqlUser(Box<UserHandle>),
     /// What the tests of the keeper make.
     #[cfg(test)]
     Double(super::tests::leases::Double),
@@ -31,6 +34,9 @@ pub enum RevokeError {
     /// A role.
     #[error(transparent)]
     Role(#[from] RoleError),
+    /// A user.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// The attempt took too long.
     #[error("the attempt took longer than {0} s")]
     TooSlow(u64),
@@ -48,6 +54,7 @@ impl Handle {
     pub fn source(&self) -> &'static str {
         match self {
             Self::PostgresRole(_) => "postgres-role",
+            Self::MysqlUser(_) => "mysql-user",
             #[cfg(test)]
             Self::Double(_) => "double",
         }
@@ -57,6 +64,7 @@ impl Handle {
     pub fn name(&self) -> &str {
         match self {
             Self::PostgresRole(role) => role.name(),
+            Self::MysqlUser(user) => user.name(),
             #[cfg(test)]
             Self::Double(double) => double.name(),
         }
@@ -66,6 +74,7 @@ impl Handle {
     pub async fn revoke(&self, netns: Option<&Netns>) -> Result<Found, RevokeError> {
         match self {
             Self::PostgresRole(role) => Ok(Box::pin(role.revoke(netns)).await?),
+            Self::MysqlUser(user) => Ok(Box::pin(user.revoke(netns)).await?),
             #[cfg(test)]
             Self::Double(double) => double.revoke(),
         }

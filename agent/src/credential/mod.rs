@@ -19,6 +19,8 @@ mod lease;
 mod leases;
 mod maker;
 mod material;
+pub mod mysql_user;
+pub mod on_server;
 pub mod postgres_role;
 mod source;
 mod ssh_ca;
@@ -80,6 +82,7 @@ impl Credentials {
             }
             CredentialKind::Exec(spec) => Way::Make(exec::maker(spec)),
             CredentialKind::PostgresRole(spec) => Way::Make(postgres_role::maker(spec, tls)),
+            CredentialKind::MysqlUser(spec) => Way::Make(mysql_user::maker(spec, tls)),
             CredentialKind::SshCa(spec) => Way::Make(ssh_ca::maker(spec)),
         };
         Ok(Self {
@@ -100,6 +103,7 @@ impl Credentials {
             CredentialKind::Static { .. } | CredentialKind::SshCa(_) => Share::Session,
             CredentialKind::Exec(spec) => spec.share,
             CredentialKind::PostgresRole(spec) => spec.share,
+            CredentialKind::MysqlUser(spec) => spec.share,
         }
     }
 

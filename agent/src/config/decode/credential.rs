@@ -2,34 +2,26 @@
 
 use std::time::Duration;
 
-use crate::config::credential::{
-    AdminSpec, CredentialKind, CredentialSource, ExecSpec, PostgresRoleSpec, Share,
-};
-use crate::config::keys;
+use crate::config::credential::{CredentialKind, CredentialSource, ExecSpec, Share};
 use crate::config::policy::Protocol;
-use crate::config::reader::{Field, Table, Wrong};
+use crate::config::reader::{Field, Table};
 use crate::config::scalar;
 
 use super::source::{self, SourceKind, source_spec};
-use super::{or_default, ssh_ca};
+use super::{on_server, or_default, ssh_ca};
 
-const LATER_SOURCES: &[&str] = &["vault", "mysql-user", "oauth2", "client"];
+const LATER_SOURCES: &[&str] = &["vault", "oauth2", "client"];
 
 const SECOND: Duration = Duration::from_secs(1);
 const EXEC_TIMEOUT: Duration = Duration::from_secs(10);
 const MOST_EXEC_TIMEOUT: Duration = Duration::from_mins(2);
-const ROLE_TTL: Duration = Duration::from_hours(1);
-const LEAST_TTL: Duration = Duration::from_secs(10);
-const MOST_TTL: Duration = Duration::from_hours(7 * 24);
-/// One for the session, one for the agent's look-ups in the catalog, and one for a look-up that replaces a broken one.
-const CONNECTIONS_OF_A_SESSION: u32 = 3;
-const CONNECTIONS_OF_A_WORKLOAD: u32 = 100;
 
 #[derive(Clone, Copy)]
 enum Chosen {
     Static(SourceKind),
     Exec,
     PostgresRole,
+    MysqlUser,
     SshCa,
 }
 
@@ -40,15 +32,8 @@ impl Chosen {
             Self::Static(SourceKind::Age) => &["user", "password", "identity"],
             Self::Static(_) => &["user", "password"],
             Self::Exec => &["command", "timeout", "share"],
-            Self::PostgresRole => &[
-                "admin",
-                "grant",
-                "set_role",
-                "reassign_to",
-                "ttl",
-                "connections",
-                "share",
-            ],
+            Self::PostgresRole => on_server::POSTGRES_KEYS,
+            Self::MysqlUser => on_server::MYSQL_KEYS,
             Self::SshCa => ssh_ca::KEYS,
         }
     }
@@ -61,6 +46,7 @@ const SOURCES: &[(&str, Chosen)] = &[
     ("age", Chosen::Static(SourceKind::Age)),
     ("exec", Chosen::Exec),
     ("postgres-role", Chosen::PostgresRole),
+    ("mysql-user", Chosen::MysqlUser),
     ("ssh-ca", Chosen::SshCa),
 ];
 
@@ -94,7 +80,16 @@ pub(super) fn credential(table: Table<'_>, protocol: Option<Protocol>) -> Option
                     "write protocol = \"postgres\", or name another source",
                 );
             }
-            postgres_role(table).map(CredentialKind::PostgresRole)
+            on_server::postgres_role(table).map(CredentialKind::PostgresRole)
+        }
+        Chosen::MysqlUser => {
+            if protocol == Some(Protocol::Postgres) {
+                table.error(
+                    "\"mysql-user\" makes users on the service's own server, which has to be a MariaDB one",
+                    "name \"postgres-role\"; protocol = \"mysql\" is for a later version",
+                );
+            }
+            on_server::mysql_user(table).map(CredentialKind::MysqlUser)
         }
         Chosen::SshCa => {
             if protocol == Some(Protocol::Postgres) {
@@ -167,84 +162,8 @@ fn command(field: Field<'_>) -> Option<Vec<String>> {
     Some(words.into_iter().map(str::to_owned).collect())
 }
 
-fn postgres_role(table: Table<'_>) -> Option<PostgresRoleSpec> {
-    let admin = table
-        .required("admin")
-        .and_then(|field| field.table(&keys::ADMIN))
-        .and_then(admin);
-    let grant = table.required("grant").and_then(|field| {
-        field.parsed_list(
-            "name at least one role: a role that is a member of none may do nothing",
-            role,
-        )
-    });
-    let set_role = or_default(table.optional("set_role"), None, |field| {
-        let name = field.parsed(role)?;
-        if let Some(grant) = &grant
-            && !grant.contains(&name)
-        {
-            field.error(
-                format!("\"{name}\" is not in \"grant\", so the new role may not act as it"),
-                format!("add \"{name}\" to grant"),
-            );
-            return None;
-        }
-        Some(Some(name))
-    });
-    let reassign_to = or_default(table.optional("reassign_to"), None, |field| {
-        field.parsed(role).map(Some)
-    });
-    let ttl = or_default(table.optional("ttl"), ROLE_TTL, |field| {
-        field.parsed(|text| scalar::duration(text, LEAST_TTL, MOST_TTL))
-    });
-    let share = share(&table);
-    let usual = match share {
-        Some(Share::Workload) => CONNECTIONS_OF_A_WORKLOAD,
-        Some(Share::Session) | None => CONNECTIONS_OF_A_SESSION,
-    };
-    let connections = or_default(table.optional("connections"), usual, |field| {
-        u32::try_from(field.integer(2, 10_000)?).ok()
-    });
-    Some(PostgresRoleSpec {
-        admin: admin?,
-        grant: grant?,
-        set_role: set_role?,
-        reassign_to: reassign_to?,
-        ttl: ttl?,
-        connections: connections?,
-        share: share?,
-    })
-}
-
-fn admin(table: Table<'_>) -> Option<AdminSpec> {
-    let user = table.required("user").and_then(|field| source_spec(field, true));
-    let password = table
-        .required("password")
-        .and_then(|field| source_spec(field, false));
-    let database = or_default(table.optional("database"), "postgres".to_owned(), |field| {
-        field.parsed(|text| scalar::line(text, 63))
-    });
-    Some(AdminSpec {
-        user: user?,
-        password: password?,
-        database: database?,
-    })
-}
-
-fn share(table: &Table<'_>) -> Option<Share> {
+pub(super) fn share(table: &Table<'_>) -> Option<Share> {
     or_default(table.optional("share"), Share::Session, |field| {
         field.one_of(&[("session", Share::Session), ("workload", Share::Workload)], &[])
     })
-}
-
-/// Name of a role, as the catalog spells it: PostgreSQL would cut a longer one off in silence.
-fn role(text: &str) -> Result<String, Wrong> {
-    let name = scalar::line(text, 63)?;
-    if name.len() > 63 {
-        return Err(Wrong::new(
-            format!("\"{name}\" is longer than 63 bytes, which no role's name is"),
-            "write the name as \\du of psql shows it",
-        ));
-    }
-    Ok(name)
 }

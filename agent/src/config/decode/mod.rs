@@ -3,6 +3,7 @@
 mod credential;
 mod identity;
 mod mask;
+mod on_server;
 mod rule;
 mod service;
 mod source;
@@ -16,6 +17,7 @@ use super::keys;
 use super::policy::{DnsSpec, Egress, PolicyDoc, PolicyText};
 use super::reader::{Field, Table, Wrong};
 use super::scalar;
+use super::sweep::SweepDoc;
 
 pub(super) use source::source_spec;
 
@@ -55,6 +57,12 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
         denied,
         services: services?,
     })
+}
+
+/// The service `wanted` of a policy, as far as a sweep needs it; `None` after at least one report.
+pub(super) fn sweepable(root: &Table<'_>, wanted: &str) -> Option<SweepDoc> {
+    root.required("service")
+        .and_then(|field| service::sweepable(field, wanted))
 }
 
 fn dns(table: Table<'_>, strict: bool) -> Option<DnsSpec> {

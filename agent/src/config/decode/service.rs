@@ -6,6 +6,7 @@ use crate::config::keys;
 use crate::config::policy::{Endpoint, Limits, Protocol, ServiceDoc, TlsMode, TlsSpec};
 use crate::config::reader::{Field, Table, Wrong};
 use crate::config::scalar;
+use crate::config::sweep::SweepDoc;
 use crate::model::{ServiceName, SocketPath};
 
 use super::{credential, mask, or_default, rule, unix};
@@ -70,16 +71,19 @@ pub(super) fn services(field: Field<'_>) -> Option<Vec<ServiceDoc>> {
     complete.then_some(services)
 }
 
-fn service(table: Table<'_>) -> Option<ServiceDoc> {
+/// Where a service is, and how it is spoken to.
+struct Reach {
+    name: Option<String>,
+    unix: Option<Vec<SocketPath>>,
+    addresses: Option<Vec<Endpoint>>,
+    tls: Option<TlsSpec>,
+}
+
+/// `protocol`: where it is known, for the sockets that its servers customarily have.
+fn reach(table: &Table<'_>, protocol: Option<Protocol>) -> Reach {
     let name = table
         .required("name")
         .and_then(|field| field.parsed(scalar::identifier));
-    let protocol = table.required("protocol").and_then(|field| {
-        field.one_of(
-            &[("postgres", Protocol::Postgres), ("opaque", Protocol::Opaque)],
-            LATER_PROTOCOLS,
-        )
-    });
     let unix = or_default(table.optional("unix"), None, |field| {
         field.parsed_list_or_none(unix::path).map(Some)
     });
@@ -93,6 +97,57 @@ fn service(table: Table<'_>) -> Option<ServiceDoc> {
     let tls = or_default(table.optional("tls"), TlsSpec::default(), |field| {
         field.table(&keys::TLS).and_then(tls)
     });
+    let unix = match unix {
+        Some(None) => addresses
+            .as_ref()
+            .map(|addresses| unix::customary(protocol, addresses)),
+        given => given.flatten(),
+    };
+    Reach {
+        name,
+        unix,
+        addresses,
+        tls,
+    }
+}
+
+/// The service `wanted`, as far as a sweep of its server needs it: whatever its protocol, its masks and its rules are.
+pub(super) fn sweepable(field: Field<'_>, wanted: &str) -> Option<SweepDoc> {
+    let named = |table: &Table<'_>| table.optional("name").and_then(Field::string) == Some(wanted);
+    let Some(table) = field.tables(&keys::SERVICE).into_iter().find(named) else {
+        field.error(
+            format!("no service of this file has the name \"{wanted}\""),
+            "name one that it has",
+        );
+        return None;
+    };
+    let reach = reach(&table, None);
+    let credential = table
+        .required("credential")
+        .and_then(|field| field.table(&keys::CREDENTIAL))
+        .and_then(|table| credential::credential(table, None));
+    Some(SweepDoc {
+        name: ServiceName::from(reach.name?.as_str()),
+        addresses: reach.addresses?,
+        unix: reach.unix?,
+        tls: reach.tls?,
+        kind: credential?.kind,
+    })
+}
+
+fn service(table: Table<'_>) -> Option<ServiceDoc> {
+    let protocol = table.required("protocol").and_then(|field| {
+        field.one_of(
+            &[("postgres", Protocol::Postgres), ("opaque", Protocol::Opaque)],
+            LATER_PROTOCOLS,
+        )
+    });
+    let Reach {
+        name,
+        unix,
+        addresses,
+        tls,
+    } = reach(&table, protocol);
     let credential = or_default(table.optional("credential"), None, |field| {
         let table = field.table(&keys::CREDENTIAL)?;
         credential::credential(table, protocol).map(Some)
@@ -122,12 +177,11 @@ fn service(table: Table<'_>) -> Option<ServiceDoc> {
         }
         Some(Protocol::Postgres) | None => {}
     }
-    let addresses = addresses?;
     Some(ServiceDoc {
         name: ServiceName::from(name?.as_str()),
         protocol: protocol?,
-        unix: unix?.unwrap_or_else(|| unix::customary(protocol, &addresses)),
-        addresses,
+        unix: unix?,
+        addresses: addresses?,
         tls: tls?,
         credential: credential?,
         masks: masks?,

@@ -172,3 +172,47 @@ fn what_would_make_a_certificate_good_for_more_is_refused() {
         );
     }
 }
+
+const MYSQL: &str =
+    "source = \"mysql-user\"\nadmin = { user = \"keeper\", password = { systemd = \"orders-admin\" } }\n";
+
+#[test]
+fn a_user_of_mariadb_is_for_no_service_that_this_version_speaks_to_and_its_keys_are_checked_all_the_same() {
+    let told = errors(&with_credential(&format!("{MYSQL}grant = [\"reader\"]")));
+    assert!(
+        matches!(told.as_slice(), [one] if one.contains("has to be a MariaDB one") && one.starts_with("p.toml:")),
+        "{told:?}"
+    );
+    for protocol in ["mysql", "mariadb"] {
+        let whole =
+            format!("{MYSQL}grant = [\"reader\"]\nttl = \"30m\"\nconnections = 5\nshare = \"workload\"");
+        assert_eq!(of_another_protocol(protocol, &whole), [""; 0]);
+    }
+    for (lines, part) in [
+        (MYSQL.to_owned(), "has no \"grant\""),
+        (
+            format!("{MYSQL}grant = [\"a\", \"b\"]"),
+            "one role active at a time",
+        ),
+        (format!("{MYSQL}grant = []"), "empty list"),
+        (
+            format!("{MYSQL}grant = [\"reader\"]\nset_role = \"reader\""),
+            "has no effect here",
+        ),
+        (
+            format!("{MYSQL}grant = [\"reader\"]\nreassign_to = \"owner\""),
+            "has no effect here",
+        ),
+        (format!("{MYSQL}grant = [\"reader\"]\nttl = \"30d\""), "\"30d\""),
+        (
+            MYSQL.replace("\"keeper\",", "\"keeper\", database = \"mysql\",") + "grant = [\"reader\"]",
+            "users belong to the whole server",
+        ),
+    ] {
+        let told = of_another_protocol("mysql", &lines);
+        assert!(
+            matches!(told.as_slice(), [one] if one.contains(part) && one.starts_with("p.toml:")),
+            "{lines}: {told:?}"
+        );
+    }
+}

@@ -1,23 +1,15 @@
 //! Why a role could not be made or dropped.
 
-use std::io;
-
-use crate::credential::CredentialError;
+use crate::credential::on_server::ReachError;
 use crate::protocol::postgres::login::LoginError;
 use crate::protocol::postgres::query::QueryError;
 
 /// Why a role could not be made or dropped. It names neither the admin's user nor the role, and holds no word of the server's.
 #[derive(Debug, thiserror::Error)]
 pub enum RoleError {
-    /// The admin's own login cannot be read.
-    #[error("the admin's login cannot be read: {0}")]
-    Secret(#[source] Box<CredentialError>),
-    /// The agent's TLS for the server.
-    #[error("the server cannot be spoken to as the policy's tls asks for: {0}")]
-    Tls(#[source] crate::tls::TlsError),
-    /// No connection.
-    #[error("the server cannot be reached ({})", .0.kind())]
-    Unreachable(#[source] io::Error),
+    /// The server cannot be asked.
+    #[error(transparent)]
+    Reach(#[from] ReachError),
     /// No session for the admin.
     #[error("the admin cannot log in: {0}")]
     Login(#[source] LoginError),
@@ -51,30 +43,19 @@ pub enum RoleError {
         /// Where.
         databases: String,
     },
-    /// It was made elsewhere than where the agent can go.
-    #[error(
-        "the role was made in a network namespace that is gone, at an address that means another server here; \
-         drop it there, or with `tollgate leases sweep` from a host that reaches its server"
-    )]
-    Elsewhere,
 }
 
 impl RoleError {
     /// Whether the server is to be told of as what failed, and not the agent or its configuration.
     pub(in crate::credential) fn is_targets(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::Query(_) => true,
+            Self::Reach(error) => error.is_targets(),
+            Self::Query(_) => true,
             Self::Login(error) => matches!(
                 error,
                 LoginError::Protocol(_) | LoginError::Closed | LoginError::Io(_) | LoginError::TooSlow(_)
             ),
-            Self::Secret(_)
-            | Self::Tls(_)
-            | Self::Refused { .. }
-            | Self::SessionsStay(_)
-            | Self::Prepared(_)
-            | Self::Owns { .. }
-            | Self::Elsewhere => false,
+            Self::Refused { .. } | Self::SessionsStay(_) | Self::Prepared(_) | Self::Owns { .. } => false,
         }
     }
 }

@@ -13,7 +13,6 @@
 mod admin;
 mod error;
 mod make;
-mod names;
 mod revoke;
 mod sweep;
 
@@ -21,8 +20,7 @@ mod sweep;
 mod tests;
 
 pub use error::RoleError;
-pub use names::host_id;
 pub use revoke::RoleHandle;
-pub use sweep::{FoundRole, Sweeper};
 
 pub(super) use make::maker;
+pub(super) use sweep::Sweeper;

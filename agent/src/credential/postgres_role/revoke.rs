@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::admin::{self, Admin, Server};
+use super::admin::{self, Admin};
 use super::error::RoleError;
 use crate::config::AdminSpec;
 use crate::credential::handle::Found;
+use crate::credential::on_server::Server;
 use crate::kernel::netns::Netns;
 
 /// How often sessions are told to end, and how long between.

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admin::Server as ServerAt;
 use super::revoke::RoleHandle;
-use super::{RoleError, Sweeper, host_id, maker};
-use crate::config::{AdminSpec, PostgresRoleSpec, Share, SourceSpec, TlsMode, TlsSpec};
+use super::{RoleError, maker};
+use crate::config::{AdminSpec, CredentialKind, PostgresRoleSpec, Share, SourceSpec, TlsMode, TlsSpec};
 use crate::credential::maker::{Ask, Left, Made, MakeError};
+use crate::credential::on_server::{ReachError, Server as ServerAt, Sweeper, host_id};
 use crate::credential::tests::{PLAIN, ask};
 use crate::credential::{CredentialError, Found, Handle};
 use crate::model::Place;
@@ -58,7 +58,7 @@ impl World {
             admin: AdminSpec {
                 user: SourceSpec::Literal(user.to_owned()),
                 password: SourceSpec::File(path),
-                database: "postgres".into(),
+                database: None,
             },
             grant: vec!["readers".into(), "app_owner".into()],
             set_role: None,
@@ -311,7 +311,8 @@ async fn a_sweep_finds_what_each_host_left_and_drops_what_it_is_told_to() {
     let sql = format!("CREATE ROLE \"{dead}\" LOGIN VALID UNTIL '2001-01-01'; CREATE ROLE tollgate_team");
     admin.run("make roles", &sql).await.unwrap();
 
-    let sweeper = Sweeper::new(&spec, "orders-db".into(), &PLAIN, target.host, target.address);
+    let kind = CredentialKind::PostgresRole(spec);
+    let sweeper = Sweeper::new(&kind, "orders-db".into(), &PLAIN, target.host, target.address).unwrap();
     let found = sweeper.find().await.unwrap();
     let hosts: Vec<(&str, bool)> = found
         .iter()
@@ -332,7 +333,10 @@ async fn a_role_of_a_namespace_that_is_gone_is_not_looked_for_on_another_server(
     let (handle, _made) = world.make(&world.keeper()).await.unwrap();
     let mut elsewhere = handle.clone();
     elsewhere.server.in_host = false;
-    assert!(matches!(elsewhere.revoke(None).await, Err(RoleError::Elsewhere)));
+    assert!(matches!(
+        elsewhere.revoke(None).await,
+        Err(RoleError::Reach(ReachError::Elsewhere))
+    ));
     handle
         .revoke(Some(&Arc::clone(&world.ask().netns)))
         .await

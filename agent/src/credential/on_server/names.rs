@@ -1,14 +1,17 @@
-//! Names of roles: `tollgate_HOST_RANDOM`. They say what made them and which host, so that another host can clean up.
+//! Names of roles and users: `tollgate_HOST_RANDOM`. They say what made them and which host, so that another host can clean up.
 
 use std::fmt::Write as _;
 use std::sync::LazyLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// What every name begins with.
-pub(super) const PREFIX: &str = "tollgate_";
+pub(in crate::credential) const PREFIX: &str = "tollgate_";
 /// Letters of the host's name that are kept: with everything else a role's name has to fit into 63 bytes.
 const LONGEST_NAME: usize = 24;
 /// Bytes of the random part.
 const RANDOM: usize = 10;
+/// Bytes of it that are none where the name says when its account ends: seconds since 1970.
+const EXPIRY: usize = 4;
 
 /// What this host is called in names: its name, and six hex digits that follow from its machine id, since many hosts may
 /// have one name.
@@ -44,17 +47,28 @@ fn id(name: &str, machine: &str) -> String {
     id
 }
 
-/// A new name.
-pub(super) fn new() -> String {
-    format!(
-        "{PREFIX}{}_{}",
-        host_id(),
-        hex::encode(rand::random::<[u8; RANDOM]>())
-    )
+/// A new name. `expires`: for a server that does not keep when an account ends.
+pub(in crate::credential) fn new(expires: Option<SystemTime>) -> String {
+    let mut random = rand::random::<[u8; RANDOM]>();
+    let seconds = expires.and_then(|expires| expires.duration_since(UNIX_EPOCH).ok());
+    if let Some(seconds) = seconds.and_then(|since| u32::try_from(since.as_secs()).ok())
+        && let Some(front) = random.first_chunk_mut::<EXPIRY>()
+    {
+        *front = seconds.to_be_bytes();
+    }
+    format!("{PREFIX}{}_{}", host_id(), hex::encode(random))
+}
+
+/// When an account ends whose name was made with that.
+pub(in crate::credential) fn expiry_of(name: &str) -> Option<SystemTime> {
+    host_of(name)?;
+    let (_, random) = name.rsplit_once('_')?;
+    let seconds = u32::from_str_radix(random.get(..2 * EXPIRY)?, 16).ok()?;
+    Some(UNIX_EPOCH + Duration::from_secs(seconds.into()))
 }
 
 /// The host that a role of this name was made by; `None`: it is no name of ours.
-pub(super) fn host_of(role: &str) -> Option<&str> {
+pub(in crate::credential) fn host_of(role: &str) -> Option<&str> {
     let (host, random) = role.strip_prefix(PREFIX)?.split_once('_')?;
     let ours = !host.is_empty()
         && random.len() == 2 * RANDOM
@@ -66,13 +80,20 @@ pub(super) fn host_of(role: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{host_id, host_of, id, new};
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::{expiry_of, host_id, host_of, id, new};
 
     #[test]
     fn a_name_says_which_host_made_it_and_fits() {
-        let name = new();
-        assert!(name.len() <= 63, "{name}");
-        assert_eq!(host_of(&name), Some(host_id()));
+        let until = UNIX_EPOCH + Duration::from_secs(1_795_600_801);
+        for name in [new(None), new(Some(until))] {
+            assert!(name.len() <= 63, "{name}");
+            assert_eq!(host_of(&name), Some(host_id()));
+            assert_ne!(new(Some(until)), name);
+        }
+        assert_eq!(expiry_of(&new(Some(until))), Some(until));
+        assert_eq!(expiry_of("tollgate_admin"), None);
         let long = id(&"Runner_7.".repeat(9), "4d1f");
         assert!(long.len() <= 31 && !long.contains('_'), "{long}");
         assert!(long.starts_with("runner-7.runner-7."), "{long}");
