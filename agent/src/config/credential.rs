@@ -7,6 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::vault::VaultSpec;
+
 /// `[service.credential]`: what the agent logs in with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialSource {
@@ -34,6 +36,8 @@ pub enum CredentialKind {
     MysqlUser(MysqlUserSpec),
     /// `"ssh-ca"`: a key of the session's own with a certificate that is valid for minutes.
     SshCa(SshCaSpec),
+    /// `"vault"`: what a `HashiCorp` Vault keeps or makes.
+    Vault(Box<VaultSpec>),
 }
 
 impl CredentialKind {
@@ -51,6 +55,7 @@ impl CredentialKind {
             Self::PostgresRole(_) => "postgres-role",
             Self::MysqlUser(_) => "mysql-user",
             Self::SshCa(_) => "ssh-ca",
+            Self::Vault(_) => "vault",
         }
     }
 
@@ -65,6 +70,7 @@ impl CredentialKind {
                 vec![("admin/user", &admin.user), ("admin/password", &admin.password)]
             }
             Self::SshCa(spec) => vec![("ca", &spec.ca)],
+            Self::Vault(vault) => vault.auth.sources(),
         }
     }
 }

@@ -191,6 +191,9 @@ pub(super) const CREDENTIAL: TableKeys = TableKeys {
         ("force_command", r#""/usr/bin/rsync --server --sender . /srv""#),
         ("source_address", r#"["10.0.4.0/24"]"#),
         ("extensions", r#"["permit-pty"]"#),
+        ("vault", "a table [service.credential.vault]"),
+        ("engine", r#"{ database = "report" }"#),
+        ("max_ttl", r#""12h""#),
     ],
     later: &["role", "path", "key", "mount", "scope", "probe"],
     secret: true,
@@ -204,6 +207,52 @@ pub(super) const ADMIN: TableKeys = TableKeys {
         ("database", r#""postgres""#),
     ],
     later: &[],
+    secret: true,
+};
+
+pub(super) const VAULT: TableKeys = TableKeys {
+    heading: "vault",
+    keys: &[
+        ("address", r#""https://vault.acme.test:8200""#),
+        ("namespace", r#""ci""#),
+        ("ca", r#""/etc/tollgate/acme-ca.pem""#),
+        ("auth", r#"{ token = { systemd = "vault-token" } }"#),
+    ],
+    later: &["cert", "key"],
+    secret: true,
+};
+
+pub(super) const VAULT_AUTH: TableKeys = TableKeys {
+    heading: "auth",
+    keys: &[
+        ("token", r#"{ systemd = "vault-token" }"#),
+        ("role_id", r#""7d1f3b0e-…""#),
+        ("secret_id", r#"{ systemd = "vault-secret-id" }"#),
+        ("jwt", r#""ci-report""#),
+        ("cleanup", r#"{ systemd = "vault-cleanup" }"#),
+        ("mount", r#""approle""#),
+    ],
+    later: &["kubernetes", "aws", "cert"],
+    secret: true,
+};
+
+pub(super) const VAULT_ENGINE: TableKeys = TableKeys {
+    heading: "engine",
+    keys: &[
+        ("kv", r#""apps/orders""#),
+        ("version", "2"),
+        ("pin", "7"),
+        ("user", r#""username""#),
+        ("password", r#""password""#),
+        ("token", r#""token""#),
+        ("database", r#""report""#),
+        ("static_role", r#""report""#),
+        ("ssh", r#""deploy""#),
+        ("principals", r#"["deploy"]"#),
+        ("ttl", r#""5m""#),
+        ("mount", r#""database""#),
+    ],
+    later: &["pki", "aws"],
     secret: true,
 };
 
@@ -360,6 +409,9 @@ pub(super) const ALL: &[&TableKeys] = &[
     &TLS,
     &CREDENTIAL,
     &ADMIN,
+    &VAULT,
+    &VAULT_AUTH,
+    &VAULT_ENGINE,
     &SOURCE_SPEC,
     &MASK,
     &CONSTANT,

@@ -20,6 +20,7 @@ mod report;
 mod scalar;
 mod selector;
 mod sweep;
+mod vault;
 
 #[cfg(test)]
 mod tests;
@@ -43,3 +44,4 @@ pub use selector::{
     container_in, unit_of, user_unit_of,
 };
 pub use sweep::{SweepDoc, load_sweep};
+pub use vault::{KvFields, KvVersion, VaultAuth, VaultEngine, VaultServer, VaultSpec};

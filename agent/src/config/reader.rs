@@ -92,6 +92,11 @@ impl<'v> Table<'v> {
             .add(Problem::error(self.span.start..self.span.end, message).with_help(help));
     }
 
+    /// What is wrong elsewhere in the file, for checks of one part against another.
+    pub(super) fn error_at(&self, at: Range<usize>, message: impl Into<String>, help: impl Into<String>) {
+        self.report.add(Problem::error(at, message).with_help(help));
+    }
+
     fn example(&self, key: &str) -> String {
         let example = self.keys.keys.iter().find(|(known, _)| *known == key);
         match example {

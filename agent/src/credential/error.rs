@@ -7,6 +7,7 @@ use super::exec::ExecError;
 use super::mysql_user::UserError;
 use super::postgres_role::RoleError;
 use super::ssh_ca::SshCaError;
+use super::vault::VaultError;
 use crate::protocol::SessionEnd;
 
 /// Why a secret cannot be had.
@@ -110,6 +111,9 @@ pub enum CredentialError {
     /// A certificate for SSH.
     #[error(transparent)]
     SshCa(#[from] SshCaError),
+    /// A Vault's.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// What was had is of another kind than the service's protocol takes.
     #[error("the source gives {given}, and this service logs in with user and password: name another source")]
     NoLogin {

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mysql_user::{UserError, UserHandle};
 use super::postgres_role::{RoleError, RoleHandle};
+use super::vault::{VaultError, VaultHandle};
 use crate::kernel::netns::Netns;
 
 /// What was, or is going to be, made, by kind of source.
@@ -14,6 +15,8 @@ pub enum Handle {
     PostgresRole(Box<RoleHandle>),
     /// A user of a MariaDB server.
     MysqlUser(Box<UserHandle>),
+    /// A token of a Vault's, with what is under it.
+    Vault(Box<VaultHandle>),
     /// What the tests of the keeper make.
     #[cfg(test)]
     Double(super::tests::leases::Double),
@@ -37,6 +40,9 @@ pub enum RevokeError {
     /// A user.
     #[error(transparent)]
     User(#[from] UserError),
+    /// A Vault's.
+    #[error(transparent)]
+    Vault(#[from] VaultError),
     /// The attempt took too long.
     #[error("the attempt took longer than {0} s")]
     TooSlow(u64),
@@ -55,6 +61,7 @@ impl Handle {
         match self {
             Self::PostgresRole(_) => "postgres-role",
             Self::MysqlUser(_) => "mysql-user",
+            Self::Vault(_) => "vault",
             #[cfg(test)]
             Self::Double(_) => "double",
         }
@@ -65,6 +72,7 @@ impl Handle {
         match self {
             Self::PostgresRole(role) => role.name(),
             Self::MysqlUser(user) => user.name(),
+            Self::Vault(vault) => vault.name(),
             #[cfg(test)]
             Self::Double(double) => double.name(),
         }
@@ -75,6 +83,8 @@ impl Handle {
         match self {
             Self::PostgresRole(role) => Ok(Box::pin(role.revoke(netns)).await?),
             Self::MysqlUser(user) => Ok(Box::pin(user.revoke(netns)).await?),
+            // Asked from the host's own network, whatever the job's is.
+            Self::Vault(vault) => Ok(Box::pin(vault.revoke()).await?),
             #[cfg(test)]
             Self::Double(double) => double.revoke(),
         }

@@ -50,6 +50,11 @@ pub trait Maker: fmt::Debug + Send + Sync {
     fn renew<'a>(&'a self, _handle: &'a Handle) -> Working<'a, Result<Renewal, CredentialError>> {
         Box::pin(async { Ok(Renewal::Final) })
     }
+
+    /// The agent stops, and everything that was made is void: gives up what the source itself was let in with.
+    fn close(&self) -> Working<'_, ()> {
+        Box::pin(async {})
+    }
 }
 
 /// What a renewal came to.

@@ -24,6 +24,7 @@ pub mod on_server;
 pub mod postgres_role;
 mod source;
 mod ssh_ca;
+mod vault;
 
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,7 @@ pub use leases::{LeaseView, Leases};
 pub use maker::{Ask, Left, Made, MakeError, Maker, Owner, Renewal, Working};
 pub use material::Material;
 pub use ssh_ca::SshCaError;
+pub use vault::VaultError;
 
 /// The credential of one service: where it comes from.
 #[derive(Clone, Debug)]
@@ -84,6 +86,7 @@ impl Credentials {
             CredentialKind::PostgresRole(spec) => Way::Make(postgres_role::maker(spec, tls)),
             CredentialKind::MysqlUser(spec) => Way::Make(mysql_user::maker(spec, tls)),
             CredentialKind::SshCa(spec) => Way::Make(ssh_ca::maker(spec)),
+            CredentialKind::Vault(spec) => Way::Make(vault::maker(spec)),
         };
         Ok(Self {
             way,
@@ -104,6 +107,7 @@ impl Credentials {
             CredentialKind::Exec(spec) => spec.share,
             CredentialKind::PostgresRole(spec) => spec.share,
             CredentialKind::MysqlUser(spec) => spec.share,
+            CredentialKind::Vault(spec) => spec.share,
         }
     }
 

@@ -8,9 +8,9 @@ use crate::config::reader::{Field, Table};
 use crate::config::scalar;
 
 use super::source::{self, SourceKind, source_spec};
-use super::{on_server, or_default, ssh_ca};
+use super::{on_server, or_default, ssh_ca, vault};
 
-const LATER_SOURCES: &[&str] = &["vault", "oauth2", "client"];
+const LATER_SOURCES: &[&str] = &["oauth2", "client"];
 
 const SECOND: Duration = Duration::from_secs(1);
 const EXEC_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,6 +23,7 @@ enum Chosen {
     PostgresRole,
     MysqlUser,
     SshCa,
+    Vault,
 }
 
 impl Chosen {
@@ -35,6 +36,7 @@ impl Chosen {
             Self::PostgresRole => on_server::POSTGRES_KEYS,
             Self::MysqlUser => on_server::MYSQL_KEYS,
             Self::SshCa => ssh_ca::KEYS,
+            Self::Vault => vault::KEYS,
         }
     }
 }
@@ -48,6 +50,7 @@ const SOURCES: &[(&str, Chosen)] = &[
     ("postgres-role", Chosen::PostgresRole),
     ("mysql-user", Chosen::MysqlUser),
     ("ssh-ca", Chosen::SshCa),
+    ("vault", Chosen::Vault),
 ];
 
 /// `protocol` of the service; `None` where that is wrong itself.
@@ -101,6 +104,7 @@ pub(super) fn credential(table: Table<'_>, protocol: Option<Protocol>) -> Option
             table.refuse("database", "\"database\" has no meaning for SSH", "remove it");
             ssh_ca::ssh_ca(table).map(CredentialKind::SshCa)
         }
+        Chosen::Vault => vault::vault(table, protocol).map(|vault| CredentialKind::Vault(Box::new(vault))),
     };
     let database = or_default(table.optional("database"), None, |field| {
         field.parsed(|text| scalar::line(text, 63)).map(Some)

@@ -9,6 +9,7 @@ mod service;
 mod source;
 mod ssh_ca;
 mod unix;
+mod vault;
 mod workload;
 
 use std::path::{Path, PathBuf};
@@ -47,6 +48,8 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
         Some(decoded) => decoded.map(|(spec, denied)| (Some(spec), denied))?,
         None => (None, Vec::new()),
     };
+    let services = services?;
+    vault::check_identity(&root, text, &services, identity.as_ref());
     Some(PolicyDoc {
         path: path.to_owned(),
         hash: blake3::hash(text.as_bytes()).to_hex().to_string(),
@@ -55,7 +58,7 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
         dns: dns?,
         identity,
         denied,
-        services: services?,
+        services,
     })
 }
 

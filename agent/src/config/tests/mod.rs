@@ -6,6 +6,7 @@ mod scalars;
 mod sources;
 mod strict;
 mod unix;
+mod vault;
 mod whole;
 
 use std::path::Path;

@@ -5,7 +5,7 @@ use super::{GOOD, parse};
 use crate::config::{CredentialKind, PolicyDoc, SourceSpec};
 
 /// The good policy with another credential.
-fn with_credential(lines: &str) -> String {
+pub(super) fn with_credential(lines: &str) -> String {
     let start = GOOD.find("[service.credential]").unwrap();
     let end = GOOD.find("[[service.rule]]").unwrap();
     format!(

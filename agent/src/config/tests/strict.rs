@@ -146,9 +146,9 @@ fn each_mistake_is_named_with_place_and_remedy() {
         ),
         (
             "source",
-            "source = \"vault\"",
+            "source = \"client\"",
             &[
-                "source \"vault\" is not supported in this version",
+                "source \"client\" is not supported in this version",
                 "file, env, systemd, age, exec",
             ],
         ),

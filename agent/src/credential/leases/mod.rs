@@ -15,7 +15,7 @@ mod view;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
@@ -50,6 +50,8 @@ struct Inner {
     journal: Journal,
     table: Mutex<Table>,
     tasks: Mutex<JoinSet<()>>,
+    /// What was asked to make something.
+    makers: Mutex<Vec<Weak<dyn Maker>>>,
     turns: Semaphore,
     pace: Pace,
     /// A lease has gone, or an attempt to revoke one has failed.
@@ -152,6 +154,7 @@ impl Leases {
             journal,
             table: Mutex::default(),
             tasks: Mutex::default(),
+            makers: Mutex::default(),
             turns: Semaphore::new(TURNS),
             pace,
             changed: Notify::new(),
@@ -170,6 +173,7 @@ impl Leases {
         spec: &CredentialKind,
         ask: Ask,
     ) -> Result<Lease, CredentialError> {
+        self.meet(maker);
         if ask.owner.share == Share::Session {
             return self.mint(maker, spec, ask).await;
         }
@@ -192,6 +196,16 @@ impl Leases {
         let lease = self.mint(maker, spec, ask).await?;
         *current = lease.held.as_ref().map(|hold| hold.id.clone());
         Ok(lease)
+    }
+
+    /// Knows it, to have it close in the end.
+    fn meet(&self, maker: &Arc<dyn Maker>) {
+        let mut makers = self.0.makers.lock();
+        makers.retain(|known| known.strong_count() > 0);
+        let new = Arc::downgrade(maker);
+        if !makers.iter().any(|known| known.ptr_eq(&new)) {
+            makers.push(new);
+        }
     }
 
     /// One that others have already.

@@ -1,7 +1,7 @@
 //! The end of leases: asked for once, tried until it is done.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use chrono::{TimeDelta, Utc};
@@ -66,6 +66,12 @@ impl Leases {
         self.wait_until(until, |leases| leases.0.table.lock().held.is_empty())
             .await;
         self.0.tasks.lock().abort_all();
+        let makers: Vec<_> = self.0.makers.lock().iter().filter_map(Weak::upgrade).collect();
+        for maker in makers {
+            if tokio::time::timeout_at(until, maker.close()).await.is_err() {
+                break;
+            }
+        }
         self.0.table.lock().held.len()
     }
 

@@ -54,7 +54,10 @@ impl Sweeper {
                 Some(Kind::Postgres(postgres_role::Sweeper::new(spec, server)))
             }
             CredentialKind::MysqlUser(spec) => Some(Kind::Mysql(mysql_user::Sweeper::new(spec, server))),
-            CredentialKind::Static { .. } | CredentialKind::Exec(_) | CredentialKind::SshCa(_) => None,
+            CredentialKind::Static { .. }
+            | CredentialKind::Exec(_)
+            | CredentialKind::SshCa(_)
+            | CredentialKind::Vault(_) => None,
         }
         .map(Self)
     }
