@@ -18,7 +18,7 @@ pub fn root() -> PathBuf {
 }
 
 /// The hook as the package has it, with this agent's binary and configuration.
-fn hook(agent: &Agent, packaged: &str) -> Result<Value> {
+pub(crate) fn hook(agent: &Agent, packaged: &str) -> Result<Value> {
     let path = workspace().join("packaging").join(packaged);
     let text = std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let text = text
@@ -98,23 +98,7 @@ impl Podman {
     /// Makes an image `name` with these labels, in which `/usr` and `/etc` are empty: [`Self::run_image`] puts those of
     /// [`root`] there.
     pub fn image(&self, name: &str, labels: &[(&str, &str)]) -> Result<()> {
-        let content = self.scratch.dir("image")?;
-        for link in ["bin", "sbin", "lib", "lib64"] {
-            let at = content.join(link);
-            if !at.is_symlink() {
-                std::os::unix::fs::symlink(format!("usr/{link}"), at)?;
-            }
-        }
-        for directory in ["usr", "etc", "proc", "dev", "sys", "tmp", "run", "root"] {
-            std::fs::create_dir_all(content.join(directory))?;
-        }
-        let archive = self.scratch.path().join("image.tar");
-        run(Command::new("tar")
-            .arg("-C")
-            .arg(&content)
-            .arg("-cf")
-            .arg(&archive)
-            .arg("."))?;
+        let archive = image_archive(&self.scratch)?;
         let mut import = self.command(&["import", "--quiet"]);
         for (label, value) in labels {
             import.args(["--change", &format!("LABEL {label}={value}")]);
@@ -287,8 +271,27 @@ impl Drop for Bundle {
     }
 }
 
+/// The content of an image in which `/usr` and `/etc` are empty.
+pub(crate) fn image_archive(scratch: &Scratch) -> Result<PathBuf> {
+    let content = scratch.dir("image")?;
+    for link in ["bin", "sbin", "lib", "lib64"] {
+        let at = content.join(link);
+        if !at.is_symlink() {
+            std::os::unix::fs::symlink(format!("usr/{link}"), at)?;
+        }
+    }
+    for directory in ["usr", "etc", "proc", "dev", "sys", "tmp", "run", "root"] {
+        std::fs::create_dir_all(content.join(directory))?;
+    }
+    let archive = scratch.path().join("image.tar");
+    let mut tar = Command::new("tar");
+    tar.arg("-C").arg(&content).arg("-cf").arg(&archive).arg(".");
+    run(&mut tar)?;
+    Ok(archive)
+}
+
 /// Removes what a runtime made of a slice, in the hierarchies of both versions.
-fn remove_slice(slice: &str) {
+pub(crate) fn remove_slice(slice: &str) {
     let mounted = std::fs::read_dir("/sys/fs/cgroup")
         .into_iter()
         .flatten()

@@ -5,6 +5,7 @@ pub mod agent;
 pub mod bypass;
 pub mod cgroup;
 pub mod container;
+pub mod docker;
 pub mod driver;
 pub mod faulty;
 pub mod isolated;

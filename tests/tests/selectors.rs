@@ -8,8 +8,9 @@ use std::time::Duration;
 use serde_json::Value;
 
 use tollgate_tests::container::{Bundle, Podman, Runtime, root};
+use tollgate_tests::docker::Docker;
 use tollgate_tests::faulty::Faulty;
-use tollgate_tests::job::{self, Ended};
+use tollgate_tests::job::{self, Ended, NOBODY};
 use tollgate_tests::netns::Netns;
 use tollgate_tests::policy::Policy;
 use tollgate_tests::process::{Service, eventually, run};
@@ -382,3 +383,130 @@ fn a_container_of_runc_is_what_its_runtime_tells_the_hook() {
     let refused = ran("three", "by-hand", false);
     assert!(refused.stderr.contains("Operation not permitted"), "{refused:?}");
 }
+
+/// What a job says of itself is recorded, and holds back mistakes; the outermost process that says it counts.
+#[test]
+fn a_job_that_says_it_is_another_project_s_is_refused() {
+    let mut world = World::start(READS).unwrap();
+    world
+        .change_policy(|text| {
+            text.replace(
+                "egress = \"allow\"",
+                "egress = \"allow\"\nenvironment = { CI_PROJECT_PATH = \"acme/*\" }",
+            )
+        })
+        .unwrap();
+    let asks = |project: Option<&str>| {
+        let mut command = world.psql(&["-qAt", "-c", WHO]);
+        command
+            .env("GITLAB_CI", "true")
+            .env("CI_JOB_ID", "77")
+            .env("CI_JOB_TOKEN", "secret");
+        if let Some(project) = project {
+            command.env("CI_PROJECT_PATH", project);
+        }
+        job::run_within(&mut command, LIMIT).unwrap()
+    };
+    for (project, expected) in [
+        (None, "has no CI_PROJECT_PATH"),
+        (
+            Some("other/billing"),
+            "has \"other/billing\" in CI_PROJECT_PATH, and the policy is for \"acme/*\"",
+        ),
+    ] {
+        let refused = asks(project);
+        assert!(refused.stderr.contains(expected), "{refused:?}");
+    }
+    let read = asks(Some("acme/billing"));
+    assert_eq!(read.stdout.trim(), ROLE, "{read:?}");
+    let last = world.last_session().unwrap();
+    let claims = &last["open"]["identity"]["process"]["claims"];
+    assert_eq!(claims["CI_PROJECT_PATH"], "acme/billing", "{last}");
+    assert_eq!(claims["CI_JOB_ID"], "77", "{last}");
+    assert!(!last.to_string().contains("secret"), "{last}");
+
+    let port = world.address.port();
+    let script = format!(
+        "CI_PROJECT_PATH=acme/lie psql -X -qAt -h 127.0.0.1 -p {port} -d {DATABASE} -c '{WHO}'; exit $?"
+    );
+    let mut command = job::command(&world.job, NOBODY, "sh");
+    command
+        .args(["-c", &script])
+        .env("GITLAB_CI", "true")
+        .env("CI_PROJECT_PATH", "acme/billing");
+    let read = job::run_within(&mut command, LIMIT).unwrap();
+    assert_eq!(read.stdout.trim(), ROLE, "{read:?}");
+    let last = world.last_session().unwrap();
+    assert_eq!(
+        last["open"]["identity"]["process"]["claims"]["CI_PROJECT_PATH"], "acme/billing",
+        "{last}"
+    );
+}
+
+#[test]
+fn jobs_of_gitlab_s_docker_executor_are_told_apart_by_the_runner_s_labels() {
+    let mut world = World::start(READS).unwrap();
+    let slice = world.job.path().trim_end_matches("/job").to_owned();
+    let docker = Docker::start(&world.agent, &slice).unwrap();
+    let socket = docker.socket();
+    world
+        .agent
+        .configure(&format!("[containers]\ndocker = \"{}\"", socket.display()))
+        .unwrap();
+    world
+        .change_policy(|text| {
+            let cgroup = format!("cgroup = [\"{slice}/job\"]");
+            assert!(text.contains(&cgroup), "{text}");
+            let container = format!(
+                "cgroup = [\"{slice}/docker/*\"]\ncontainer = {{ engine = \"docker\", image = [\"registry.acme.test/ci/*\"], \
+                 labels = {{ \"{PROJECT}\" = \"4711\" }} }}"
+            );
+            text.replace(&cgroup, &container)
+        })
+        .unwrap();
+    let (image, lies) = ("registry.acme.test/ci/job:1", "registry.acme.test/ci/lies:1");
+    docker.image(image, &[]).unwrap();
+    docker.image(lies, &[(PROJECT, "4711")]).unwrap();
+    let psql = format!(
+        "psql -X -qAt -h 127.0.0.1 -p {} -U nobody -d {DATABASE} -c '{WHO}'",
+        world.address.port()
+    );
+    let ran = |more: &[&str], image: &str, script: &str| {
+        let mut command = docker.run(more, image);
+        job::run_within(command.args(["sh", "-c", script]), LIMIT).unwrap()
+    };
+    let (ours, theirs) = (format!("{PROJECT}=4711"), format!("{PROJECT}=815"));
+    let hooked = ["--runtime", "tollgate", "--label"];
+    let read = ran(&[&hooked[..], &[&ours]].concat(), image, &psql);
+    assert_eq!(read.stdout.trim(), ROLE, "{read:?}\n{}", world.agent.log());
+    let last = world.last_session().unwrap();
+    let said = &last["open"]["identity"]["cgroup"]["says_engine"];
+    assert_eq!(said["engine"], "docker", "{last}");
+    assert_eq!(said["image"], image, "{last}");
+    assert_eq!(said["labels"][PROJECT], "4711", "{last}");
+    for (more, image) in [
+        ([&hooked[..], &[&theirs]].concat(), image),
+        (
+            vec!["--env", "CI_PROJECT_ID=4711", "--name", "runner-4711"],
+            image,
+        ),
+        // The image's author wrote the label into it.
+        (vec![], lies),
+        ([&hooked[..], &[&ours]].concat(), lies),
+    ] {
+        // Refused until it is known, and then not under the policy.
+        let script = format!(
+            "until said=$({psql} 2>&1) || case $said in *permitted*) false;; esac; do sleep 0.05; done; echo \"$said\""
+        );
+        let free = ran(&more, image, &script);
+        assert!(free.stdout.contains(FREE), "{more:?} {image} {free:?}");
+    }
+    // Without the hook it may have to wait, and gets by nobody.
+    let script = format!("for turn in $(seq 200); do {psql} && exit 0; sleep 0.05; done; exit 1");
+    let read = ran(&["--label", &ours], image, &script);
+    assert_eq!(read.stdout.trim(), ROLE, "{read:?}\n{}", world.agent.log());
+    assert!(!read.stderr.contains(FREE), "{read:?}");
+}
+
+/// Set by GitLab's runner on every container of a job.
+const PROJECT: &str = "com.gitlab.gitlab-runner.project.id";

@@ -106,6 +106,7 @@ pub(crate) fn for_tests() -> Result<()> {
     }
     oidc_provider()?;
     container_root()?;
+    docker()?;
     python_packages()
 }
 
@@ -171,6 +172,36 @@ fn container_root() -> Result<()> {
         }
     }
     std::fs::rename(&making, &root)?;
+    Ok(())
+}
+
+/// Docker Engine, unpacked and not installed: an installed one starts itself and changes the host's firewall.
+fn docker() -> Result<()> {
+    let programs = tollgate_tests::docker::programs();
+    if programs.exists() {
+        return Ok(());
+    }
+    say(&format!(
+        "Docker Engine for the tests alone ({})",
+        programs.display()
+    ));
+    let making = programs.with_extension("making");
+    if making.exists() {
+        std::fs::remove_dir_all(&making)?;
+    }
+    let packages = making.join("packages");
+    std::fs::create_dir_all(&packages)?;
+    run(Command::new("apt-get")
+        .args(["download", "docker.io", "containerd"])
+        .current_dir(&packages))?;
+    for package in std::fs::read_dir(&packages)?.flatten() {
+        run(Command::new("dpkg")
+            .arg("--extract")
+            .arg(package.path())
+            .arg(&making))?;
+    }
+    std::fs::remove_dir_all(&packages)?;
+    std::fs::rename(&making, &programs)?;
     Ok(())
 }
 

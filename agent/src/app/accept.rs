@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::config::{EndpointHost, IdentitySpec, Proof, TlsMode};
+use crate::config::{EndpointHost, IdentitySpec, LabelRule, Proof, TlsMode};
 use crate::dns::Dns;
 use crate::engine::{self, Host};
 use crate::flow::Flow;
@@ -61,11 +61,17 @@ impl Reception {
             tracing::warn!(%policy, cgroup = %flow.origin.cgroup, "a flow from a cgroup that is gone was closed");
             return;
         };
+        let environment = catalogue
+            .set
+            .get(policy)
+            .map(|policy| policy.doc.workload.environment.clone())
+            .unwrap_or_default();
         let (job, selected_by) = self.job(policy, flow.origin.cgroup, &cgroup_path);
         let facts = FlowFacts {
             cgroup: flow.origin.cgroup,
             says_engine: self.says_engine(&catalogue, policy, job.0, &cgroup_path).await,
             selected_by,
+            variables: environment.iter().map(|rule| rule.name.clone()).collect(),
             cgroup_path,
             pid: flow.origin.tgid,
             uid: flow.origin.uid,
@@ -82,6 +88,7 @@ impl Reception {
                 return;
             }
         };
+        let refused = refused.or_else(|| unclaimed(&environment, &identity));
         let refused = match refused {
             Some(denied) => Some(denied),
             None => self.unproven(&service, &endpoint, &flow.original).await,
@@ -219,4 +226,25 @@ impl Reception {
             }
         }
     }
+}
+
+/// Why a job is not one of those that the policy is for, by what it says of itself.
+fn unclaimed(environment: &[LabelRule], identity: &Identity) -> Option<Denied> {
+    let other = environment.iter().find(|rule| {
+        !identity
+            .claim(&rule.name)
+            .is_some_and(|value| rule.matches(value))
+    })?;
+    let has = match identity.claim(&other.name) {
+        Some(value) => format!("has {value:?} in {}", other.name),
+        None => format!("has no {} in its environment that could be read", other.name),
+    };
+    Some(Denied {
+        rules: Vec::new(),
+        message: format!(
+            "tollgate: this job {has}, and the policy is for {}",
+            other.values()
+        ),
+        hint: "the policy asks for it under `environment` in [workload]".to_owned(),
+    })
 }

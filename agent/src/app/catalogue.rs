@@ -158,6 +158,7 @@ impl Catalogue {
         here.doc.workload.name == policy.doc.workload.name
             && here.doc.workload.mode == policy.doc.workload.mode
             && here.doc.identity == policy.doc.identity
+            && here.doc.workload.environment == policy.doc.workload.environment
             && here.services.iter().any(|here| here.doc == service.doc)
     }
 

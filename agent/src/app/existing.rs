@@ -115,6 +115,7 @@ async fn end(reception: &Reception, strays: &Strays, stray: &Stray) -> bool {
         uid: stray.uid,
         says_engine: None,
         selected_by: None,
+        variables: Vec::new(),
         // It holds the socket now; when it connected is not known.
         connected_at_boottime_ns: since_boot(),
     };

@@ -35,6 +35,7 @@ pub(super) const WORKLOAD: TableKeys = TableKeys {
         ("slice", r#"["ci.slice"]"#),
         ("user_unit", r#"["nightly.service"]"#),
         ("container", "a table [workload.container]"),
+        ("environment", r#"{ CI_PROJECT_PATH = "acme/report" }"#),
         ("mode", r#""enforce""#),
         ("egress", r#""deny""#),
         ("require", r#"["lsm"]"#),

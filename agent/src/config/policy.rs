@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::claim::{ClaimRule, TokenPattern};
 use super::credential::CredentialSource;
 use super::glob::Glob;
-use super::selector::{ContainerSpec, Selector};
+use super::selector::{ContainerSpec, LabelRule, Selector};
 use crate::model::{Effect, RuleName, ServiceName, SocketPath, WorkloadName};
 
 /// A policy file: one workload and the services that are protected for it.
@@ -67,6 +67,8 @@ pub struct Workload {
     pub selectors: Vec<Selector>,
     /// `[workload.container]`.
     pub container: Option<ContainerSpec>,
+    /// `environment`: variables that a job has to have with one of their values; what it says of itself.
+    pub environment: Vec<LabelRule>,
     /// `mode`, "enforce" if left out.
     pub mode: Mode,
     /// `egress`, "allow" if left out.

@@ -10,6 +10,7 @@
 
 mod cgroup;
 mod engines;
+mod job;
 mod keep;
 mod life;
 mod logins;
@@ -67,6 +68,8 @@ pub struct FlowFacts {
     pub says_engine: Option<SaysEngine>,
     /// The selector that its cgroup, or one above it, was found by.
     pub selected_by: Option<std::sync::Arc<str>>,
+    /// Environment variables that the policy asks for.
+    pub variables: Vec<String>,
     /// `CLOCK_BOOTTIME` at the connect (`bpf_ktime_get_boot_ns`), in nanoseconds.
     pub connected_at_boottime_ns: u64,
 }
@@ -206,7 +209,12 @@ pub fn cgroup_of_process(pid: u32) -> std::io::Result<CgroupPath> {
 async fn look_at_process(facts: &FlowFacts) -> ProcessState {
     let pid = facts.pid;
     let flow = facts.clone();
-    let read = read_beside(facts.cgroup, move || ProcessHandle::of_flow(&flow)?.describe());
+    let read = read_beside(facts.cgroup, move || {
+        let handle = ProcessHandle::of_flow(&flow)?;
+        let mut process = handle.describe()?;
+        process.claims = job::claims(&flow, handle);
+        Ok(process)
+    });
     match read.await {
         Ok(Ok(process)) => ProcessState::Known(process),
         Ok(Err(error)) if is_gone(&error) => ProcessState::Gone { pid },
@@ -271,6 +279,14 @@ impl Identity {
     /// When the right to run commands ends: the token's expiry and the policy's leeway. `None`: no token, no end.
     pub fn expires_at(&self) -> Option<SystemTime> {
         self.token.as_ref().map(|token| token.valid_until)
+    }
+
+    /// What the environment of its processes says of the job under this name. Its own claim, which nobody has proven.
+    pub fn claim(&self, name: &str) -> Option<&str> {
+        match &self.process {
+            ProcessState::Known(process) => process.claims.get(name).map(String::as_str),
+            ProcessState::Gone { .. } | ProcessState::Unreadable { .. } => None,
+        }
     }
 
     /// Account that logged in to start the process, where that is known.

@@ -4,6 +4,7 @@
 //! here is shown as that program; start time, uid and cgroup do not change by that. `/proc` shows the command line
 //! that the process wants to show.
 
+use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -37,6 +38,9 @@ pub struct Process {
     pub command_line: Vec<String>,
     /// Account that logged in to start it; `None` for what no login started.
     pub login_uid: Option<u32>,
+    /// What its environment and that of its ancestors in the cgroup say of its CI job. Its own claim, which nobody has proven.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub claims: BTreeMap<String, String>,
 }
 
 /// Holds a process's directory in `/proc`.
@@ -119,6 +123,7 @@ impl ProcessHandle {
             executable: readlinkat(&self.directory, "exe").ok().map(PathBuf::from),
             command_line: scrub::command_line(&self.read("cmdline", 64 * 1024)?),
             login_uid: self.login_uid(),
+            claims: BTreeMap::new(),
         };
         // A zombie has no memory to show; one that ended while it was read is gone like any other.
         self.stat()?;
@@ -172,7 +177,7 @@ pub(super) fn variable(
 }
 
 /// A quarter of the largest stack that `execve` takes arguments and environment on, doubled.
-const LONGEST_ENVIRONMENT: u64 = 4 * 1024 * 1024;
+pub(super) const LONGEST_ENVIRONMENT: u64 = 4 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

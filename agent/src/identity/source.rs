@@ -55,7 +55,7 @@ pub(super) fn from_environment(facts: &FlowFacts, name: &str) -> Result<Secret, 
     })
 }
 
-fn parent_of(child: &ProcessHandle) -> io::Result<Option<ProcessHandle>> {
+pub(super) fn parent_of(child: &ProcessHandle) -> io::Result<Option<ProcessHandle>> {
     let pid = child.stat()?.parent;
     if pid == 0 {
         return Ok(None);
@@ -153,6 +153,6 @@ fn secret(bytes: &[u8], origin: impl Fn() -> String) -> Result<Secret, IdentityE
 
 /// Tokens of CI systems have 1 to 4 KiB.
 pub(super) const LONGEST_TOKEN: usize = 64 * 1024;
-const MOST_ANCESTORS: usize = 64;
+pub(super) const MOST_ANCESTORS: usize = 64;
 /// `nogroup`: what is known of a process that is gone is its user alone.
 const NOBODY: u32 = 65_534;

@@ -49,6 +49,7 @@ impl Waiting {
             uid: nix::unistd::getuid().as_raw(),
             says_engine: None,
             selected_by: None,
+            variables: Vec::new(),
             connected_at_boottime_ns: since_boot().as_nanos().try_into().unwrap(),
         }
     }

@@ -82,6 +82,13 @@ fn workload(policy: &PolicyDoc, warn: &mut dyn FnMut(String, String, &str)) {
     for selector in &policy.workload.selectors {
         wide(selector, warn);
     }
+    if !policy.workload.environment.is_empty() && policy.identity.is_none() {
+        warn(
+            "/workload/environment".into(),
+            "a job's environment is its own claim: this holds back mistakes, and nobody who lies".into(),
+            "ask for an ID token under [identity.oidc], whose claims are proven",
+        );
+    }
     if policy.services.is_empty() {
         warn(
             "/workload".into(),

@@ -5,6 +5,7 @@ use crate::model::{ContainerEngine, WorkloadName};
 use super::super::keys;
 use super::super::policy::{Demand, Egress, Mode, Workload};
 use super::super::reader::{Field, Table, Wrong};
+use super::super::report::sounds_secret;
 use super::super::scalar;
 use super::super::selector::{ContainerSpec, LabelRule, Selector, SelectorKind};
 use super::{identity, or_default};
@@ -31,6 +32,9 @@ pub(super) fn workload(table: Table<'_>) -> Option<Workload> {
             &[],
         )
     });
+    let environment = or_default(table.optional("environment"), Vec::new(), |field| {
+        rules(field, variable)
+    });
     let require = or_default(table.optional("require"), Vec::new(), |field| {
         field.parsed_list_or_none(demand)
     });
@@ -38,6 +42,7 @@ pub(super) fn workload(table: Table<'_>) -> Option<Workload> {
         name: WorkloadName::from(name?.as_str()),
         selectors: selectors?,
         container: container?,
+        environment: environment?,
         mode: mode?,
         egress: egress?,
         require: require?,
@@ -111,7 +116,7 @@ fn container(table: Table<'_>) -> Option<ContainerSpec> {
     let image = or_default(table.optional("image"), Vec::new(), |field| {
         field.parsed_list("name at least one image, or remove the key", scalar::claim)
     });
-    let labels = or_default(table.optional("labels"), Vec::new(), labels);
+    let labels = or_default(table.optional("labels"), Vec::new(), |field| rules(field, label));
     let spec = ContainerSpec {
         engine: engine?,
         image: image?,
@@ -128,14 +133,14 @@ fn container(table: Table<'_>) -> Option<ContainerSpec> {
     Some(spec)
 }
 
-fn labels(field: Field<'_>) -> Option<Vec<LabelRule>> {
+fn rules(field: Field<'_>, name: impl Fn(&str) -> Result<(), Wrong>) -> Option<Vec<LabelRule>> {
     let entries = Table::free(field)?;
     let count = entries.len();
     let decoded: Vec<LabelRule> = entries
         .into_iter()
         .filter_map(|field| {
-            if field.key().is_empty() {
-                field.error("a label has no name", "write the label's name");
+            if let Err(Wrong { what, help }) = name(field.key()) {
+                field.error(what, help);
                 return None;
             }
             Some(LabelRule {
@@ -145,6 +150,31 @@ fn labels(field: Field<'_>) -> Option<Vec<LabelRule>> {
         })
         .collect();
     (decoded.len() == count).then_some(decoded)
+}
+
+fn label(name: &str) -> Result<(), Wrong> {
+    if name.is_empty() {
+        return Err(Wrong::new("a label has no name", "write the label's name"));
+    }
+    Ok(())
+}
+
+fn variable(name: &str) -> Result<(), Wrong> {
+    if !scalar::variable(name) {
+        return Err(Wrong::new(
+            format!("\"{name}\" is no name of an environment variable"),
+            "write the variable's name, without \"$\"",
+        ));
+    }
+    if sounds_secret(name) {
+        return Err(Wrong::new(
+            format!(
+                "\"{name}\" sounds like a secret, and what the job has there would stand in every record"
+            ),
+            "ask for a variable that says whose job it is, such as CI_PROJECT_PATH",
+        ));
+    }
+    Ok(())
 }
 
 fn demand(text: &str) -> Result<Demand, Wrong> {

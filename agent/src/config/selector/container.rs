@@ -20,10 +20,10 @@ pub struct ContainerSpec {
     pub labels: Vec<LabelRule>,
 }
 
-/// One entry of `labels`.
+/// One entry of `labels`, or of `environment`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LabelRule {
-    /// The label.
+    /// The label, or the variable.
     pub name: String,
     /// Its values, of which one has to match. Never empty.
     pub any_of: Vec<ClaimValue>,
@@ -115,6 +115,18 @@ impl fmt::Display for ContainerSpec {
             write!(f, " with {}", parts.join(", "))?;
         }
         Ok(())
+    }
+}
+
+impl LabelRule {
+    /// Whether it may have this value.
+    pub fn matches(&self, value: &str) -> bool {
+        has(&self.any_of, value)
+    }
+
+    /// Its values, for a message: `"main" or "release/*"`.
+    pub fn values(&self) -> String {
+        listed(&self.any_of)
     }
 }
 

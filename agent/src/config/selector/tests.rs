@@ -168,6 +168,14 @@ fn what_cannot_be_meant_is_refused() {
         ("container = { labels = { a = [] } }", "name at least one value"),
         ("container = { labels = { \"\" = \"x\" } }", "a label has no name"),
         (
+            "cgroup = [\"/a\"]\nenvironment = { \"A B\" = \"x\" }",
+            "no name of an environment variable",
+        ),
+        (
+            "cgroup = [\"/a\"]\nenvironment = { CI_JOB_TOKEN = \"x\" }",
+            "sounds like a secret",
+        ),
+        (
             "unit = [\"a.service\"]\ncontainer = { image = [\"x\"] }",
             "where containers are is said by \"cgroup\" alone",
         ),

@@ -52,6 +52,9 @@ async fn nothing_passes_before_it_is_known_whose_a_cgroup_is() {
         let pattern = format!("{}/c-*", parent.path);
         patterns.ask(CgroupPattern::new(&pattern).unwrap(), POLICY);
         patterns.ask_at(Arc::clone(&book) as _);
+        // Whom nobody asks for is under what the path says.
+        let by_path = format!("{}/c-by-path", parent.path);
+        patterns.add(CgroupPattern::new(&by_path).unwrap(), POLICY);
         patterns
     };
     let there = parent.child("c-0");
@@ -65,8 +68,9 @@ async fn nothing_passes_before_it_is_known_whose_a_cgroup_is() {
     let keeper = CgroupKeeper::start(Arc::clone(&bench.kernel), patterns()).unwrap();
     let (managed, awaited) = (keeper.managed(), keeper.awaited());
     let (job, other) = (parent.child("c-1"), parent.child("c-2"));
+    let by_path = parent.child("c-by-path");
     let is_awaited = |cgroup: &TestCgroup| awaited.borrow().contains_key(&cgroup.id());
-    for cgroup in [&there, &job, &other] {
+    for cgroup in [&there, &job, &other, &by_path] {
         assert_eq!(Workload::inside(cgroup).connect("s", address), PENDING);
         eventually("it is waited for", || is_awaited(cgroup));
         assert_eq!(
@@ -84,8 +88,12 @@ async fn nothing_passes_before_it_is_known_whose_a_cgroup_is() {
         .lock()
         .insert(job.id(), Decided::Under(POLICY, Arc::clone(&by)));
     book.0.lock().insert(other.id(), Decided::NoneOfThem);
+    book.0.lock().insert(by_path.id(), Decided::NoneOfThem);
     keeper.look_again();
-    eventually("both are known", || !is_awaited(&job) && !is_awaited(&other));
+    eventually("they are known", || {
+        !is_awaited(&job) && !is_awaited(&other) && !is_awaited(&by_path)
+    });
+    assert_eq!(Workload::inside(&by_path).connect("s", address), MANAGED);
     assert_eq!(Workload::inside(&job).connect("s", address), MANAGED);
     assert_eq!(Workload::inside(&other).connect("s", address), FREE);
     assert_eq!(Workload::inside(&inner).connect("s", address), FREE);
