@@ -10,7 +10,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{StreamExt as _, stream};
 use parking_lot::Mutex;
@@ -39,6 +39,9 @@ const BEFORE: Duration = Duration::from_secs(5);
 /// How long a flow waits for what is only told the record.
 const FOR_THE_RECORD: Duration = Duration::from_millis(300);
 
+/// For how long it is not asked for again then, if there was no answer.
+const NOT_AGAIN: Duration = Duration::from_secs(30);
+
 /// Most containers that are kept for the record alone.
 const MOST: usize = 4096;
 
@@ -54,8 +57,11 @@ pub(super) struct KnownContainers {
     /// Why nothing is known of these.
     unknown: Mutex<BTreeMap<CgroupId, (CgroupPath, String)>>,
     /// Of cgroups that the path alone puts under a policy, by the container's id: for the record.
-    for_the_record: Mutex<HashMap<String, Arc<Container>>>,
+    for_the_record: Mutex<HashMap<String, Said>>,
 }
+
+/// What came of asking for a container for the record alone, and when.
+type Said = (Instant, Option<Arc<Container>>);
 
 impl fmt::Debug for KnownContainers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -160,17 +166,19 @@ impl KnownContainers {
             return Some(known);
         }
         let name = container_in(cgroup.as_str())?;
-        if let Some(known) = self.for_the_record.lock().get(&name.id) {
-            return Some(Arc::clone(known));
+        if let Some((at, known)) = self.for_the_record.lock().get(&name.id)
+            && (known.is_some() || at.elapsed() < NOT_AGAIN)
+        {
+            return known.clone();
         }
         let asked = tokio::time::timeout(FOR_THE_RECORD, self.ask(&name)).await;
-        let container = Arc::new(asked.ok()?.ok()?);
+        let container = asked.ok().and_then(Result::ok).map(Arc::new);
         let mut known = self.for_the_record.lock();
         if known.len() >= MOST {
             known.clear();
         }
-        known.insert(name.id, Arc::clone(&container));
-        Some(container)
+        known.insert(name.id, (Instant::now(), container.clone()));
+        container
     }
 
     /// Asks for the containers that are there and that `patterns` leave open, before anything is classified by these.

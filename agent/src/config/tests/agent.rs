@@ -36,6 +36,8 @@ secret_key = { systemd = "s3-secret" }
 port = 15432
 [resolve]
 interval = "30s"
+[containers]
+docker = "/run/docker-jobs.sock"
 "#,
     )
     .unwrap();
@@ -43,6 +45,8 @@ interval = "30s"
     assert_eq!(config.listen_port, Some(15432));
     assert_eq!(config.control_socket, Path::new("/r/control.sock"));
     assert_eq!(config.resolve_interval, Duration::from_secs(30));
+    assert_eq!(config.docker_socket, Path::new("/run/docker-jobs.sock"));
+    assert_eq!(config.podman_socket, Path::new("/run/podman/podman.sock"));
     let ship = config.ship.unwrap();
     assert_eq!(
         ship.to,
