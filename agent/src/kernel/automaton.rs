@@ -344,7 +344,7 @@ mod tests {
 
     use super::super::{Patterns, Standing};
     use super::*;
-    use crate::config::{CgroupPlace, PlaceLevel};
+    use crate::config::{CgroupPlace, ContainerSpec, PlaceLevel};
 
     fn patterns(globs: &[&str]) -> Patterns {
         let mut all = Patterns::default();
@@ -491,6 +491,60 @@ mod tests {
             walk(&compiled.table, &["system.slice", "docker-0f.scope", "x"]).class(),
             None
         );
+    }
+
+    #[test]
+    fn the_usual_places_of_containers_fit_beside_other_patterns() {
+        let mut all = Patterns::default();
+        let spec = ContainerSpec::default();
+        for place in spec.usual_places() {
+            all.ask(
+                CgroupPattern::at(&place, &place.to_string()).unwrap(),
+                PolicyId(1),
+            );
+        }
+        for (number, unit) in (2..).zip([
+            "docker-*.scope",
+            "backup@*.service",
+            "report-*.service",
+            "ci-*.slice",
+        ]) {
+            let place = CgroupPlace(vec![PlaceLevel::Slices, PlaceLevel::Name(unit.to_owned())]);
+            all.add(CgroupPattern::at(&place, unit).unwrap(), PolicyId(number));
+        }
+        let compiled = all.compile();
+        assert_eq!(compiled.undecided, Vec::<String>::new());
+        let id = "0123456789abcdef".repeat(4);
+        let asked = Outcome::UNDECIDED;
+        for (path, expected) in [
+            (format!("system.slice/docker-{id}.scope"), asked),
+            (format!("ci.slice/docker-{id}.scope"), asked),
+            (format!("docker/{id}"), asked),
+            (format!("machine.slice/libpod-{id}.scope"), asked),
+            (format!("libpod_parent/libpod-{id}"), asked),
+            (
+                format!("kubepods.slice/kubepods-pod1.slice/crio-{id}.scope"),
+                asked,
+            ),
+            (
+                format!("kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope"),
+                asked,
+            ),
+            (format!("kubepods/burstable/pod1/{id}"), asked),
+            (
+                format!("machine.slice/libpod-conmon-{id}.scope"),
+                Outcome::UNMANAGED,
+            ),
+            ("system.slice/docker-mine.scope".to_owned(), Outcome::managed(2)),
+            ("system.slice/backup@1.service".to_owned(), Outcome::managed(3)),
+            ("system.slice/docker.service".to_owned(), Outcome::UNMANAGED),
+            ("system.slice".to_owned(), Outcome::WATCHED),
+            ("docker".to_owned(), Outcome::WATCHED),
+            ("kubepods/burstable".to_owned(), Outcome::WATCHED),
+        ] {
+            let levels: Vec<&str> = path.split('/').collect();
+            assert_eq!(walk(&compiled.table, &levels), expected, "{path}");
+        }
     }
 
     proptest! {
