@@ -73,7 +73,7 @@ impl Docker {
             ])
             .args(["--storage-driver=vfs", "--userland-proxy=false"]);
         let mut service = Service::start("dockerd", &mut command, &here.join("dockerd.log"))?;
-        service.wait_for("it to listen", Duration::from_secs(60), |output| {
+        service.wait_for("it to listen", Duration::from_mins(1), |output| {
             output.contains("API listen on")
         })?;
         self.service = Some(service);
