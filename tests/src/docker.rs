@@ -150,6 +150,9 @@ impl Drop for Docker {
             (!Path::new("/proc").join(pid.trim()).exists()).then_some(())
         })
         .ok();
+        // It keeps a mount of the host's network namespace.
+        let kept = self.scratch.path().join("exec/netns/default");
+        nix::mount::umount2(&kept, nix::mount::MntFlags::MNT_DETACH).ok();
         remove_slice(&self.slice);
     }
 }
