@@ -1,11 +1,10 @@
 //! Credentials that the agent makes: there for as long as they are needed, and gone after it, whatever happens in between.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, Stdio};
 use std::time::Duration;
 
 use tollgate_tests::postgres::{ADMIN, ADMIN_PASSWORD, Postgres};
 use tollgate_tests::process::{eventually, run};
+use tollgate_tests::psql::Psql;
 use tollgate_tests::world::{ALLOW_ALL, DATABASE, World};
 
 const LIMIT: Duration = Duration::from_secs(40);
@@ -81,26 +80,11 @@ fn clean(world: &World, after: &str) {
 }
 
 /// A client that stays, and says what it is answered.
-struct Client {
-    child: Child,
-    input: Option<ChildStdin>,
-    output: BufReader<std::process::ChildStdout>,
-}
+struct Client(Psql);
 
 impl Client {
-    fn start(mut psql: std::process::Command) -> Self {
-        let mut child = psql
-            .args(["-qAt"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        Self {
-            input: child.stdin.take(),
-            output: BufReader::new(child.stdout.take().unwrap()),
-            child,
-        }
+    fn start(psql: std::process::Command) -> Self {
+        Self(Psql::start(psql).unwrap())
     }
 
     /// A session of the job, once it is there.
@@ -119,26 +103,16 @@ impl Client {
     }
 
     fn send(&mut self, sql: &str) {
-        let input = self.input.as_mut().unwrap();
-        writeln!(input, "{sql};").unwrap();
-        input.flush().unwrap();
+        self.0.send(sql);
     }
 
     fn ask(&mut self, sql: &str) -> String {
-        self.send(sql);
-        let mut line = String::new();
-        self.output.read_line(&mut line).unwrap();
-        line.trim_end().to_owned()
+        self.0.ask(sql).unwrap()
     }
 
     /// Closes its input, and gives what it wrote to standard error.
-    fn end(mut self) -> String {
-        drop(self.input.take());
-        let mut child = self.child;
-        let mut said = String::new();
-        std::io::Read::read_to_string(child.stderr.as_mut().unwrap(), &mut said).unwrap();
-        child.wait().unwrap();
-        said
+    fn end(self) -> String {
+        self.0.end().unwrap()
     }
 }
 

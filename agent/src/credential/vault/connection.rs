@@ -21,6 +21,8 @@ use crate::model::Secret;
 
 /// How long a child token lasts until its accessor is in the journal and something is made under it.
 const CHILD_TTL: &str = "60s";
+/// How much longer than what is made under it a child lasts at most, so that it can revoke that.
+const AFTERWARDS: Duration = Duration::from_mins(1);
 /// Pause between two looks at a token that could not be had, or that has no end.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
@@ -204,7 +206,7 @@ impl Connection {
         let body = json!({
             "ttl": CHILD_TTL,
             "renewable": true,
-            "explicit_max_ttl": format!("{}s", max_ttl.as_secs()),
+            "explicit_max_ttl": format!("{}s", (max_ttl + AFTERWARDS).as_secs()),
             "display_name": "tollgate",
             "meta": {
                 "workload": ask.owner.workload.as_str(),

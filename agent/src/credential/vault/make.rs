@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::answer::earlier;
 use super::certificate::SessionKey;
 use super::connection::Connection;
 use super::engine;
@@ -105,6 +106,8 @@ impl VaultMaker {
         let asked = SystemTime::now();
         let (material, lease) = engine::database(&self.connection.http, secret, mount, role).await?;
         let expires = handle.cover(asked, lease.lease_duration).await?;
+        // Vault may give it for longer than the policy does.
+        let expires = earlier(expires, Some(asked + self.max_ttl));
         if expires.is_some_and(|expires| expires <= SystemTime::now()) {
             return Err(VaultError::Ended);
         }

@@ -188,3 +188,27 @@ async fn debug_shows_nothing_of_it() {
     }
     assert_eq!(spec.share, Share::Session);
 }
+
+#[tokio::test]
+async fn a_token_that_was_given_is_renewed_before_there_is_any_session() {
+    let mut settings = settings();
+    settings["tokens"]["agent-token-0b1c"]["ttl"] = json!(3);
+    let double = Double::start(settings);
+    let maker = maker(&double.spec(double.token(), kv()));
+    maker.check().await.unwrap();
+    for _ in 0..400 {
+        let asked = double.asked().await;
+        if asked
+            .iter()
+            .filter(|path| *path == "auth/token/renew-self")
+            .count()
+            == 2
+        {
+            // Longer by now than it was made for.
+            maker.make(&ask(), None).await.unwrap();
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    panic!("it was not renewed: {:?}", double.asked().await);
+}

@@ -361,3 +361,15 @@ async fn sessions_of_a_job_can_share_a_login() {
     world.double.wait_until_clean().await;
     assert_eq!(world.roles(), "0");
 }
+
+#[tokio::test]
+async fn a_lease_that_vault_gives_for_longer_than_the_policy_ends_as_the_policy_says() {
+    let mut world = World::usual();
+    world.spec.max_ttl = Duration::from_secs(2);
+    world.maker = maker(&world.spec);
+    let leases = world.open();
+    let lease = world.take(&leases).await.unwrap();
+    assert_eq!(lease.over().await, "its time is over");
+    world.double.wait_until_clean_but_own().await;
+    assert_eq!(world.roles(), "0");
+}
