@@ -17,6 +17,8 @@ pub mod policy;
 
 pub mod mask;
 
+pub mod finding;
+
 pub mod tls;
 
 pub mod protocol;

@@ -24,7 +24,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 KINDS = {1: "open", 2: "client_bytes", 3: "server_bytes", 4: "command", 5: "verdict", 6: "approval",
-         7: "mask", 8: "lease", 9: "error", 10: "gap", 11: "close", 12: "identity"}
+         7: "mask", 8: "lease", 9: "error", 10: "gap", 11: "close", 12: "identity", 13: "finding"}
 DATA, CHECKPOINT, SEGMENT_END, SESSION_END = 1, 2, 3, 4
 OPEN, CLOSE, MARK, ROLLOVER, PRUNED = 1, 2, 3, 4, 5
 

@@ -77,7 +77,7 @@ c.socket.close()
     );
     let log = world.agent.log();
     assert!(!log.contains("hunter2"), "{log}");
-    assert!(log.contains("a password that nobody asked for"), "{log}");
+    assert!(log.contains("finding.new"), "{log}");
 }
 
 #[test]

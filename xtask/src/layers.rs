@@ -18,6 +18,7 @@ const STAGES: &[&str] = &[
     "policy",
     "dns",
     "mask",
+    "finding",
     "tls",
     "protocol",
     "credential",

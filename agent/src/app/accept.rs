@@ -16,6 +16,7 @@ use crate::model::{CgroupId, CgroupPath, Place, PolicyId, WorkloadName};
 use crate::policy::{Denied, Resolved};
 
 use super::catalogue::Catalogue;
+use super::findings;
 use super::known_containers::KnownContainers;
 use super::names::Known;
 use super::policies::Policies;
@@ -89,6 +90,10 @@ impl Reception {
             }
         };
         let refused = refused.or_else(|| unclaimed(&environment, &identity));
+        let sightings = match catalogue.set.get(policy) {
+            Some(policy) => findings::look_at(&policy.doc, &facts).await,
+            None => Vec::new(),
+        };
         let refused = match refused {
             Some(denied) => Some(denied),
             None => self.unproven(&service, &endpoint, &flow.original).await,
@@ -100,6 +105,7 @@ impl Reception {
             netns: flow.netns,
             endpoint,
             job,
+            sightings,
         };
         let life = Life::new(identity);
         let session = Box::pin(engine::run(&self.host, &service, flow, life.clone(), refused));

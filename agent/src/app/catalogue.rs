@@ -214,6 +214,7 @@ async fn prepare(
             rules: Arc::clone(service),
             masks: Arc::new(Masks::compile(&doc.masks, mask_key)),
             credentials: credentials.map(Arc::new),
+            findings: policy.doc.findings.clone(),
             limits: doc.limits,
             upstream: Arc::new(upstream),
             term,

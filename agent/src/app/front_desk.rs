@@ -14,14 +14,17 @@ use crate::control::{
     Response, Sweep, WorkloadStatus,
 };
 use crate::credential::LeaseId;
+use crate::finding::{Finding, FindingId};
 use crate::identity::{OciState, Revocation, Which};
 use crate::kernel::{KernelError, ManagedCgroups, ProcessStanding, Tier, existing};
+use crate::model::WorkloadName;
 use crate::ship::Backlog;
 
 use super::accept::Reception;
 use super::containers::Containers;
 use super::demands;
 use super::egress::Egress;
+use super::findings;
 use super::identities;
 use super::leases;
 use super::reload::Reloader;
@@ -84,6 +87,7 @@ impl ControlHandler for FrontDesk {
             live_sessions: host.live.lock().len() as u64,
             total_sessions: host.total.load(Ordering::Relaxed),
             held_commands: host.holds.list().len() as u64,
+            findings: host.findings.count() as u64,
             kernel,
             warnings,
             failed_upgrade: self.failed_upgrade.clone(),
@@ -183,6 +187,14 @@ impl ControlHandler for FrontDesk {
         identities::lift(&self.reception, id, by)
     }
 
+    fn findings(&self, workload: Option<&WorkloadName>) -> Vec<Finding> {
+        self.reception.host.findings.list(workload)
+    }
+
+    fn forget_finding(&self, id: &FindingId, by: &str) -> Response {
+        findings::forget(&self.reception.host.findings, id, by)
+    }
+
     fn is_managed(&self, pid: u32) -> bool {
         let kernel = &self.reception.kernel;
         // By the kernel side's own walk, not by the globs: a cgroup that is not classified yet may be a workload's.
@@ -216,6 +228,7 @@ impl FrontDesk {
         }
         warnings.extend(self.reception.containers.warnings());
         warnings.extend(self.reception.host.leases.warnings());
+        warnings.extend(self.reception.host.findings.warnings());
         if let Some(error) = self
             .backlog
             .as_ref()

@@ -6,6 +6,7 @@ mod containers;
 mod demands;
 mod egress;
 mod existing;
+mod findings;
 mod front_desk;
 mod identities;
 mod job_desk;

@@ -44,7 +44,7 @@ use super::start::{StartError, demands_met, host};
 use super::state::StateDir;
 use super::unix::{self, UnixSockets};
 use super::upgrade::{Left, Program, Upgrader};
-use super::{demands, existing, identities, kernel_side, last_good, leases, shipping};
+use super::{demands, existing, findings, identities, kernel_side, last_good, leases, shipping};
 
 /// Group whose members may use the control socket. Who may decide on a command, its rule says.
 const OPERATORS: &str = "tollgate";
@@ -136,10 +136,7 @@ impl Running {
         set: PolicySet,
         start: Start,
     ) -> Result<Self, StartError> {
-        let state = StateDir::open(&config.state_dir).map_err(host(format!(
-            "the agent cannot keep its state in {}: make it a directory that root may write to, or name another `state_dir`",
-            config.state_dir.display()
-        )))?;
+        let state = state(config)?;
         let mask_key = state.mask_key().map_err(host(format!(
             "the key of the masks cannot be read from, or made in, {}",
             config.state_dir.display()
@@ -150,6 +147,7 @@ impl Running {
         }
         let revoked = Revoked::open(&state.revoked())?;
         revoked.set_denied(identities::denied(&set));
+        let findings = findings::open(&state)?;
         let authority = Arc::new(LocalCa::open_or_create(&state.authority())?);
         let recorder = recorder(config)?;
 
@@ -229,6 +227,7 @@ impl Running {
                 recorder: recorder.clone(),
                 holds: Arc::clone(&holds),
                 leases: leases::open(&state)?,
+                findings: findings.clone(),
                 postgres: postgres::Adapter::new(authority),
                 name: host_name(),
                 stop,
@@ -262,6 +261,7 @@ impl Running {
         let expander = listener.expander();
         background.spawn(kernel_side::heed(events, expander, Arc::clone(&egress)));
         background.spawn(egress.keep_room(Arc::clone(&kernel)));
+        background.spawn(findings.keep());
         background.spawn(leases::follow(Arc::clone(&reception)));
         background.spawn(known.follow(protection.awaited(), Arc::clone(&protection), cgroup2));
         background.spawn(kernel_side::watch_links(kernel));
@@ -356,6 +356,7 @@ impl Running {
             );
         }
         self.background.shutdown().await;
+        self.reception.host.findings.flush();
         self.recorder.shutdown()?;
         if let Some(shipping) = self.shipping {
             drop(shipping.last_word);
@@ -388,6 +389,7 @@ impl Running {
         // What is not void by then, the other version finds in the journal.
         self.reception.host.leases.close(UPGRADE_REVOKE).await;
         self.background.shutdown().await;
+        self.reception.host.findings.flush();
         self.recorder.shutdown()?;
         if let Some(shipping) = self.shipping {
             drop(shipping.last_word);
@@ -420,6 +422,13 @@ fn serve_jobs(
     let desk = JobDesk::new(Arc::clone(reception), Arc::clone(&keeper));
     background.spawn(jobs.serve(Arc::new(desk), std::future::pending()));
     keeper
+}
+
+fn state(config: &AgentConfig) -> Result<StateDir, StartError> {
+    StateDir::open(&config.state_dir).map_err(host(format!(
+        "the agent cannot keep its state in {}: make it a directory that root may write to, or name another `state_dir`",
+        config.state_dir.display()
+    )))
 }
 
 /// What tokens are looked for and checked with: nothing is known of any yet.

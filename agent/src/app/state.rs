@@ -31,9 +31,23 @@ impl StateDir {
         self.0.join("leases")
     }
 
+    /// Secrets that workloads have of their own.
+    pub(super) fn findings(&self) -> PathBuf {
+        self.0.join("findings.json")
+    }
+
     /// The key of the host's masks (`with = "hash"`): made once, so that equal values stay equal over restarts.
     pub(super) fn mask_key(&self) -> io::Result<[u8; 32]> {
-        let path = self.0.join("mask.key");
+        self.key("mask.key")
+    }
+
+    /// The key of fingerprints of findings: made once, so that a secret is known again after a restart.
+    pub(super) fn finding_key(&self) -> io::Result<[u8; 32]> {
+        self.key("finding.key")
+    }
+
+    fn key(&self, name: &str) -> io::Result<[u8; 32]> {
+        let path = self.0.join(name);
         match fs::read(&path) {
             Ok(bytes) => bytes
                 .try_into()

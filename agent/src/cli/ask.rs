@@ -148,6 +148,7 @@ mod tests {
                 live_sessions: 0,
                 total_sessions: 0,
                 held_commands: 0,
+                findings: 0,
                 failed_upgrade: None,
                 kernel: KernelStatus::default(),
                 warnings: Vec::new(),

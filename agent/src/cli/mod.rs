@@ -7,6 +7,7 @@ mod ask;
 pub mod deny;
 mod doctor;
 pub mod egress;
+pub mod findings;
 pub mod identity;
 pub mod leases;
 mod oci_hook;
@@ -33,7 +34,7 @@ use crate::config::{AgentConfig, PolicyErrors};
 /// stands in one file for each in /etc/tollgate/policies.d: write one, check it with `tollgate policy check`, and see what
 /// happened with `tollgate sessions` and `tollgate replay`.
 ///
-/// status, egress, identity, leases, approvals, approve, deny, reload and upgrade ask the running agent. sessions, replay and
+/// status, egress, findings, identity, leases, approvals, approve, deny, reload and upgrade ask the running agent. sessions, replay and
 /// verify read its records, and policy check reads files: they need no agent, and work on another host too. doctor examines
 /// the host itself.
 #[derive(Debug, Parser)]
@@ -56,6 +57,7 @@ enum Verb {
     Approve(approve::Args),
     Deny(deny::Args),
     Egress(egress::Args),
+    Findings(findings::Args),
     Identity(identity::Args),
     Leases(leases::Args),
     Sessions(sessions::SessionsArgs),
@@ -95,6 +97,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, PolicyErrors> {
         Verb::Approve(args) => wait(approve::run(args, &config()?.control_socket)),
         Verb::Deny(args) => wait(deny::run(args, &config()?.control_socket)),
         Verb::Egress(args) => wait(egress::run(args, &config()?.control_socket)),
+        Verb::Findings(args) => wait(findings::run(args, &config()?.control_socket)),
         Verb::Identity(args) => {
             let config = match config() {
                 // The agent's own file may be closed to jobs, or not be in their root.

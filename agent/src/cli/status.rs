@@ -69,6 +69,17 @@ fn render(status: &AgentStatus, now: DateTime<Utc>) -> String {
             "  held        {more} commands wait: see `tollgate approvals`"
         ),
     };
+    let _infallible = match status.findings {
+        0 => Ok(()),
+        1 => writeln!(
+            out,
+            "  findings    1 secret of a workload's own: see `tollgate findings list`"
+        ),
+        more => writeln!(
+            out,
+            "  findings    {more} secrets of workloads' own: see `tollgate findings list`"
+        ),
+    };
     let _infallible = writeln!(out, "  kernel      {}", render_kernel(&status.kernel));
     if status.workloads.is_empty() {
         out.push_str("  workloads   none: no policy is loaded, and nothing is protected\n");
@@ -165,6 +176,7 @@ mod tests {
             live_sessions: 1,
             total_sessions: 7,
             held_commands: 2,
+            findings: 3,
             failed_upgrade: None,
             kernel: KernelStatus {
                 redirected: 9,
@@ -189,6 +201,7 @@ mod tests {
 tollgate 0.1.0 is running (pid 42, for 3 h)
   sessions    1 live, 7 since the start
   held        2 commands wait: see `tollgate approvals`
+  findings    3 secrets of workloads' own: see `tollgate findings list`
   kernel      9 redirected, 4 stopped by cgroup_skb/egress, 3 stopped by connect4/6
 
 ci-report (enforce)

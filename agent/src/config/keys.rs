@@ -20,6 +20,7 @@ pub(super) const ROOT: TableKeys = TableKeys {
         ("workload", "a table [workload]"),
         ("identity", "a table [identity.oidc] or [identity.saml]"),
         ("dns", "a table [dns]"),
+        ("findings", "a table [findings]"),
         ("service", "a table [[service]]"),
     ],
     later: &["record"],
@@ -62,6 +63,18 @@ pub(super) const DNS: TableKeys = TableKeys {
         ("resolvers", r#"["10.0.0.2", "2001:db8::53"]"#),
     ],
     later: &[],
+    secret: false,
+};
+
+pub(super) const FINDINGS: TableKeys = TableKeys {
+    heading: "[findings]",
+    keys: &[
+        ("probe", r#""password""#),
+        ("environment", "true"),
+        ("command_line", "true"),
+        ("ignore", r#"["CI_JOB_TOKEN"]"#),
+    ],
+    later: &["interval"],
     secret: false,
 };
 
@@ -400,6 +413,7 @@ pub(super) const ALL: &[&TableKeys] = &[
     &WORKLOAD,
     &CONTAINER,
     &DNS,
+    &FINDINGS,
     &IDENTITY,
     &OIDC,
     &SAML,

@@ -34,9 +34,9 @@ pub use credential::{
 pub use glob::{Glob, GlobError};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
 pub use policy::{
-    ColumnPattern, Demand, Detector, DnsSpec, Egress, Endpoint, EndpointHost, IdentitySpec, Limits,
-    MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, PolicyText, Proof, Protocol, RuleDoc, RuleVerdict,
-    SamlSpec, ServiceDoc, TablePattern, TlsMode, TlsSpec, TokenSource, Workload,
+    ColumnPattern, Demand, Detector, DnsSpec, Egress, Endpoint, EndpointHost, FindingsSpec, IdentitySpec,
+    Limits, MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, PolicyText, Probe, Proof, Protocol, RuleDoc,
+    RuleVerdict, SamlSpec, ServiceDoc, TablePattern, TlsMode, TlsSpec, TokenSource, Workload,
 };
 pub use problem::{PolicyErrors, Position, Problem, Problems, Severity};
 pub use selector::{

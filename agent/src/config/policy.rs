@@ -32,6 +32,8 @@ pub struct PolicyDoc {
     pub denied: Vec<TokenPattern>,
     /// `[dns]`.
     pub dns: DnsSpec,
+    /// `[findings]`.
+    pub findings: FindingsSpec,
     /// `[[service]]`, in the order of the file.
     pub services: Vec<ServiceDoc>,
 }
@@ -130,6 +132,29 @@ pub struct DnsSpec {
     /// `resolvers`: the nameservers that may be asked with `egress = "deny"`, and whose answers are believed. Empty: those of
     /// the host's resolv.conf, and of the workload's.
     pub resolvers: Vec<IpAddr>,
+}
+
+/// `[findings]`: where the agent looks for secrets that the workload still has. By default nowhere but in what it sends by
+/// itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FindingsSpec {
+    /// `probe`: what a client is asked for when it logs in; `None`: nothing.
+    pub probe: Option<Probe>,
+    /// `environment`: whether the environment of a process that opens a session is looked at.
+    pub environment: bool,
+    /// `command_line`: whether its command line is.
+    pub command_line: bool,
+    /// `ignore`: names of variables that are not looked at; `*` is any number of characters.
+    pub ignore: Vec<String>,
+}
+
+/// What a client is asked for that is let in without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// `"password"`: its password, in clear.
+    Password,
+    /// `"proof"`: a salted proof that it has one. The agent does not learn it.
+    Proof,
 }
 
 /// `[identity.oidc]` or `[identity.saml]`.

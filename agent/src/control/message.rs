@@ -10,6 +10,7 @@ use super::identity::ActiveIdentity;
 use crate::approval::HoldView;
 use crate::credential::on_server::FoundRole;
 use crate::credential::{LeaseId, LeaseView};
+use crate::finding::{Finding, FindingId};
 use crate::identity::{OciState, Revocation, Which};
 use crate::model::{CgroupPath, HoldId, ServiceName, SessionId, WorkloadName};
 
@@ -66,6 +67,17 @@ pub enum Request {
         /// Drop also what is not expired and in use.
         #[serde(default)]
         in_use: bool,
+    },
+    /// Secrets that workloads have of their own.
+    Findings {
+        /// Of this workload alone.
+        #[serde(default)]
+        workload: Option<WorkloadName>,
+    },
+    /// Forget one of them. For root alone.
+    ForgetFinding {
+        /// Which.
+        id: FindingId,
     },
     /// Read the policy files again. For root alone.
     Reload,
@@ -145,6 +157,13 @@ pub enum Response {
         /// What was found.
         report: SweepReport,
     },
+    /// To [`Request::Findings`].
+    Findings {
+        /// The findings; those seen last come first.
+        findings: Vec<Finding>,
+    },
+    /// To [`Request::ForgetFinding`].
+    Forgotten,
     /// To [`Request::Approvals`].
     Approvals {
         /// The held commands, oldest first.
@@ -254,6 +273,9 @@ pub struct AgentStatus {
     pub total_sessions: u64,
     /// Commands that wait for a decision.
     pub held_commands: u64,
+    /// Secrets that workloads have of their own.
+    #[serde(default)]
+    pub findings: u64,
     /// What the kernel side has counted.
     pub kernel: KernelStatus,
     /// What the operator should know: a policy file that was not taken, a kernel feature that is missing. A sentence each.

@@ -18,6 +18,7 @@ use super::peer::Peer;
 use super::socket::{Access, Listening, PATIENCE, read_line, refused, send};
 use crate::approval::{Approver, Decision, Holds};
 use crate::credential::LeaseId;
+use crate::finding::{Finding, FindingId};
 use crate::identity::{OciState, Revocation, Which};
 use crate::model::{HoldId, ServiceName, WorkloadName};
 
@@ -86,6 +87,16 @@ pub trait ControlHandler: Send + Sync {
     /// Has tokens count again. Blocks for the disk.
     fn lift(&self, _id: &str, _by: &str) -> Response {
         refused("this agent keeps no identities")
+    }
+
+    /// Secrets that workloads have of their own; those of one workload, if one is named.
+    fn findings(&self, _workload: Option<&WorkloadName>) -> Vec<Finding> {
+        Vec::new()
+    }
+
+    /// Forgets one of them; `by` is the name of who asks. Blocks for the disk.
+    fn forget_finding(&self, _id: &FindingId, _by: &str) -> Response {
+        refused("this agent keeps no findings")
     }
 
     /// Whether process `pid` is in a managed cgroup. True where that cannot be found out.
@@ -225,6 +236,14 @@ impl Desk {
                 },
                 Request::Lift { id } => {
                     self.off_the_runtime(peer, move |handler, by| handler.lift(&id, &by))
+                        .await
+                }
+                Request::Findings { workload } => Response::Findings {
+                    findings: self.handler.findings(workload.as_ref()),
+                },
+                Request::ForgetFinding { .. } if peer.uid != 0 => refused("only root may forget a finding"),
+                Request::ForgetFinding { id } => {
+                    self.off_the_runtime(peer, move |handler, by| handler.forget_finding(&id, &by))
                         .await
                 }
                 Request::Approvals { watch: false } => self.approvals(peer).await,

@@ -32,6 +32,7 @@ impl ControlHandler for Agent {
             live_sessions: 1,
             total_sessions: 7,
             held_commands: 0,
+            findings: 0,
             failed_upgrade: None,
             kernel: KernelStatus::default(),
             warnings: vec!["orders.toml was not taken".into()],

@@ -3,6 +3,7 @@
 //! A session that cannot be recorded does not run. Knows every stage and no wire format.
 
 mod account;
+mod found;
 mod live;
 mod session;
 mod stages;

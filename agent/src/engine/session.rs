@@ -11,8 +11,9 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use crate::approval::{Holds, Requester};
-use crate::config::{EndpointHost, Limits, Mode, Protocol, Share};
+use crate::config::{EndpointHost, FindingsSpec, Limits, Mode, Protocol, Share};
 use crate::credential::{Credentials, Leases, Owner};
+use crate::finding::{Findings, Sighting, Witness};
 use crate::flow::Stream;
 use crate::identity::{Identity, Life};
 use crate::kernel::netns::Netns;
@@ -28,6 +29,7 @@ use crate::record::{Recorder, SessionRecord};
 use crate::tls::Upstream;
 
 use super::account::Account;
+use super::found::Lookout;
 use super::live::Live;
 use super::stages::{SessionStages, identity_json};
 use super::term::Term;
@@ -40,6 +42,8 @@ pub struct Host {
     pub holds: Arc<Holds>,
     /// Credentials that were made, and are to be void in the end.
     pub leases: Leases,
+    /// Secrets that workloads have of their own.
+    pub findings: Findings,
     /// The PostgreSQL adapter's shared state: certificates, cancel keys, catalogs.
     pub postgres: postgres::Adapter,
     /// Name of the host, for records.
@@ -72,6 +76,8 @@ pub struct Service {
     pub masks: Arc<Masks>,
     /// Its login; `None` for an opaque one.
     pub credentials: Option<Arc<Credentials>>,
+    /// Where secrets of the workload's own are looked for.
+    pub findings: FindingsSpec,
     /// Its limits.
     pub limits: Limits,
     /// How it is spoken to.
@@ -94,6 +100,8 @@ pub struct Flow {
     pub endpoint: EndpointHost,
     /// The job that it came from: the outermost cgroup that is under the policy.
     pub job: (CgroupId, CgroupPath),
+    /// Secrets that were seen in the process that opened it.
+    pub sightings: Vec<Sighting>,
 }
 
 /// Runs a session to its end. Never fails: what goes wrong is told to the client, the record and the log.
@@ -156,15 +164,29 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, life: Life, refused
         owner: owner(service, id, flow.job, &identity),
         lease: None,
         stop: host.stop.clone(),
+        lookout: Lookout {
+            findings: host.findings.clone(),
+            spec: service.findings.clone(),
+            witness: Witness::new(
+                (&service.workload, &service.name),
+                protocol_name(service.protocol),
+                id,
+                &identity,
+            ),
+        },
         terms: [live.service_term.clone(), live.term.clone()],
         number: 0,
         json: Vec::with_capacity(1024),
         missing: None,
     };
     tracing::info!(session = %id, workload = %service.workload, service = %service.name, client = %flow.client, "session");
+    let noted = flow
+        .sightings
+        .into_iter()
+        .try_for_each(|sighting| stages.note_sighting(sighting));
+    let refused = refused.map(SessionEnd::Policy).or(noted.err());
     let end = match refused {
-        Some(denied) => {
-            let end = SessionEnd::Policy(denied);
+        Some(end) => {
             refuse(host, service, flow.stream, &target, &end).await;
             Err(end)
         }
@@ -275,10 +297,7 @@ pub(super) fn open_meta(
         host: host.name.clone(),
         workload: service.workload.clone(),
         service: service.name.clone(),
-        protocol: match service.protocol {
-            Protocol::Postgres => "postgres".to_owned(),
-            Protocol::Opaque => "opaque".to_owned(),
-        },
+        protocol: protocol_name(service.protocol).to_owned(),
         policy_hash: service.policy_hash.clone(),
         client,
         original_destination,
@@ -287,6 +306,14 @@ pub(super) fn open_meta(
             Mode::Enforce => "enforce".to_owned(),
             Mode::Observe => "observe".to_owned(),
         },
+    }
+}
+
+/// What is spoken, as policies name it.
+fn protocol_name(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Postgres => "postgres",
+        Protocol::Opaque => "opaque",
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::approval::{HoldEnd, HoldInfo, Holds, Requester};
 use crate::config::Mode;
 use crate::credential::{Ask, Credentials, Lease, LeaseEnd, Leases, Owner};
+use crate::finding::{Question, Sighting};
 use crate::flow::Stream;
 use crate::identity::{Identity, Lapse, Life, TokenClaims};
 use crate::kernel::{dial, netns::Netns};
@@ -29,6 +30,7 @@ use crate::record::meta::{
 };
 
 use super::account::Account;
+use super::found::Lookout;
 use super::term::Term;
 
 /// How long a target may take to accept a connection.
@@ -64,6 +66,8 @@ pub(super) struct SessionStages {
     /// What was made for the session.
     pub(super) lease: Option<Lease>,
     pub(super) stop: watch::Receiver<bool>,
+    /// Where secrets of the workload's own are noted.
+    pub(super) lookout: Lookout,
     /// For how long the service has its sessions, and for how long this one may go on.
     pub(super) terms: [Term; 2],
     /// Number of the command that was recorded last.
@@ -387,6 +391,18 @@ impl Stages for SessionStages {
             count: values,
         };
         self.note(FrameKind::Mask, &meta)
+    }
+
+    fn question(&self, user: &str) -> Option<Question> {
+        self.lookout.question(user)
+    }
+
+    fn has_no_password(&mut self, user: &str) {
+        self.lookout.has_no_password(user);
+    }
+
+    fn found(&mut self, sighting: Sighting) -> Result<(), SessionEnd> {
+        self.note_sighting(sighting)
     }
 
     fn masks(&self) -> Arc<Masks> {

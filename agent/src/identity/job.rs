@@ -71,7 +71,7 @@ pub(super) fn claims(facts: &FlowFacts, process: ProcessHandle) -> BTreeMap<Stri
 }
 
 fn environment(process: &ProcessHandle) -> io::Result<Zeroizing<Vec<u8>>> {
-    process.read("environ", LONGEST_ENVIRONMENT).map(Zeroizing::new)
+    process.read_secret("environ", LONGEST_ENVIRONMENT)
 }
 
 /// The first, as `getenv` has it.

@@ -10,6 +10,7 @@
 
 mod cgroup;
 mod engines;
+mod interior;
 mod job;
 mod keep;
 mod life;
@@ -34,11 +35,13 @@ use crate::model::{CgroupId, CgroupPath, Secret};
 
 pub use cgroup::{CgroupIdentity, SaysEngine};
 pub use engines::{EngineError, Engines, OciState, container_of_state};
+pub use interior::Interior;
 pub use keep::keep;
 pub use life::{Lapse, Life, Standing};
 pub use logins::{Logins, TooMany, Unreadable};
 pub use process::Process;
 pub use revoked::{Revocation, RevocationError, Revoked, Which};
+pub use scrub::{Looks, SecretPlace, secret_variable, secrets_by_looks, secrets_in_arguments};
 pub use token::{JobToken, SamlError, TokenClaims, TokenError, TokenKind, TokenVerifier};
 
 use process::{ProcessHandle, is_gone};

@@ -17,6 +17,7 @@ use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::sys::stat::Mode;
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
+use zeroize::Zeroizing;
 
 use super::FlowFacts;
 use super::scrub;
@@ -89,6 +90,31 @@ impl ProcessHandle {
         Ok(bytes)
     }
 
+    /// As [`read`](Self::read), for what may hold secrets: no copy is left behind, as a vector that grows leaves them.
+    pub(super) fn read_secret(&self, name: &str, limit: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+        let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+        let mut file = File::from(openat(&self.directory, name, flags, Mode::empty())?);
+        let mut bytes = Zeroizing::new(vec![0; limit.min(FIRST_READ)]);
+        let mut length = 0;
+        loop {
+            match file.read(bytes.get_mut(length..).unwrap_or_default()) {
+                Ok(0) if length < bytes.len() || length >= limit => break,
+                Ok(0) => {
+                    let mut larger = Zeroizing::new(vec![0; length.saturating_mul(2).min(limit)]);
+                    if let Some(head) = larger.get_mut(..length) {
+                        head.copy_from_slice(&bytes);
+                    }
+                    bytes = larger;
+                }
+                Ok(read) => length += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+
     pub(super) fn stat(&self) -> io::Result<Stat> {
         let bytes = self.read("stat", 4096)?;
         parse_stat(&bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
@@ -121,7 +147,7 @@ impl ProcessHandle {
             start_ticks,
             started_at: wall_clock_at(since_boot(start_ticks))?.into(),
             executable: readlinkat(&self.directory, "exe").ok().map(PathBuf::from),
-            command_line: scrub::command_line(&self.read("cmdline", 64 * 1024)?),
+            command_line: scrub::command_line(&self.read_secret("cmdline", LONGEST_COMMAND_LINE)?),
             login_uid: self.login_uid(),
             claims: BTreeMap::new(),
         };
@@ -164,20 +190,21 @@ pub(super) fn root_of(handle: &ProcessHandle) -> io::Result<OwnedFd> {
 }
 
 /// The value of a variable in the environment that the process was started with; the first, as `getenv` has it.
-pub(super) fn variable(
-    handle: &ProcessHandle,
-    name: &str,
-) -> io::Result<Option<zeroize::Zeroizing<Vec<u8>>>> {
-    let environment = zeroize::Zeroizing::new(handle.read("environ", LONGEST_ENVIRONMENT)?);
+pub(super) fn variable(handle: &ProcessHandle, name: &str) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let environment = handle.read_secret("environ", LONGEST_ENVIRONMENT)?;
     let prefix = CString::new(format!("{name}=")).map_err(|_| io::ErrorKind::InvalidInput)?;
     let value = environment
         .split(|byte| *byte == 0)
         .find_map(|entry| entry.strip_prefix(prefix.as_bytes()));
-    Ok(value.map(|value| zeroize::Zeroizing::new(value.to_vec())))
+    Ok(value.map(|value| Zeroizing::new(value.to_vec())))
 }
 
 /// A quarter of the largest stack that `execve` takes arguments and environment on, doubled.
-pub(super) const LONGEST_ENVIRONMENT: u64 = 4 * 1024 * 1024;
+pub(super) const LONGEST_ENVIRONMENT: usize = 4 * 1024 * 1024;
+/// As much of a command line as is read.
+pub(super) const LONGEST_COMMAND_LINE: usize = 64 * 1024;
+/// Bytes that are made room for at first.
+const FIRST_READ: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use crate::config::{MaskOperator, MaskRule, MaskTarget};
+use crate::config::{Detector, MaskOperator, MaskRule, MaskTarget};
 use crate::model::{ColumnName, ValueFormat, ValueType};
 
 use columns::ColumnRules;
@@ -172,6 +172,11 @@ impl Masks {
     pub fn stream(&self) -> DetectStream<'_> {
         DetectStream::new(&self.detectors)
     }
+}
+
+/// Secrets in a text, known by what they look like: each with its detector and where it stands.
+pub fn secrets(text: &[u8]) -> Vec<(Detector, std::ops::Range<usize>)> {
+    detect::secrets(text)
 }
 
 fn derived(operator: &MaskOperator, id: MaskId) -> MaskId {

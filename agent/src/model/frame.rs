@@ -31,6 +31,8 @@ pub enum FrameKind {
     Close = 11,
     /// JSON: the session goes on under a newer token, or may not go on.
     Identity = 12,
+    /// JSON: the workload has a secret of its own; never the secret.
+    Finding = 13,
 }
 
 impl FrameKind {
@@ -49,6 +51,7 @@ impl FrameKind {
             10 => Self::Gap,
             11 => Self::Close,
             12 => Self::Identity,
+            13 => Self::Finding,
             _ => return None,
         })
     }

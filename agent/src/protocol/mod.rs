@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::finding::{Question, Sighting};
 use crate::flow::Stream;
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, Secret};
@@ -44,6 +45,16 @@ pub trait Stages: Send {
     /// Records that values of a result column, by its name in the result, were masked in what the command that was
     /// judged last returned.
     fn masked(&mut self, column: &str, by: MaskedBy, values: u64) -> Result<(), SessionEnd>;
+
+    /// What a client that logs in as `user` is asked for before it is let in, because the policy wants to know whether it has
+    /// a password of its own; `None`: nothing.
+    fn question(&self, user: &str) -> Option<Question>;
+
+    /// A client that logs in as `user` was asked, and has no password.
+    fn has_no_password(&mut self, user: &str);
+
+    /// Notes and records that the workload has a secret of its own. Nothing is kept of the secret but its fingerprint.
+    fn found(&mut self, sighting: Sighting) -> Result<(), SessionEnd>;
 
     /// The masks of the session's service.
     fn masks(&self) -> Arc<Masks>;

@@ -190,6 +190,7 @@ fn count(reader: &mut Reader) -> Result<(Option<u64>, CloseMeta, bool), RecordEr
             | FrameKind::Approval
             | FrameKind::Lease
             | FrameKind::Identity
+            | FrameKind::Finding
             | FrameKind::Error
             | FrameKind::Gap => {}
         }

@@ -222,6 +222,22 @@ pub struct IdentityMeta {
     pub reason: Option<String>,
 }
 
+/// Frame [`Finding`](crate::model::FrameKind::Finding): the workload has a secret of its own, and where it was seen. Never
+/// the secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindingMeta {
+    /// Name of the finding, as `tollgate findings list` has it.
+    pub finding: String,
+    /// Kind of the secret: `password`, `password-proof`, `token` …
+    pub kind: String,
+    /// Stands for the secret: a keyed hash, the same for the same secret on one host.
+    pub fingerprint: String,
+    /// Where it was seen: `login as app`, `variable PGPASSWORD`, `argument 3`.
+    pub at: String,
+    /// In how many sessions it was seen, this one among them.
+    pub count: u64,
+}
+
 /// Whose fault an error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

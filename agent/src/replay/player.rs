@@ -125,6 +125,7 @@ impl Player {
             FrameKind::Mask => Event::Mask(read(json)?),
             FrameKind::Lease => Event::Lease(read(json)?),
             FrameKind::Identity => Event::Identity(read(json)?),
+            FrameKind::Finding => Event::Finding(read(json)?),
             FrameKind::Error => Event::Error(read(json)?),
             FrameKind::Gap => Event::Gap(read(json)?),
             FrameKind::Close => Event::Close(read(json)?),

@@ -10,8 +10,8 @@ use super::step::{CopyData, End, Event, QueryResult, ServerMessage, Step};
 use super::table;
 use crate::model::{Action, Direction, FrameKind};
 use crate::record::meta::{
-    ApprovalMeta, ApprovalState, CloseMeta, CommandMeta, ErrorMeta, Fault, GapMeta, IdentityMeta,
-    IdentityState, LeaseMeta, LeaseState, MaskMeta, OpenMeta, Verdict, VerdictMeta,
+    ApprovalMeta, ApprovalState, CloseMeta, CommandMeta, ErrorMeta, Fault, FindingMeta, GapMeta,
+    IdentityMeta, IdentityState, LeaseMeta, LeaseState, MaskMeta, OpenMeta, Verdict, VerdictMeta,
 };
 
 const DIM: Style = Style::new().effects(Effects::DIMMED);
@@ -72,6 +72,7 @@ impl Screen {
             Event::Mask(mask) => masked(out, mask),
             Event::Lease(lease) => leased(out, &at, lease),
             Event::Identity(identity) => changed(out, &at, identity),
+            Event::Finding(finding) => found(out, &at, finding),
             Event::Error(error) => failed(out, &at, error),
             Event::Gap(gap) => missing(out, &at, gap),
             Event::Bytes {
@@ -334,6 +335,16 @@ fn changed(out: &mut impl Write, at: &str, meta: &IdentityMeta) -> io::Result<()
         write!(out, " ({})", clean::line(reason))?;
     }
     writeln!(out, ": {}{DIM:#}", clean::line(summary.unwrap_or("-")))
+}
+
+fn found(out: &mut impl Write, at: &str, finding: &FindingMeta) -> io::Result<()> {
+    let kind = clean::line(&finding.kind);
+    let place = clean::line(&finding.at);
+    let id = clean::line(&finding.finding);
+    writeln!(
+        out,
+        "{DIM}{at:>10}{DIM:#}  {YELLOW}a secret of its own: {kind}, {place}{YELLOW:#} {DIM}(finding {id}){DIM:#}"
+    )
 }
 
 fn failed(out: &mut impl Write, at: &str, error: &ErrorMeta) -> io::Result<()> {

@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::clean::is_hidden;
 use crate::model::{Direction, FrameKind};
 use crate::record::meta::{
-    ApprovalMeta, CloseMeta, CommandMeta, ErrorMeta, GapMeta, IdentityMeta, LeaseMeta, MaskMeta, OpenMeta,
-    VerdictMeta,
+    ApprovalMeta, CloseMeta, CommandMeta, ErrorMeta, FindingMeta, GapMeta, IdentityMeta, LeaseMeta, MaskMeta,
+    OpenMeta, VerdictMeta,
 };
 
 /// One thing that happened.
@@ -57,6 +57,8 @@ pub enum Event {
     Lease(LeaseMeta),
     /// The identity changed, or does not count any more.
     Identity(IdentityMeta),
+    /// The workload has a secret of its own.
+    Finding(FindingMeta),
     /// The session went wrong.
     Error(ErrorMeta),
     /// Bytes are missing from the record.

@@ -1,6 +1,7 @@
 //! A policy file's TOML to typed values, strictly.
 
 mod credential;
+mod findings;
 mod identity;
 mod mask;
 mod on_server;
@@ -15,7 +16,7 @@ mod workload;
 use std::path::{Path, PathBuf};
 
 use super::keys;
-use super::policy::{DnsSpec, Egress, PolicyDoc, PolicyText};
+use super::policy::{DnsSpec, Egress, FindingsSpec, PolicyDoc, PolicyText};
 use super::reader::{Field, Table, Wrong};
 use super::scalar;
 use super::sweep::SweepDoc;
@@ -40,6 +41,9 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
     let dns = or_default(root.optional("dns"), DnsSpec::default(), |field| {
         dns(field.table(&keys::DNS)?, strict)
     });
+    let findings = or_default(root.optional("findings"), FindingsSpec::default(), |field| {
+        findings::findings(&field.table(&keys::FINDINGS)?)
+    });
     let services = match root.optional("service") {
         Some(field) => service::services(field),
         None => Some(Vec::new()),
@@ -56,6 +60,7 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
         text: PolicyText::new(text),
         workload: workload??,
         dns: dns?,
+        findings: findings?,
         identity,
         denied,
         services,

@@ -16,6 +16,8 @@ mod private_key;
 #[cfg(test)]
 pub(super) mod tests;
 
+use std::ops::Range;
+
 use crate::config::{Detector, MaskOperator};
 
 use super::keys::Keys;
@@ -214,6 +216,22 @@ pub(super) fn replace(detectors: &Detectors, keys: &Keys, text: &[u8], out: &mut
     out.truncate(start);
     out.extend_from_slice(REDACTED);
     hits.saturating_add(more)
+}
+
+/// The hits of the detectors that find secrets.
+pub(super) fn secrets(text: &[u8]) -> Vec<(Detector, Range<usize>)> {
+    let mut detectors = Detectors::default();
+    for detector in [Detector::Jwt, Detector::PrivateKey, Detector::AwsAccessKey] {
+        detectors.add(detector, &MaskOperator::Redact);
+    }
+    let mut scan = Scan::new(&detectors, text);
+    let mut done = 0;
+    std::iter::from_fn(|| {
+        let hit = scan.next_whole(done)?;
+        done = hit.end.max(done + 1);
+        Some((hit.detector, hit.start..hit.end))
+    })
+    .collect()
 }
 
 fn replace_once(detectors: &Detectors, keys: &Keys, text: &[u8], out: &mut Vec<u8>) -> u32 {

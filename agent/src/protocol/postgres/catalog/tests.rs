@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Catalog, CatalogCache, Relation};
 use crate::config::TlsMode;
+use crate::finding::{Question, Sighting};
 use crate::flow::Stream;
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId};
@@ -85,6 +86,16 @@ impl Stages for Asker<'_> {
 
     fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>> {
         Box::pin(std::future::pending())
+    }
+
+    fn question(&self, _: &str) -> Option<Question> {
+        None
+    }
+
+    fn has_no_password(&mut self, _: &str) {}
+
+    fn found(&mut self, _: Sighting) -> Result<(), SessionEnd> {
+        Err(SessionEnd::Agent("nothing is found here".to_owned()))
     }
 
     fn masks(&self) -> Arc<Masks> {

@@ -1,9 +1,11 @@
 //! What the client is told when its session starts: let in, the target's parameters, a key of our own.
 
 use bytes::BytesMut;
+use zeroize::Zeroize as _;
 
 use super::super::startup::{CancelKey, Startup, cstring, message};
 use super::LoggedIn;
+use crate::model::Secret;
 
 /// `AuthenticationOk`, `ParameterStatus` for each parameter of the target, `BackendKeyData` with `key`, `ReadyForQuery`: one
 /// run of bytes for the client, to be recorded and sent.
@@ -37,33 +39,36 @@ pub fn shown_parameter<'a>(name: &str, value: &'a str, client_user: &'a str) -> 
     }
 }
 
-/// Takes a `PasswordMessage`, which nobody asked for, from the front of what a client sent early. Nothing of it is kept.
+/// Takes a `PasswordMessage`, which nobody asked for, from the front of what a client sent early, and gives what it was.
 ///
-/// Gives whether there was one. A part of one stays, and the next call takes the whole.
-pub fn discard_password(early: &mut BytesMut) -> bool {
-    let Some((&[b'p', l0, l1, l2, l3], rest)) = early.split_first_chunk::<5>() else {
-        return false;
+/// A part of one stays, and the next call takes the whole.
+pub fn take_password(early: &mut BytesMut) -> Option<Secret> {
+    let (&[b'p', l0, l1, l2, l3], rest) = early.split_first_chunk::<5>()? else {
+        return None;
     };
     let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
     if length < 4 || rest.len() < length - 4 {
-        return false;
+        return None;
     }
-    zeroize::Zeroize::zeroize(early.split_to(length + 1).as_mut());
-    true
+    let mut message = early.split_to(length + 1);
+    let text = message.get(5..).unwrap_or_default();
+    let text = Secret::new(text.strip_suffix(b"\0").unwrap_or(text).to_vec());
+    message.as_mut().zeroize();
+    Some(text)
 }
 
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
 
-    use super::discard_password;
+    use super::take_password;
 
     #[test]
     fn a_password_that_nobody_asked_for_goes_and_the_rest_stays() {
         let mut early = BytesMut::from(&b"p\0\0\0\x0chunter2\0Q\0\0"[..]);
-        assert!(discard_password(&mut early));
+        assert_eq!(take_password(&mut early).unwrap().expose(), b"hunter2");
         assert_eq!(&early[..], b"Q\0\0");
-        assert!(!discard_password(&mut early));
+        assert!(take_password(&mut early).is_none());
         assert_eq!(&early[..], b"Q\0\0");
     }
 
@@ -72,9 +77,9 @@ mod tests {
         let whole = b"p\0\0\0\x0chunter2\0";
         for length in 0..whole.len() {
             let mut early = BytesMut::from(&whole[..length]);
-            assert!(!discard_password(&mut early));
+            assert!(take_password(&mut early).is_none());
             assert_eq!(early.len(), length);
         }
-        assert!(!discard_password(&mut BytesMut::from(&b"p\0\0\0\x03"[..])));
+        assert!(take_password(&mut BytesMut::from(&b"p\0\0\0\x03"[..])).is_none());
     }
 }

@@ -24,7 +24,7 @@ mod tests;
 
 pub use connect::{ServerStream, Target};
 pub use error::LoginError;
-pub use greeting::{discard_password, greeting, shown_parameter};
+pub use greeting::{greeting, shown_parameter, take_password};
 pub use session::{Ask, BackendKey, LoggedIn, login};
 pub use settings::{Settings, SettingsError, is_safe_encoding};
 

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 
-use super::{Ask, Settings, Target, discard_password, greeting, login};
+use super::{Ask, Settings, Target, greeting, login, take_password};
 use crate::config::{EndpointHost, TlsMode, TlsSpec};
 use crate::flow::Stream;
 use crate::model::Place;
@@ -265,7 +265,7 @@ impl Proxy {
                 startup,
                 mut early,
             }) => {
-                discard_password(&mut early);
+                take_password(&mut early);
                 let settings = match Settings::of(&startup) {
                     Ok(settings) => settings,
                     Err(error) => return refuse(client, &error.to_client()).await,

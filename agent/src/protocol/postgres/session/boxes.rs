@@ -6,7 +6,8 @@ use bytes::{Buf, BytesMut};
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use super::super::login::discard_password;
+use super::super::login::take_password;
+use crate::model::Secret;
 
 /// Bytes that are read at once. A message that is longer and has to be seen whole makes the box grow.
 pub(super) const CHUNK: usize = 64 * 1024;
@@ -54,15 +55,11 @@ impl Inbox {
         self.open && self.bytes.len() < self.wanted
     }
 
-    /// Takes a password that nobody asked for off the front; see [`discard_password`].
-    pub(super) fn discard_password(&mut self) -> Unasked {
+    /// Takes a password that nobody asked for off the front; see [`take_password`].
+    pub(super) fn take_password(&mut self) -> Unasked {
         match *self.bytes {
             [b'p', a, b, c, d, ..] if (4..=LONGEST_PASSWORD).contains(&u32::from_be_bytes([a, b, c, d])) => {
-                if discard_password(&mut self.bytes) {
-                    Unasked::Discarded
-                } else {
-                    Unasked::Part
-                }
+                take_password(&mut self.bytes).map_or(Unasked::Part, Unasked::Password)
             }
             [] => Unasked::Part,
             [b'p', ..] if self.bytes.len() < 5 => Unasked::Part,
@@ -97,10 +94,10 @@ impl Default for Inbox {
 }
 
 /// Whether a password stands at the front of what a client sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Unasked {
-    /// It stood there, and is gone.
-    Discarded,
+    /// It stood there: this is it.
+    Password(Secret),
     /// That cannot be said before more has come.
     Part,
     /// Something else does.
@@ -223,13 +220,13 @@ mod tests {
         let mut inbox = Inbox::default();
         let message = b"p\0\0\0\x0chunter2\0Q\0\0\0\x05\0";
         for byte in &message[..12] {
-            assert_eq!(inbox.discard_password(), Unasked::Part);
+            assert!(matches!(inbox.take_password(), Unasked::Part));
             inbox.put(&[*byte]);
         }
         inbox.put(&message[12..]);
-        assert_eq!(inbox.discard_password(), Unasked::Discarded);
+        assert!(matches!(inbox.take_password(), Unasked::Password(secret) if secret.expose() == b"hunter2"));
         assert_eq!(inbox.bytes(), b"Q\0\0\0\x05\0");
-        assert_eq!(inbox.discard_password(), Unasked::No);
+        assert!(matches!(inbox.take_password(), Unasked::No));
     }
 
     #[test]
@@ -238,7 +235,7 @@ mod tests {
             let mut inbox = Inbox::default();
             inbox.put(b"p");
             inbox.put(&length);
-            assert_eq!(inbox.discard_password(), Unasked::No, "{length:?}");
+            assert!(matches!(inbox.take_password(), Unasked::No), "{length:?}");
         }
     }
 

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::timeout;
 
+use crate::finding::{SecretKind, SeenAt, Sighting};
 use crate::mask::Masks;
 use crate::model::{Direction, Effect, FrameKind};
 use crate::protocol::{HoldDecision, HoldRequest, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages};
@@ -37,6 +38,8 @@ pub(super) struct Conversation<'a, S> {
     relay: Relay<'a, Masks, Statements>,
     catalog: Catalog,
     cancel: &'a Registration,
+    /// As whom the client logged in.
+    user: &'a str,
     from_client: Inbox,
     from_server: Inbox,
     to_client: Outbox,
@@ -76,12 +79,14 @@ impl<'a, S: Stages> Conversation<'a, S> {
         relay: Relay<'a, Masks, Statements>,
         catalog: Catalog,
         cancel: &'a Registration,
+        user: &'a str,
     ) -> Self {
         Self {
             stages,
             relay,
             catalog,
             cancel,
+            user,
             from_client: Inbox::default(),
             from_server: Inbox::default(),
             to_client: Outbox::default(),
@@ -215,7 +220,7 @@ impl<'a, S: Stages> Conversation<'a, S> {
             if self.to_client.is_empty() && !self.from_server.bytes().is_empty() {
                 moved |= self.server_turn(client).await?;
             }
-            if self.client_may_speak() {
+            if self.client_may_speak()? {
                 moved |= self.client_turn(client, server).await?;
             }
             if !moved {
@@ -225,20 +230,25 @@ impl<'a, S: Stages> Conversation<'a, S> {
     }
 
     /// Whether there is a message of the client to be worked off.
-    fn client_may_speak(&mut self) -> bool {
+    fn client_may_speak(&mut self) -> Result<bool, SessionEnd> {
         if self.hold.is_some() || !self.to_server.is_empty() || self.to_server.is_lost() {
-            return false;
+            return Ok(false);
         }
         while self.at_first_message {
-            match self.from_client.discard_password() {
-                Unasked::Discarded => {
-                    tracing::warn!("the client sent a password that nobody asked for; it was discarded");
-                }
-                Unasked::Part => return false,
+            match self.from_client.take_password() {
+                // It is for the target, which is logged in to already.
+                Unasked::Password(secret) => self.stages.found(Sighting {
+                    kind: SecretKind::Password,
+                    at: SeenAt::Login {
+                        user: self.user.to_owned(),
+                    },
+                    secret,
+                })?,
+                Unasked::Part => return Ok(false),
                 Unasked::No => self.at_first_message = false,
             }
         }
-        !self.from_client.bytes().is_empty()
+        Ok(!self.from_client.bytes().is_empty())
     }
 
     async fn client_turn<C, T>(&mut self, client: &mut C, server: &mut T) -> Result<bool, SessionEnd>

@@ -11,7 +11,10 @@ mod whole;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
+
 use crate::config::EndpointHost;
+use crate::finding::{Question, SecretKind, SeenAt, Sighting};
 use crate::flow::Stream;
 use crate::model::{Direction, FrameKind, PolicyId};
 use crate::protocol::{SessionEnd, Stages, sql};
@@ -21,6 +24,7 @@ use super::cancel::{CancelMap, Cancelled, Owner, forward};
 use super::catalog::{Catalog, CatalogCaches, CatalogKey};
 use super::login::{self, LoggedIn, Settings, Target, greeting, login};
 use super::relay::{Classify, Masking, Relay, Turn};
+use super::startup::probe::{self, Answer};
 use super::startup::{self, CancelKey, ClientStream, ClientTls, Fatal, Opened, Startup};
 
 use drive::Conversation;
@@ -78,10 +82,7 @@ impl Adapter {
                 client,
                 startup,
                 early,
-            } => {
-                self.session(client, &startup, &early, owner, target, stages)
-                    .await
-            }
+            } => self.session(client, &startup, early, owner, target, stages).await,
             Opened::Cancel { client, key } => {
                 let ending = stages.ending();
                 tokio::select! {
@@ -112,7 +113,7 @@ impl Adapter {
         &self,
         mut client: ClientStream,
         startup: &Startup,
-        early: &[u8],
+        mut early: BytesMut,
         owner: Owner,
         target: &Target,
         stages: &mut S,
@@ -124,6 +125,9 @@ impl Adapter {
                 return Err(SessionEnd::Client(error.to_string()));
             }
         };
+        if let Err(end) = ask_for_password(&mut client, startup, &mut early, stages).await {
+            return Err(turn_away(client, end.into(), stages).await);
+        }
         let policy = owner.policy;
         let ending = stages.ending();
         let opened = async {
@@ -183,8 +187,8 @@ impl Adapter {
             database: database.clone(),
         };
         let catalog = Catalog::new(target.clone(), database, self.catalogs.of(key));
-        let mut conversation = Conversation::new(stages, relay, catalog, &registration);
-        conversation.begun(early, &server.early);
+        let mut conversation = Conversation::new(stages, relay, catalog, &registration, &startup.user);
+        conversation.begun(&early, &server.early);
         conversation.run(client, server.stream).await
     }
 
@@ -221,6 +225,47 @@ impl From<SessionEnd> for Refused {
         Self {
             fatal: ends::fatal(&end),
             end,
+        }
+    }
+}
+
+/// Asks a client whether it has a password of its own, where the policy wants to know.
+async fn ask_for_password<S: Stages>(
+    client: &mut ClientStream,
+    startup: &Startup,
+    early: &mut BytesMut,
+    stages: &mut S,
+) -> Result<(), SessionEnd> {
+    let Some(question) = stages.question(&startup.user) else {
+        return Ok(());
+    };
+    let request = probe::request(question);
+    stages.record(FrameKind::ServerBytes, Direction::ToClient, &[&request])?;
+    let answer = tokio::select! {
+        end = stages.ending() => return Err(end),
+        answer = probe::ask(client, early, &request, question) => answer?,
+    };
+    match answer {
+        Answer::Secret(secret) => stages.found(Sighting {
+            kind: match question {
+                Question::Password => SecretKind::Password,
+                Question::Proof { .. } => SecretKind::PasswordProof,
+            },
+            at: SeenAt::Login {
+                user: startup.user.clone(),
+            },
+            secret,
+        }),
+        Answer::Empty => {
+            stages.has_no_password(&startup.user);
+            Ok(())
+        }
+        Answer::Gone => {
+            stages.has_no_password(&startup.user);
+            Err(SessionEnd::Client(
+                "it was asked for a password of its own, as the policy wants, and has none; it will not be asked again"
+                    .to_owned(),
+            ))
         }
     }
 }

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use super::drive::Conversation;
 use super::statements::Statements;
 use crate::config::{EndpointHost, parse_policy};
+use crate::finding::{Question, Sighting};
 use crate::flow::Stream;
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, PolicyId};
@@ -147,6 +148,16 @@ impl Stages for Recording {
         Ok(())
     }
 
+    fn question(&self, _: &str) -> Option<Question> {
+        None
+    }
+
+    fn has_no_password(&mut self, _: &str) {}
+
+    fn found(&mut self, _: Sighting) -> Result<(), SessionEnd> {
+        Err(SessionEnd::Agent("nothing is found here".to_owned()))
+    }
+
     fn masks(&self) -> Arc<Masks> {
         Arc::new(Masks::compile(&[], [0; 32]))
     }
@@ -234,7 +245,7 @@ async fn every_byte_is_on_record_before_it_is_forwarded() {
             "d".to_owned(),
             CatalogCaches::default().of(key.clone()),
         );
-        let mut conversation = Conversation::new(&mut stages, relay, catalog, &registration);
+        let mut conversation = Conversation::new(&mut stages, relay, catalog, &registration, "app");
         let (near_client, mut client) = tokio::io::duplex(buffer);
         let (near_server, far_server) = tokio::io::duplex(buffer);
         let witness = |stream, direction| Witness {
