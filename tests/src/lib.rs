@@ -12,6 +12,7 @@ pub mod isolated;
 pub mod job;
 pub mod manager;
 pub mod mariadb;
+pub mod memory;
 pub mod nameserver;
 pub mod netns;
 pub mod oidc;

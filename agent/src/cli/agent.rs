@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app;
 use crate::config::AgentConfig;
+use crate::kernel::dump;
 use crate::kernel::given::Given;
 
 use super::failed;
@@ -38,6 +39,12 @@ pub(super) struct Args {
 pub(super) struct UninstallArgs {}
 
 pub(super) fn run(args: &Args, config: AgentConfig) -> ExitCode {
+    // Before any secret is read.
+    if let Err(error) = dump::forbid() {
+        return failed(&format!(
+            "images of the agent's memory cannot be forbidden: {error}"
+        ));
+    }
     // Before anything is opened: what was handed over is known by its numbers alone.
     let given = if args.check {
         Given::default()

@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::process::{ProcessHandle, root_of, variable};
 use super::{FlowFacts, IdentityError};
+use crate::kernel::dump;
 use crate::model::Secret;
 
 /// The token in variable `name` of the connecting process, else of its nearest ancestor that has it. The search ends at the first
@@ -130,6 +131,8 @@ fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     setfsgid(gid);
     setfsuid(uid);
+    // A change of user has the kernel ask its own setting again whether the process may be dumped.
+    dump::forbid_again()?;
     if setfsuid(uid) == uid && setfsgid(gid) == gid {
         Ok(())
     } else {

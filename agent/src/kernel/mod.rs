@@ -22,6 +22,7 @@ mod bpffs;
 mod btf;
 pub mod cgroup2;
 pub mod dial;
+pub mod dump;
 mod error;
 mod events;
 pub mod existing;

@@ -12,6 +12,7 @@ use crate::credential::maker::{Ask, Left, Made, MakeError, Maker, Working};
 use crate::credential::on_server::{self, Server, password};
 use crate::credential::{CredentialError, Handle, Material};
 use crate::model::Secret;
+use crate::protocol::postgres::login::verifier;
 
 #[derive(Debug)]
 struct RoleMaker {
@@ -103,12 +104,6 @@ impl RoleMaker {
         }
         sql
     }
-}
-
-/// What a server stores of it (RFC 5803).
-fn verifier(password: &Secret) -> String {
-    // Hashed here, so that it does not travel.
-    postgres_protocol::password::scram_sha_256(password.expose())
 }
 
 #[cfg(test)]

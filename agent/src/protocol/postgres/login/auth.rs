@@ -1,15 +1,13 @@
 //! Authentication towards the target. Messages in, answers out; no I/O.
 
-use std::io;
-
 use postgres_protocol::authentication::md5_hash;
-use postgres_protocol::authentication::sasl::{ChannelBinding, SCRAM_SHA_256, ScramSha256};
 use zeroize::Zeroizing;
 
 use crate::protocol::Login;
 
 use super::LoginError;
 use super::message::password;
+use super::scram::{self, ExpectFinal, ExpectFirst, ScramError};
 
 /// Where the exchange stands.
 pub(super) struct Authentication<'a> {
@@ -20,8 +18,8 @@ pub(super) struct Authentication<'a> {
 
 enum State {
     ExpectRequest,
-    ExpectContinue(ScramSha256),
-    ExpectFinal(ScramSha256),
+    ExpectContinue(ExpectFirst),
+    ExpectFinal(ExpectFinal),
     /// The password went out, or SCRAM is done: nothing is left but the target's consent.
     ExpectOk,
     Done,
@@ -64,20 +62,21 @@ impl<'a> Authentication<'a> {
             (State::ExpectRequest | State::ExpectOk, 0) => (State::Done, Step::Done),
             (State::ExpectRequest, 3) => (State::ExpectOk, Step::Send(self.cleartext()?)),
             (State::ExpectRequest, 5) => (State::ExpectOk, Step::Send(self.md5(body)?)),
-            (State::ExpectRequest, 10) => self.scram(body)?,
-            (State::ExpectContinue(mut scram), 11) => {
-                scram.update(body).map_err(LoginError::Scram)?;
-                let answer = password(&[scram.message()]);
-                (State::ExpectFinal(scram), Step::Send(answer))
+            (State::ExpectRequest, 10) => scram(body)?,
+            (State::ExpectContinue(scram), 11) => {
+                let answer = scram.answer(body, &self.login.password);
+                let (message, scram) = answer.map_err(LoginError::Scram)?;
+                (
+                    State::ExpectFinal(scram),
+                    Step::Send(password(&[message.as_bytes()])),
+                )
             }
-            (State::ExpectFinal(mut scram), 12) => {
-                scram.finish(body).map_err(LoginError::Scram)?;
+            (State::ExpectFinal(scram), 12) => {
+                scram.verify(body).map_err(LoginError::Scram)?;
                 (State::ExpectOk, Step::Wait)
             }
             (State::ExpectContinue(_) | State::ExpectFinal(_), 0) => {
-                return Err(LoginError::Scram(io::Error::other(
-                    "AuthenticationOk before the server's proof",
-                )));
+                return Err(LoginError::Scram(ScramError::NoProof));
             }
             (State::ExpectRequest, 2) => return Err(LoginError::Unsupported("Kerberos 5")),
             (State::ExpectRequest, 6) => return Err(LoginError::Unsupported("SCM credentials")),
@@ -112,25 +111,20 @@ impl<'a> Authentication<'a> {
         ));
         Ok(password(&[hash.as_bytes(), b"\0"]))
     }
+}
 
-    fn scram(&self, body: &[u8]) -> Result<(State, Step), LoginError> {
-        let mechanisms = body.split(|byte| *byte == 0);
-        if !mechanisms
-            .into_iter()
-            .any(|name| name == SCRAM_SHA_256.as_bytes())
-        {
-            return Err(LoginError::Unsupported(
-                "SASL without SCRAM-SHA-256 (perhaps with channel binding alone)",
-            ));
-        }
-        // "n": this client does not do channel binding. Saying "y" would make a server that offers it suspect an attack.
-        // Goes into the proof of SCRAM; never sent.
-        let scram = ScramSha256::new(self.login.password.expose(), ChannelBinding::unsupported());
-        let first = scram.message();
-        let length = u32::try_from(first.len()).unwrap_or(u32::MAX).to_be_bytes();
-        let answer = password(&[SCRAM_SHA_256.as_bytes(), b"\0", &length, first]);
-        Ok((State::ExpectContinue(scram), Step::Send(answer)))
+fn scram(body: &[u8]) -> Result<(State, Step), LoginError> {
+    let mut mechanisms = body.split(|byte| *byte == 0);
+    if !mechanisms.any(|name| name == scram::MECHANISM.as_bytes()) {
+        return Err(LoginError::Unsupported(
+            "SASL without SCRAM-SHA-256 (perhaps with channel binding alone)",
+        ));
     }
+    let scram = ExpectFirst::new();
+    let first = scram.message();
+    let length = u32::try_from(first.len()).unwrap_or(u32::MAX).to_be_bytes();
+    let answer = password(&[scram::MECHANISM.as_bytes(), b"\0", &length, first.as_bytes()]);
+    Ok((State::ExpectContinue(scram), Step::Send(answer)))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::protocol::SessionEnd;
 use crate::tls::TlsError;
 
 use super::super::startup::Fatal;
+use super::ScramError;
 
 /// Why a login did not succeed. Its text is for the log: it holds a SQLSTATE at most, no user and no password.
 #[derive(Debug, thiserror::Error)]
@@ -37,7 +38,7 @@ pub enum LoginError {
     #[error(
         "the target failed to prove that it knows the password (SCRAM): it may not be the server that it should be"
     )]
-    Scram(#[source] io::Error),
+    Scram(#[source] ScramError),
     /// The target does not do TLS, and the policy asks for it.
     #[error(
         "the target does not speak TLS: switch it on there (ssl = on), or set tls.upstream = \"disable\""

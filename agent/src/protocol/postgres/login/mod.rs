@@ -14,6 +14,7 @@ mod connect;
 mod error;
 mod greeting;
 mod message;
+mod scram;
 mod session;
 mod settings;
 
@@ -25,6 +26,7 @@ mod tests;
 pub use connect::{ServerStream, Target};
 pub use error::LoginError;
 pub use greeting::{greeting, shown_parameter, take_password};
+pub use scram::{ScramError, verifier};
 pub use session::{Ask, BackendKey, LoggedIn, login};
 pub use settings::{Settings, SettingsError, is_safe_encoding};
 
