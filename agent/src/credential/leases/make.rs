@@ -94,10 +94,14 @@ impl Leases {
         let written = prepared.is_some();
         let handle = {
             let mut table = self.0.table.lock();
-            // Somebody wanted it void by now, and saw that there was nothing: what was prepared ends by itself.
-            let Some(held) = table.held.get_mut(id).filter(|held| held.over.borrow().is_none()) else {
+            let Some(held) = table.held.get_mut(id) else {
                 return Err(MakeError::before(CredentialError::Stopping));
             };
+            // Whoever wanted it void by now saw that there was nothing: what was prepared ends by itself.
+            let ended = held.over.borrow().clone();
+            if let Some(why) = ended {
+                return Err(MakeError::before(CredentialError::Ended(why)));
+            }
             if written {
                 held.handle = prepared;
             }
