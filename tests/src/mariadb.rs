@@ -28,6 +28,7 @@ impl MariaDb {
                 "--no-defaults",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
+                "--force",
             ])
             .args(["--innodb-log-file-size=4M", "--user=root"])
             .arg(format!("--datadir={}", path("data"))))?;

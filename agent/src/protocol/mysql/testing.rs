@@ -31,6 +31,7 @@ impl MariaDb {
                 "--no-defaults",
                 "--auth-root-authentication-method=normal",
                 "--skip-test-db",
+                "--force",
             ])
             .args(["--innodb-log-file-size=4M", "--user=root"])
             .arg(format!("--datadir={}", dir.path().join("data").display()))
