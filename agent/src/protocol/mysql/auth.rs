@@ -63,27 +63,31 @@ impl Method {
 
 /// H(password) xor H(challenge, H(H(password))); with `caching_sha2_password` the challenge comes second.
 fn scramble(hash: &'static Algorithm, password: &[u8], challenge: &[u8], challenge_first: bool) -> Vec<u8> {
-    let once = Zeroizing::new(digest(hash, &[password]));
-    let twice = Zeroizing::new(digest(hash, &[&once]));
+    let once = digest(hash, &[password]);
+    let twice = digest(hash, &[&once]);
     let mask = if challenge_first {
         digest(hash, &[challenge, &twice])
     } else {
         digest(hash, &[&twice, challenge])
     };
-    once.iter().zip(mask).map(|(one, other)| one ^ other).collect()
+    once.iter()
+        .zip(mask.iter())
+        .map(|(one, other)| one ^ other)
+        .collect()
 }
 
-fn digest(hash: &'static Algorithm, parts: &[&[u8]]) -> Vec<u8> {
+/// Wiped: what it is of may be a password, and then it can be as good as that.
+fn digest(hash: &'static Algorithm, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let mut context = Context::new(hash);
     for part in parts {
         context.update(part);
     }
-    context.finish().as_ref().to_vec()
+    Zeroizing::new(context.finish().as_ref().to_vec())
 }
 
 /// Ed25519 with the password where RFC 8032 has the seed, which may be of any length.
 fn sign(password: &[u8], challenge: &[u8]) -> Vec<u8> {
-    let expanded = Zeroizing::new(digest(&aws_lc_rs::digest::SHA512, &[password]));
+    let expanded = digest(&aws_lc_rs::digest::SHA512, &[password]);
     let mut bytes = Zeroizing::new([0; 64]);
     bytes.copy_from_slice(&expanded);
     let key = ExpandedSecretKey::from_bytes(&bytes);
