@@ -1,6 +1,7 @@
 //! A server, an agent and a job: what most end-to-end tests need.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -59,7 +60,16 @@ impl World {
     pub fn with(rules: &str, options: Options, tls: &str) -> Result<Self> {
         let server = Postgres::start(options)?;
         let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
-        Self::around(server, address, rules, tls)
+        Self::around(Agent::prepare(&[])?, server, address, rules, tls)
+    }
+
+    /// One whose agent is this program.
+    pub fn start_by(program: PathBuf, rules: &str) -> Result<Self> {
+        let server = Postgres::start(Options::default())?;
+        let address = SocketAddr::from(([127, 0, 0, 1], server.port()));
+        let mut agent = Agent::prepare(&[])?;
+        agent.run_by(program);
+        Self::around(agent, server, address, rules, "{ upstream = \"disable\" }")
     }
 
     /// One whose service is a relay in front of the server.
@@ -69,13 +79,25 @@ impl World {
             SocketAddr::from(([127, 0, 0, 1], 0)),
             SocketAddr::from(([127, 0, 0, 1], server.port())),
         )?;
-        let world = Self::around(server, relay.address(), rules, "{ upstream = \"disable\" }")?;
+        let agent = Agent::prepare(&[])?;
+        let world = Self::around(
+            agent,
+            server,
+            relay.address(),
+            rules,
+            "{ upstream = \"disable\" }",
+        )?;
         Ok((world, relay))
     }
 
-    fn around(server: Postgres, address: SocketAddr, rules: &str, tls: &str) -> Result<Self> {
+    fn around(
+        mut agent: Agent,
+        server: Postgres,
+        address: SocketAddr,
+        rules: &str,
+        tls: &str,
+    ) -> Result<Self> {
         fill(&server)?;
-        let mut agent = Agent::prepare(&[])?;
         let slice = format!(
             "/tollgate-test-{}-{}",
             std::process::id(),

@@ -285,11 +285,12 @@ fn killed_at_any_step_of_a_lease_the_agent_leaves_nothing_on_the_database() {
         .admin(
             "postgres",
             &format!(
-                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{}'",
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{}'",
                 role.trim()
             ),
         )
         .unwrap();
+    world.server.wait_until_gone(role.trim()).unwrap();
     world
         .server
         .admin("postgres", &format!("DROP ROLE \"{}\"", role.trim()))

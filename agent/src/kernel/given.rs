@@ -48,10 +48,17 @@ impl Given {
             };
         }
         // Of the process that was executed, systemd knows nothing: its descriptors are taken once, above or here.
-        match sd_notify::listen_fds_with_names() {
+        let named = sd_notify::listen_fds_with_names().map(Iterator::collect::<Vec<_>>);
+        // Names that do not fit are no reason to do without the listeners.
+        let nameless = |_: std::io::Error| {
+            let numbers = sd_notify::listen_fds()?;
+            Ok::<_, std::io::Error>(numbers.map(|number| (number, String::new())).collect())
+        };
+        match named.or_else(nameless) {
             Ok(numbers) => {
-                let (logins, sockets): (Vec<_>, Vec<_>) =
-                    numbers.partition(|(_, name)| name.starts_with(LOGINS));
+                let (logins, sockets): (Vec<_>, Vec<_>) = numbers
+                    .into_iter()
+                    .partition(|(_, name)| name.starts_with(LOGINS));
                 let owned = |kind: Vec<(RawFd, String)>| kind.into_iter().filter_map(|(fd, _)| own(fd));
                 Self {
                     sockets: owned(sockets).collect(),

@@ -90,7 +90,7 @@ pub(super) fn run(quick: bool, no_build: bool) -> Result<()> {
     Ok(())
 }
 
-fn built(name: &str) -> Result<PathBuf> {
+pub(super) fn built(name: &str) -> Result<PathBuf> {
     let path = workspace().join("target/release").join(name);
     ensure!(path.exists(), "{} is not built", path.display());
     Ok(path)

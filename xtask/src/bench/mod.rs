@@ -2,6 +2,7 @@
 
 mod figures;
 mod kernel;
+mod leases;
 mod programs;
 
 use anyhow::Result;
@@ -20,10 +21,17 @@ pub(crate) enum Benchmark {
         #[arg(long)]
         no_build: bool,
     },
+    /// What a role of its own costs a session (`source = "postgres-role"`), and how much of that is the journal. Needs root.
+    Leases {
+        /// Use a binary that is built already (target/release/tollgate).
+        #[arg(long)]
+        no_build: bool,
+    },
 }
 
 pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Kernel { quick, no_build } => kernel::run(*quick, *no_build),
+        Benchmark::Leases { no_build } => leases::run(*no_build),
     }
 }
