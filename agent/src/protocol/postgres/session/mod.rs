@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
+use zeroize::Zeroize as _;
 
 use crate::config::EndpointHost;
 use crate::finding::{Question, SecretKind, SeenAt, Sighting};
@@ -189,6 +190,8 @@ impl Adapter {
         let catalog = Catalog::new(target.clone(), database, self.catalogs.of(key));
         let mut conversation = Conversation::new(stages, relay, catalog, &registration, &startup.user);
         conversation.begun(&early, &server.early);
+        // A password that nobody asked for may be in it.
+        early.as_mut().zeroize();
         conversation.run(client, server.stream).await
     }
 
