@@ -9,6 +9,8 @@ pub mod config;
 
 pub mod kernel;
 
+pub mod web;
+
 pub mod flow;
 
 pub mod identity;

@@ -13,6 +13,7 @@ const STAGES: &[&str] = &[
     "model",
     "config",
     "kernel",
+    "web",
     "flow",
     "identity",
     "policy",

@@ -4,31 +4,23 @@
 //! leave out the end points that people log in at, so the library's type for the whole document refuses theirs.
 //! Redirects are not followed, and plain HTTP is spoken to loopback alone.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use openidconnect::core::CoreJsonWebKeySet;
-use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, StatusCode, Url};
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 use super::saml::MetadataError;
+use crate::web::{Bounds, StatusCode, Url, Web, WebError, address};
 
 /// Why an issuer's keys cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    #[error("{url:?} is not an https:// address (plain http is for loopback alone)")]
-    Insecure { url: String },
-    #[error("the authorities in {} cannot be read; put PEM certificates there", .path.display())]
-    Authorities { path: PathBuf },
-    #[error("the HTTP client cannot be set up")]
-    Client,
-    #[error("{url} cannot be reached: {reason}")]
-    Unreachable { url: Url, reason: String },
+    #[error(transparent)]
+    Web(#[from] WebError),
     #[error("{url} answered {status} instead of 200")]
     Status { url: Url, status: StatusCode },
-    #[error("{url} answered with more than {LARGEST} bytes")]
-    TooLarge { url: Url },
     #[error("{url} answered with something that is no {expected}")]
     Unreadable { url: Url, expected: &'static str },
     #[error("{url} speaks for the issuer {found:?}")]
@@ -54,7 +46,7 @@ pub(super) async fn keys(issuer: &str, ca: Option<&Path>) -> Result<CoreJsonWebK
     let discovery = address(&discovery, false)?;
     let local = discovery.scheme() == "http";
     // Made anew for each question: there are few, and a renewed `ca` counts at once.
-    let client = client(ca, local)?;
+    let client = Web::new(&discovery, ca, BOUNDS)?;
     let document: Discovery = get(&client, &discovery, "discovery document").await?;
     if document.issuer != issuer {
         return Err(FetchError::OtherIssuer {
@@ -76,60 +68,15 @@ pub(super) async fn document(
     url: &str,
     ca: Option<&Path>,
     accept: &'static str,
-) -> Result<(Url, Vec<u8>), FetchError> {
+) -> Result<(Url, Zeroizing<Vec<u8>>), FetchError> {
     let url = address(url, false)?;
-    let client = client(ca, url.scheme() == "http")?;
+    let client = Web::new(&url, ca, BOUNDS)?;
     let body = body(&client, &url, accept).await?;
     Ok((url, body))
 }
 
-fn address(text: &str, https_only: bool) -> Result<Url, FetchError> {
-    let insecure = || FetchError::Insecure {
-        url: super::claims::cut(text),
-    };
-    let url = Url::parse(text).map_err(|_| insecure())?;
-    let allowed = match url.scheme() {
-        "https" => true,
-        "http" => !https_only && is_loopback(&url),
-        _ => false,
-    };
-    if allowed { Ok(url) } else { Err(insecure()) }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let literal = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || literal
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|address| address.is_loopback())
-}
-
-fn client(ca: Option<&Path>, local: bool) -> Result<Client, FetchError> {
-    let mut builder = Client::builder()
-        .redirect(Policy::none())
-        .timeout(PATIENCE)
-        .https_only(!local)
-        .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
-    if local {
-        builder = builder.no_proxy();
-    }
-    if let Some(path) = ca {
-        let unreadable = || FetchError::Authorities {
-            path: path.to_owned(),
-        };
-        let pem = std::fs::read(path).map_err(|_| unreadable())?;
-        let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| unreadable())?;
-        if certificates.is_empty() {
-            return Err(unreadable());
-        }
-        builder = builder.tls_certs_merge(certificates);
-    }
-    builder.build().map_err(|_| FetchError::Client)
-}
-
 async fn get<T: for<'de> Deserialize<'de>>(
-    client: &Client,
+    client: &Web,
     url: &Url,
     expected: &'static str,
 ) -> Result<T, FetchError> {
@@ -140,69 +87,19 @@ async fn get<T: for<'de> Deserialize<'de>>(
     })
 }
 
-async fn body(client: &Client, url: &Url, accept: &'static str) -> Result<Vec<u8>, FetchError> {
-    let unreachable = |error: reqwest::Error| FetchError::Unreachable {
-        url: url.clone(),
-        reason: root_cause(&error),
-    };
-    let mut response = client
-        .get(url.clone())
-        .header("accept", accept)
-        .send()
-        .await
-        .map_err(unreachable)?;
-    if response.status() != StatusCode::OK {
+async fn body(client: &Web, url: &Url, accept: &'static str) -> Result<Zeroizing<Vec<u8>>, FetchError> {
+    let answer = client.get(url, accept).await?;
+    if answer.status != StatusCode::OK {
         return Err(FetchError::Status {
             url: url.clone(),
-            status: response.status(),
+            status: answer.status,
         });
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
-        if body.len() + chunk.len() > LARGEST {
-            return Err(FetchError::TooLarge { url: url.clone() });
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
+    Ok(answer.body)
 }
 
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
-}
-
-/// Largest answer that is read, in bytes.
-const LARGEST: usize = 1024 * 1024;
-/// Longest time for one question, from connect to the last byte.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-#[cfg(test)]
-mod tests {
-    use super::address;
-
-    #[test]
-    fn plain_http_is_for_loopback_alone() {
-        for (text, allowed, allowed_from_beyond) in [
-            ("https://gitlab.acme.test/x", true, true),
-            ("http://127.0.0.1:3000/x", true, false),
-            ("http://[::1]:3000/x", true, false),
-            ("http://localhost:3000/x", true, false),
-            ("http://gitlab.acme.test/x", false, false),
-            ("http://127.0.0.1.acme.test/x", false, false),
-            ("http://10.0.0.1/x", false, false),
-            ("file:///etc/shadow", false, false),
-            ("127.0.0.1", false, false),
-        ] {
-            assert_eq!(address(text, false).is_ok(), allowed, "{text}");
-            assert_eq!(
-                address(text, true).is_ok(),
-                allowed_from_beyond,
-                "{text} from beyond"
-            );
-        }
-    }
-}
+/// A mebibyte at most, within five seconds.
+const BOUNDS: Bounds = Bounds {
+    time: Duration::from_secs(5),
+    size: 1024 * 1024,
+};

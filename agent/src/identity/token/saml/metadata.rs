@@ -45,11 +45,11 @@ struct Provider {
 impl KeySet for Metadata {
     async fn fetch(url: &str, ca: Option<&Path>) -> Result<Self, FetchError> {
         let (url, document) = fetch::document(url, ca, ACCEPTED).await?;
-        let text = String::from_utf8(document).map_err(|_| FetchError::Unreadable {
+        let text = std::str::from_utf8(&document).map_err(|_| FetchError::Unreadable {
             url: url.clone(),
             expected: "SAML metadata in UTF-8",
         })?;
-        Self::read(&text).map_err(|error| FetchError::Metadata { url, error })
+        Self::read(text).map_err(|error| FetchError::Metadata { url, error })
     }
 
     /// An assertion does not have to say which key signed it. Keys are asked for by name when none at hand has.
