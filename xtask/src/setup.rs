@@ -210,12 +210,17 @@ fn oidc_provider() -> Result<()> {
     let to = workspace().join("target/oidc");
     std::fs::create_dir_all(&to)?;
     let mut changed = false;
-    for name in ["package.json", "package-lock.json", "provider.mjs"] {
+    for name in [
+        "package.json",
+        "package-lock.json",
+        "provider.mjs",
+        "authorization.mjs",
+    ] {
         let wanted = std::fs::read(from.join(name)).with_context(|| format!("read tests/oidc/{name}"))?;
         let there = to.join(name);
         if std::fs::read(&there).ok().as_ref() != Some(&wanted) {
             std::fs::write(&there, &wanted)?;
-            changed |= name != "provider.mjs";
+            changed |= name.starts_with("package");
         }
     }
     if changed || !to.join("node_modules/oidc-provider").exists() {

@@ -12,6 +12,8 @@ use crate::model::{OriginalDst, Place, PolicyId, ServiceName};
 use crate::policy::{self, PolicySet, Resolved, WorkloadPolicy};
 use crate::tls::{TlsError, Upstream};
 
+use super::state::Kept;
+
 /// All services, by policy and name.
 pub(super) struct Catalogue {
     pub(super) set: PolicySet,
@@ -47,7 +49,7 @@ impl Catalogue {
     /// A service that `before` has with the same meaning goes on: its sessions are not touched by a reload.
     pub(super) async fn new(
         set: PolicySet,
-        mask_key: [u8; 32],
+        kept: &Kept,
         before: Option<&Catalogue>,
     ) -> Result<Self, ServiceError> {
         let mut catalogue = Self {
@@ -55,7 +57,7 @@ impl Catalogue {
             services: HashMap::new(),
         };
         for policy in catalogue.set.policies() {
-            let ready = prepare(policy, mask_key, before).await?;
+            let ready = prepare(policy, kept, before).await?;
             catalogue.services.extend(ready);
         }
         Ok(catalogue)
@@ -65,7 +67,7 @@ impl Catalogue {
     /// `before`, and the reason handed back.
     pub(super) async fn usable(
         set: &PolicySet,
-        mask_key: [u8; 32],
+        kept: &Kept,
         before: &Catalogue,
         unmet: impl Fn(&PolicyDoc) -> Option<String>,
     ) -> (Self, Vec<String>) {
@@ -75,7 +77,7 @@ impl Catalogue {
         for policy in set.policies() {
             let ready = match unmet(&policy.doc) {
                 Some(reason) => Err(reason),
-                None => prepare(policy, mask_key, Some(before))
+                None => prepare(policy, kept, Some(before))
                     .await
                     .map_err(|error| format!("{}: {error}", policy.doc.path.display())),
             };
@@ -175,7 +177,7 @@ impl Catalogue {
 /// when a job needs it.
 async fn prepare(
     policy: &WorkloadPolicy,
-    mask_key: [u8; 32],
+    kept: &Kept,
     before: Option<&Catalogue>,
 ) -> Result<Vec<Entry>, ServiceError> {
     let mut ready = Vec::new();
@@ -189,7 +191,7 @@ async fn prepare(
         let credentials = doc
             .credential
             .as_ref()
-            .map(|credential| Credentials::open(credential, &doc.tls))
+            .map(|credential| Credentials::open(credential, &doc.tls, &kept.tokens))
             .transpose()
             .map_err(failed)?;
         if let Some(credentials) = &credentials {
@@ -212,7 +214,7 @@ async fn prepare(
             mode: policy.doc.workload.mode,
             policy_hash: policy.doc.hash.clone(),
             rules: Arc::clone(service),
-            masks: Arc::new(Masks::compile(&doc.masks, mask_key)),
+            masks: Arc::new(Masks::compile(&doc.masks, kept.mask_key)),
             credentials: credentials.map(Arc::new),
             findings: policy.doc.findings.clone(),
             limits: doc.limits,

@@ -19,6 +19,7 @@ use super::demands;
 use super::identities;
 use super::protection::Protection;
 use super::resolve::{self, Addresses};
+use super::state::Kept;
 
 /// The policies in `dir`, as a reload of `last_good` would have them, and what is wrong with which.
 pub(super) fn after(last_good: &PolicySet, dir: &Path) -> (PolicySet, Vec<String>) {
@@ -49,7 +50,7 @@ fn merged(
 /// What a reload works with.
 pub(super) struct Reloader {
     pub(super) policy_dir: PathBuf,
-    pub(super) mask_key: [u8; 32],
+    pub(super) kept: Kept,
     pub(super) reception: Arc<Reception>,
     pub(super) protection: Arc<Protection>,
     /// One reload at a time.
@@ -90,7 +91,7 @@ impl Reloader {
             return unchanged(vec!["the policy files could not be read".to_owned()]);
         };
         let (set, mut faults) = merged(&before.set, loaded, &self.policy_dir);
-        let (next, unusable) = Catalogue::usable(&set, self.mask_key, &before, |doc| {
+        let (next, unusable) = Catalogue::usable(&set, &self.kept, &before, |doc| {
             demands::unmet(self.reception.kernel.lacking(), doc)
         })
         .await;

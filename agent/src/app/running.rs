@@ -137,11 +137,11 @@ impl Running {
         start: Start,
     ) -> Result<Self, StartError> {
         let state = state(config)?;
-        let mask_key = state.mask_key().map_err(host(format!(
+        let kept = state.kept().map_err(host(format!(
             "the key of the masks cannot be read from, or made in, {}",
             config.state_dir.display()
         )))?;
-        let catalogue = Catalogue::new(set.clone(), mask_key, None).await?;
+        let catalogue = Catalogue::new(set.clone(), &kept, None).await?;
         for service in catalogue.opaque() {
             tracing::warn!(service = %service.name, "this service is opaque: recorded, neither judged nor masked");
         }
@@ -237,7 +237,7 @@ impl Running {
         });
         let reloader = Arc::new(Reloader {
             policy_dir: config.policy_dir.clone(),
-            mask_key,
+            kept,
             reception: Arc::clone(&reception),
             protection: Arc::clone(&protection),
             running: tokio::sync::Mutex::default(),

@@ -19,6 +19,7 @@ use super::catalogue::{Catalogue, ServiceError};
 use super::running::{Ended, Pins, Running, Start};
 use super::shipping::ShippingError;
 use super::signals::Signals;
+use super::state::Kept;
 use super::upgrade::Program;
 use super::{demands, last_good, names, reload};
 
@@ -138,7 +139,11 @@ pub async fn run(config: AgentConfig, given: Given) -> Result<(), StartError> {
 /// nothing, and can be asked while an agent runs.
 pub async fn check(config: &AgentConfig) -> Result<(), StartError> {
     let set = load_policies(config)?;
-    Catalogue::new(set.clone(), [0; 32], None).await?;
+    let kept = Kept {
+        mask_key: [0; 32],
+        tokens: config.state_dir.join("tokens"),
+    };
+    Catalogue::new(set.clone(), &kept, None).await?;
     let lacking = Kernel::check(&KernelOptions {
         pin_dir: config.pin_dir.clone(),
     })?;

@@ -9,6 +9,15 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug)]
 pub(super) struct StateDir(PathBuf);
 
+/// What services need of it.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    /// [`StateDir::mask_key`].
+    pub(super) mask_key: [u8; 32],
+    /// Where refresh tokens are kept whose predecessors the policies' sources have.
+    pub(super) tokens: PathBuf,
+}
+
 impl StateDir {
     /// Makes it, for the agent's user alone.
     pub(super) fn open(dir: &Path) -> io::Result<Self> {
@@ -29,6 +38,14 @@ impl StateDir {
     /// The journal of leases.
     pub(super) fn leases(&self) -> PathBuf {
         self.0.join("leases")
+    }
+
+    /// What services need of it.
+    pub(super) fn kept(&self) -> io::Result<Kept> {
+        Ok(Kept {
+            mask_key: self.mask_key()?,
+            tokens: self.0.join("tokens"),
+        })
     }
 
     /// Secrets that workloads have of their own.

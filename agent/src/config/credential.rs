@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::issuer::{AwsSpec, GithubAppSpec, Oauth2Spec};
 use super::vault::VaultSpec;
 
 /// `[service.credential]`: what the agent logs in with.
@@ -38,6 +39,12 @@ pub enum CredentialKind {
     SshCa(SshCaSpec),
     /// `"vault"`: what a `HashiCorp` Vault keeps or makes.
     Vault(Box<VaultSpec>),
+    /// `"oauth2"`: a token of an OAuth 2.0 authorization server.
+    Oauth2(Box<Oauth2Spec>),
+    /// `"github-app"`: a token of an installation of a GitHub app.
+    GithubApp(Box<GithubAppSpec>),
+    /// `"aws"`: keys of a role of AWS.
+    Aws(Box<AwsSpec>),
 }
 
 impl CredentialKind {
@@ -56,6 +63,9 @@ impl CredentialKind {
             Self::MysqlUser(_) => "mysql-user",
             Self::SshCa(_) => "ssh-ca",
             Self::Vault(_) => "vault",
+            Self::Oauth2(_) => "oauth2",
+            Self::GithubApp(_) => "github-app",
+            Self::Aws(_) => "aws",
         }
     }
 
@@ -71,6 +81,9 @@ impl CredentialKind {
             }
             Self::SshCa(spec) => vec![("ca", &spec.ca)],
             Self::Vault(vault) => vault.auth.sources(),
+            Self::Oauth2(spec) => spec.sources(),
+            Self::GithubApp(spec) => vec![("app_key", &spec.key)],
+            Self::Aws(spec) => spec.sources(),
         }
     }
 }

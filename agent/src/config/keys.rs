@@ -208,8 +208,34 @@ pub(super) const CREDENTIAL: TableKeys = TableKeys {
         ("vault", "a table [service.credential.vault]"),
         ("engine", r#"{ database = "report" }"#),
         ("max_ttl", r#""12h""#),
+        ("endpoint", r#""https://login.acme.test/token""#),
+        ("endpoint_ca", r#""/etc/tollgate/acme-ca.pem""#),
+        ("revocation_endpoint", r#""https://login.acme.test/revoke""#),
+        ("grant_type", r#""client_credentials""#),
+        ("client_id", r#""tollgate""#),
+        ("client_auth", r#""basic""#),
+        ("client_secret", r#"{ systemd = "oauth-secret" }"#),
+        ("client_key", r#"{ systemd = "oauth-key" }"#),
+        ("refresh_token", r#"{ systemd = "oauth-refresh" }"#),
+        ("subject_token_type", r#""jwt""#),
+        ("scope", r#"["orders.read"]"#),
+        ("audience", r#""orders""#),
+        ("resource", r#""https://orders.acme.test""#),
+        ("app_id", "123456"),
+        ("app_key", r#"{ systemd = "github-app" }"#),
+        ("installation", "4711"),
+        ("repositories", r#"["report"]"#),
+        ("permissions", r#"{ contents = "read" }"#),
+        ("region", r#""eu-central-1""#),
+        ("role_arn", r#""arn:aws:iam::123456789012:role/report""#),
+        (
+            "keys",
+            r#"{ access_key_id = "AKIA…", secret_access_key = { systemd = "aws-secret" } }"#,
+        ),
+        ("session_policy", r#"'{"Version":"2012-10-17","Statement":[…]}'"#),
+        ("external_id", r#""acme-report""#),
     ],
-    later: &["role", "path", "key", "mount", "scope", "probe"],
+    later: &["role", "path", "key", "mount", "probe"],
     secret: true,
 };
 
@@ -267,6 +293,16 @@ pub(super) const VAULT_ENGINE: TableKeys = TableKeys {
         ("mount", r#""database""#),
     ],
     later: &["pki", "aws"],
+    secret: true,
+};
+
+pub(super) const AWS_KEYS: TableKeys = TableKeys {
+    heading: "keys",
+    keys: &[
+        ("access_key_id", r#""AKIAIOSFODNN7EXAMPLE""#),
+        ("secret_access_key", r#"{ systemd = "aws-secret" }"#),
+    ],
+    later: &["session_token"],
     secret: true,
 };
 
@@ -427,6 +463,7 @@ pub(super) const ALL: &[&TableKeys] = &[
     &VAULT,
     &VAULT_AUTH,
     &VAULT_ENGINE,
+    &AWS_KEYS,
     &SOURCE_SPEC,
     &MASK,
     &CONSTANT,

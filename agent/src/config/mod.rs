@@ -11,6 +11,7 @@ mod claim;
 mod credential;
 mod decode;
 mod glob;
+mod issuer;
 mod keys;
 mod load;
 mod policy;
@@ -32,6 +33,9 @@ pub use credential::{
     SourceSpec, SshCaSpec,
 };
 pub use glob::{Glob, GlobError};
+pub use issuer::{
+    AwsKeysSpec, AwsSpec, ClientAuth, GithubAppSpec, IssuerSpec, Oauth2Grant, Oauth2Spec, SubjectToken,
+};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
 pub use policy::{
     ColumnPattern, Demand, Detector, DnsSpec, Egress, Endpoint, EndpointHost, FindingsSpec, IdentitySpec,

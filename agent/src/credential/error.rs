@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::age::AgeError;
 use super::exec::ExecError;
+use super::issuer::IssuerError;
 use super::mysql_user::UserError;
 use super::postgres_role::RoleError;
 use super::ssh_ca::SshCaError;
@@ -114,6 +115,9 @@ pub enum CredentialError {
     /// A Vault's.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// An issuer's.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// What was had is of another kind than the service's protocol takes.
     #[error("the source gives {given}, and this service logs in with user and password: name another source")]
     NoLogin {

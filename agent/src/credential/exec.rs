@@ -25,10 +25,10 @@ use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
 
+use super::hidden::Hidden;
 use super::maker::{Ask, Made, MakeError, Maker, Working};
 use super::{CredentialError, Handle, Material};
 use crate::config::ExecSpec;
-use crate::model::Secret;
 
 /// No login, token or key with its certificate is longer.
 const LONGEST_OUTPUT: usize = 64 * 1024;
@@ -88,15 +88,6 @@ pub(super) struct ExecMaker {
     program: PathBuf,
     arguments: Vec<String>,
     timeout: Duration,
-}
-
-/// A text that is wiped when it is dropped.
-struct Hidden(Zeroizing<String>);
-
-impl<'de> Deserialize<'de> for Hidden {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
-    }
 }
 
 /// What it prints.
@@ -276,13 +267,13 @@ fn made(output: &[u8], asked: SystemTime) -> Result<Made, &'static str> {
         printed.certificate,
     ) {
         (Some(user), Some(password), None, None, None) => Material::Login {
-            user: secret(&user)?,
-            password: secret(&password)?,
+            user: user.secret()?,
+            password: password.secret()?,
         },
-        (None, None, Some(token), None, None) => Material::Token(secret(&token)?),
+        (None, None, Some(token), None, None) => Material::Token(token.secret()?),
         (None, None, None, Some(key), certificate) => Material::Key {
-            private: secret(&key)?,
-            certificate: certificate.as_ref().map(secret).transpose()?,
+            private: key.secret()?,
+            certificate: certificate.as_ref().map(Hidden::secret).transpose()?,
         },
         _ => return Err("not one credential: it has to be user and password, or token, or private_key"),
     };
@@ -291,14 +282,4 @@ fn made(output: &[u8], asked: SystemTime) -> Result<Made, &'static str> {
         expires,
         handle: None,
     })
-}
-
-fn secret(Hidden(text): &Hidden) -> Result<Secret, &'static str> {
-    if text.is_empty() {
-        return Err("an empty secret");
-    }
-    if text.contains('\0') {
-        return Err("a secret with a zero byte in it");
-    }
-    Ok(Secret::new(text.as_bytes().to_vec()))
 }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::github_app::InstallationToken;
+use super::issuer::IssuerError;
 use super::mysql_user::{UserError, UserHandle};
+use super::oauth2::TokenHandle;
 use super::postgres_role::{RoleError, RoleHandle};
 use super::vault::{VaultError, VaultHandle};
 use crate::kernel::netns::Netns;
@@ -17,6 +20,10 @@ pub enum Handle {
     MysqlUser(Box<UserHandle>),
     /// A token of a Vault's, with what is under it.
     Vault(Box<VaultHandle>),
+    /// A token of an OAuth 2.0 server.
+    Oauth2(Box<TokenHandle>),
+    /// A token of an installation of a GitHub app.
+    GithubApp(Box<InstallationToken>),
     /// What the tests of the keeper make.
     #[cfg(test)]
     Double(super::tests::leases::Double),
@@ -43,6 +50,9 @@ pub enum RevokeError {
     /// A Vault's.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// A token.
+    #[error(transparent)]
+    Issuer(#[from] IssuerError),
     /// The attempt took too long.
     #[error("the attempt took longer than {0} s")]
     TooSlow(u64),
@@ -62,6 +72,8 @@ impl Handle {
             Self::PostgresRole(_) => "postgres-role",
             Self::MysqlUser(_) => "mysql-user",
             Self::Vault(_) => "vault",
+            Self::Oauth2(_) => "oauth2",
+            Self::GithubApp(_) => "github-app",
             #[cfg(test)]
             Self::Double(_) => "double",
         }
@@ -73,6 +85,8 @@ impl Handle {
             Self::PostgresRole(role) => role.name(),
             Self::MysqlUser(user) => user.name(),
             Self::Vault(vault) => vault.name(),
+            Self::Oauth2(token) => token.name(),
+            Self::GithubApp(token) => token.name(),
             #[cfg(test)]
             Self::Double(double) => double.name(),
         }
@@ -85,6 +99,8 @@ impl Handle {
             Self::MysqlUser(user) => Ok(Box::pin(user.revoke(netns)).await?),
             // Asked from the host's own network, whatever the job's is.
             Self::Vault(vault) => Ok(Box::pin(vault.revoke()).await?),
+            Self::Oauth2(token) => Box::pin(token.revoke()).await,
+            Self::GithubApp(token) => Box::pin(token.revoke()).await,
             #[cfg(test)]
             Self::Double(double) => double.revoke(),
         }

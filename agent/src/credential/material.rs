@@ -24,6 +24,21 @@ pub enum Material {
         /// A certificate over it.
         certificate: Option<Secret>,
     },
+    /// Keys that requests to AWS are signed with.
+    Aws(AwsKeys),
+}
+
+/// Keys of a session of AWS.
+#[derive(Clone, Debug)]
+pub struct AwsKeys {
+    /// Access key id.
+    pub id: Secret,
+    /// Secret access key.
+    pub secret: Secret,
+    /// Session token; a long-term key has none.
+    pub token: Option<Secret>,
+    /// The region that is signed for.
+    pub region: String,
 }
 
 impl Material {
@@ -39,6 +54,7 @@ impl Material {
             }
             Self::Token(_) => "a token",
             Self::Key { .. } => "a key",
+            Self::Aws(_) => "keys of AWS",
         };
         Err(CredentialError::NoLogin { given })
     }

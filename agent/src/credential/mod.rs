@@ -11,15 +11,20 @@
 //! that is not possible safely. Prefer `systemd` or `file`. A changed variable needs a restart of the agent.
 
 mod age;
+mod aws;
 mod error;
 mod exec;
+mod github_app;
 mod handle;
+mod hidden;
+mod issuer;
 mod journal;
 mod lease;
 mod leases;
 mod maker;
 mod material;
 pub mod mysql_user;
+mod oauth2;
 pub mod on_server;
 pub mod postgres_role;
 mod source;
@@ -27,8 +32,11 @@ mod ssh_ca;
 mod vault;
 
 #[cfg(test)]
+pub(crate) mod moto;
+#[cfg(test)]
 mod tests;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{CredentialKind, CredentialSource, Share, SourceSpec, TlsSpec};
@@ -37,14 +45,16 @@ use crate::model::Secret;
 use source::Source;
 
 pub use age::AgeError;
+pub use aws::{SignError, ToSign, sign};
 pub use error::CredentialError;
 pub use exec::ExecError;
 pub use handle::{Found, Handle, RevokeError};
+pub use issuer::IssuerError;
 pub use journal::{LeaseId, Stage};
 pub use lease::{Lease, LeaseEnd};
 pub use leases::{LeaseView, Leases};
 pub use maker::{Ask, Left, Made, MakeError, Maker, Owner, Renewal, Working};
-pub use material::Material;
+pub use material::{AwsKeys, Material};
 pub use ssh_ca::SshCaError;
 pub use vault::VaultError;
 
@@ -69,8 +79,8 @@ pub fn read(spec: &SourceSpec) -> Result<Secret, CredentialError> {
 
 impl Credentials {
     /// Prepares the sources of a service that is spoken to as `tls` says. Variables are read here, once; files are read at
-    /// each lease.
-    pub fn open(spec: &CredentialSource, tls: &TlsSpec) -> Result<Self, CredentialError> {
+    /// each lease. `tokens`: the directory of refresh tokens that follow on those of the sources.
+    pub fn open(spec: &CredentialSource, tls: &TlsSpec, tokens: &Path) -> Result<Self, CredentialError> {
         let way = match &spec.kind {
             CredentialKind::Static { user, password } => {
                 let password = Source::open(password)?;
@@ -87,6 +97,9 @@ impl Credentials {
             CredentialKind::MysqlUser(spec) => Way::Make(mysql_user::maker(spec, tls)),
             CredentialKind::SshCa(spec) => Way::Make(ssh_ca::maker(spec)),
             CredentialKind::Vault(spec) => Way::Make(vault::maker(spec)),
+            CredentialKind::Oauth2(spec) => Way::Make(oauth2::maker(spec, tokens)),
+            CredentialKind::GithubApp(spec) => Way::Make(github_app::maker(spec)),
+            CredentialKind::Aws(spec) => Way::Make(aws::maker(spec)),
         };
         Ok(Self {
             way,
@@ -108,6 +121,9 @@ impl Credentials {
             CredentialKind::PostgresRole(spec) => spec.share,
             CredentialKind::MysqlUser(spec) => spec.share,
             CredentialKind::Vault(spec) => spec.share,
+            CredentialKind::Oauth2(spec) => spec.share,
+            CredentialKind::GithubApp(spec) => spec.share,
+            CredentialKind::Aws(spec) => spec.share,
         }
     }
 

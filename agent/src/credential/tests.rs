@@ -68,7 +68,7 @@ fn of_file(path: &Path) -> Credentials {
         },
         database: Some("orders".into()),
     };
-    Credentials::open(&spec, &PLAIN).unwrap()
+    Credentials::open(&spec, &PLAIN, Path::new("/nonexistent")).unwrap()
 }
 
 async fn password(credentials: &Credentials) -> Result<Vec<u8>, CredentialError> {
@@ -221,7 +221,7 @@ fn a_password_in_the_policy_is_refused() {
         },
         database: None,
     };
-    let error = Credentials::open(&spec, &PLAIN).unwrap_err();
+    let error = Credentials::open(&spec, &PLAIN, Path::new("/nonexistent")).unwrap_err();
     assert!(matches!(error, CredentialError::LiteralPassword));
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::credential::moto::Moto;
 use crate::model::{Direction, FrameKind, SessionId};
 use crate::record::{Recorder, RecorderOptions, VerifyOptions, verify};
 
@@ -170,55 +171,12 @@ async fn a_ledger_shorter_than_what_was_shipped_is_reported() {
     assert!(matches!(shipper.ship().await, Err(ShipError::Short { .. })));
 }
 
-/// A real S3 server: that of the Python package (`moto[server]`), with the interpreter that `TOLLGATE_TEST_PYTHON`
-/// names.
-struct Moto(std::process::Child, String);
-
-impl Moto {
-    /// `None`: it is not installed. Fails where `CI` is set.
-    fn start() -> Option<Self> {
-        use std::io::{BufRead, BufReader};
-        let python = std::env::var("TOLLGATE_TEST_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-        let has = std::process::Command::new(&python)
-            .args(["-c", "import moto.server"])
-            .stderr(std::process::Stdio::null())
-            .status();
-        if !has.is_ok_and(|status| status.success()) {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "{python} has no moto.server: pip install 'moto[server]'"
-            );
-            eprintln!("NOT RUN: {python} has no moto.server: pip install 'moto[server]'");
-            return None;
-        }
-        let mut child = std::process::Command::new(python)
-            .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"])
-            .stderr(std::process::Stdio::piped())
-            .stdout(std::process::Stdio::null())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let url = lines
-            .map_while(Result::ok)
-            .find_map(|line| Some(line.split_once("Running on ")?.1.trim().to_owned()))
-            .expect("the server says where it listens");
-        Some(Self(child, url))
-    }
-}
-
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test]
 async fn records_reach_an_s3_bucket() {
     use futures_util::StreamExt;
     let Some(server) = Moto::start() else { return };
     let s3 = S3Options {
-        endpoint: Some(server.1.clone()),
+        endpoint: Some(server.url.clone()),
         access_key_id: Some("test".into()),
         secret_access_key: Some(crate::model::Secret::new(b"test".to_vec())),
         allow_http: true,
@@ -236,7 +194,7 @@ async fn records_reach_an_s3_bucket() {
         "{missing}"
     );
     let bucket = reqwest::Client::new()
-        .put(format!("{}/records", server.1))
+        .put(format!("{}/records", server.url))
         .send()
         .await
         .unwrap();

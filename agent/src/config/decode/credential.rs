@@ -8,9 +8,9 @@ use crate::config::reader::{Field, Table};
 use crate::config::scalar;
 
 use super::source::{self, SourceKind, source_spec};
-use super::{on_server, or_default, ssh_ca, vault};
+use super::{aws, github_app, oauth2, on_server, or_default, ssh_ca, vault};
 
-const LATER_SOURCES: &[&str] = &["oauth2", "client"];
+const LATER_SOURCES: &[&str] = &["client"];
 
 const SECOND: Duration = Duration::from_secs(1);
 const EXEC_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,6 +24,9 @@ enum Chosen {
     MysqlUser,
     SshCa,
     Vault,
+    Oauth2,
+    GithubApp,
+    Aws,
 }
 
 impl Chosen {
@@ -37,6 +40,9 @@ impl Chosen {
             Self::MysqlUser => on_server::MYSQL_KEYS,
             Self::SshCa => ssh_ca::KEYS,
             Self::Vault => vault::KEYS,
+            Self::Oauth2 => oauth2::KEYS,
+            Self::GithubApp => github_app::KEYS,
+            Self::Aws => aws::KEYS,
         }
     }
 }
@@ -51,10 +57,18 @@ const SOURCES: &[(&str, Chosen)] = &[
     ("mysql-user", Chosen::MysqlUser),
     ("ssh-ca", Chosen::SshCa),
     ("vault", Chosen::Vault),
+    ("oauth2", Chosen::Oauth2),
+    ("github-app", Chosen::GithubApp),
+    ("aws", Chosen::Aws),
 ];
 
-/// `protocol` of the service; `None` where that is wrong itself.
-pub(super) fn credential(table: Table<'_>, protocol: Option<Protocol>) -> Option<CredentialSource> {
+/// `protocol` of the service; `None` where that is wrong itself. `proven`: whether the policy asks for a token of the
+/// workload.
+pub(super) fn credential(
+    table: Table<'_>,
+    protocol: Option<Protocol>,
+    proven: bool,
+) -> Option<CredentialSource> {
     let source = table
         .required("source")
         .and_then(|field| field.one_of(SOURCES, LATER_SOURCES));
@@ -105,6 +119,17 @@ pub(super) fn credential(table: Table<'_>, protocol: Option<Protocol>) -> Option
             ssh_ca::ssh_ca(table).map(CredentialKind::SshCa)
         }
         Chosen::Vault => vault::vault(table, protocol).map(|vault| CredentialKind::Vault(Box::new(vault))),
+        Chosen::Oauth2 => {
+            oauth2::oauth2(&table, protocol, proven).map(|spec| CredentialKind::Oauth2(Box::new(spec)))
+        }
+        Chosen::GithubApp => {
+            no_login(&table, protocol, "\"github-app\" makes a token for GitHub's API");
+            github_app::github_app(&table).map(|spec| CredentialKind::GithubApp(Box::new(spec)))
+        }
+        Chosen::Aws => {
+            no_login(&table, protocol, "\"aws\" makes keys that sign requests to AWS");
+            aws::aws(&table, proven).map(|spec| CredentialKind::Aws(Box::new(spec)))
+        }
     };
     let database = or_default(table.optional("database"), None, |field| {
         field.parsed(|text| scalar::line(text, 63)).map(Some)
@@ -113,6 +138,21 @@ pub(super) fn credential(table: Table<'_>, protocol: Option<Protocol>) -> Option
         kind: kind?,
         database: database?,
     })
+}
+
+/// What such a source makes is no login for a database.
+fn no_login(table: &Table<'_>, protocol: Option<Protocol>, what: &str) {
+    if protocol == Some(Protocol::Postgres) {
+        table.error(
+            format!("{what}, and no postgres service takes these"),
+            "name another source; protocol = \"http\" is for a later version",
+        );
+    }
+    table.refuse(
+        "database",
+        "\"database\" is of a login to a database, which this source makes none of",
+        "remove it",
+    );
 }
 
 /// A key of another source would be without effect.

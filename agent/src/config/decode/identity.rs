@@ -173,8 +173,8 @@ fn metadata(text: &str) -> Result<String, Wrong> {
     )
 }
 
-/// The address of a document that keys come from.
-fn trusted_url(text: &str, kind: &str, help: &'static str) -> Result<String, Wrong> {
+/// The address of an issuer, of its keys or of what it issues.
+pub(super) fn trusted_url(text: &str, kind: &str, help: &'static str) -> Result<String, Wrong> {
     let wrong = |what: &str| Wrong::new(format!("\"{text}\" {what}"), help);
     let (rest, plain) = match (text.strip_prefix("https://"), text.strip_prefix("http://")) {
         (Some(rest), _) => (rest, false),
@@ -198,7 +198,9 @@ fn trusted_url(text: &str, kind: &str, help: &'static str) -> Result<String, Wro
             .is_ok_and(|address| address.is_loopback());
     if plain && !loopback {
         return Err(Wrong::new(
-            format!("\"{text}\" is not https: anybody on the way could replace the issuer's keys"),
+            format!(
+                "\"{text}\" is not https: anybody on the way could read and replace what the issuer answers"
+            ),
             "write https://; http is taken for loopback addresses alone",
         ));
     }

@@ -1,9 +1,13 @@
 //! A policy file's TOML to typed values, strictly.
 
+mod aws;
 mod credential;
 mod findings;
+mod github_app;
 mod identity;
+mod issuer;
 mod mask;
+mod oauth2;
 mod on_server;
 mod rule;
 mod service;
@@ -45,7 +49,7 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
         findings::findings(&field.table(&keys::FINDINGS)?)
     });
     let services = match root.optional("service") {
-        Some(field) => service::services(field),
+        Some(field) => service::services(field, root.optional("identity").is_some()),
         None => Some(Vec::new()),
     };
     let (identity, denied) = match identity {

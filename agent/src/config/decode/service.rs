@@ -32,14 +32,14 @@ const NEEDS_COMMANDS: &[(&str, &str)] = &[
     ),
 ];
 
-/// All services; names and addresses are each given once.
-pub(super) fn services(field: Field<'_>) -> Option<Vec<ServiceDoc>> {
+/// All services; names and addresses are each given once. `proven`: whether the policy asks for a token of the workload.
+pub(super) fn services(field: Field<'_>, proven: bool) -> Option<Vec<ServiceDoc>> {
     let mut services: Vec<ServiceDoc> = Vec::new();
     let mut owners: HashMap<String, ServiceName> = HashMap::new();
     let mut complete = true;
     let tables = field.tables(&keys::SERVICE);
     for table in tables {
-        let Some(service) = service(table) else {
+        let Some(service) = service(table, proven) else {
             complete = false;
             continue;
         };
@@ -125,7 +125,8 @@ pub(super) fn sweepable(field: Field<'_>, wanted: &str) -> Option<SweepDoc> {
     let credential = table
         .required("credential")
         .and_then(|field| field.table(&keys::CREDENTIAL))
-        .and_then(|table| credential::credential(table, None));
+        // What the workload proves is of no account to a server that is swept.
+        .and_then(|table| credential::credential(table, None, true));
     Some(SweepDoc {
         name: ServiceName::from(reach.name?.as_str()),
         addresses: reach.addresses?,
@@ -135,7 +136,7 @@ pub(super) fn sweepable(field: Field<'_>, wanted: &str) -> Option<SweepDoc> {
     })
 }
 
-fn service(table: Table<'_>) -> Option<ServiceDoc> {
+fn service(table: Table<'_>, proven: bool) -> Option<ServiceDoc> {
     let protocol = table.required("protocol").and_then(|field| {
         field.one_of(
             &[("postgres", Protocol::Postgres), ("opaque", Protocol::Opaque)],
@@ -150,7 +151,7 @@ fn service(table: Table<'_>) -> Option<ServiceDoc> {
     } = reach(&table, protocol);
     let credential = or_default(table.optional("credential"), None, |field| {
         let table = field.table(&keys::CREDENTIAL)?;
-        credential::credential(table, protocol).map(Some)
+        credential::credential(table, protocol, proven).map(Some)
     });
     let masks = or_default(table.optional("mask"), Vec::new(), mask::masks);
     let rules = or_default(table.optional("rule"), Vec::new(), rule::rules);

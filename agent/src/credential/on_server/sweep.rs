@@ -57,7 +57,10 @@ impl Sweeper {
             CredentialKind::Static { .. }
             | CredentialKind::Exec(_)
             | CredentialKind::SshCa(_)
-            | CredentialKind::Vault(_) => None,
+            | CredentialKind::Vault(_)
+            | CredentialKind::Oauth2(_)
+            | CredentialKind::GithubApp(_)
+            | CredentialKind::Aws(_) => None,
         }
         .map(Self)
     }

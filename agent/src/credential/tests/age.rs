@@ -86,7 +86,7 @@ fn of(file: PathBuf, identity: PathBuf) -> Credentials {
         },
         database: None,
     };
-    Credentials::open(&spec, &PLAIN).unwrap()
+    Credentials::open(&spec, &PLAIN, Path::new("/nonexistent")).unwrap()
 }
 
 async fn refusal(credentials: &Credentials) -> String {

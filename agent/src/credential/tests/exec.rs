@@ -40,7 +40,7 @@ impl Program {
             }),
             database: Some("orders".into()),
         };
-        Credentials::open(&spec, &PLAIN).unwrap()
+        Credentials::open(&spec, &PLAIN, Path::new("/nonexistent")).unwrap()
     }
 
     async fn lease(&self) -> Result<Lease, CredentialError> {
