@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use reqwest::Method;
 use serde::Serialize;
 use serde_json::json;
 
@@ -18,6 +17,7 @@ use crate::credential::maker::Ask;
 use crate::credential::source::Source;
 use crate::identity::TokenKind;
 use crate::model::Secret;
+use crate::web::Method;
 
 /// How long a child token lasts until its accessor is in the journal and something is made under it.
 const CHILD_TTL: &str = "60s";

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::Method;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,6 +15,7 @@ use super::http::{Http, Nothing, Question};
 use crate::config::{KvFields, KvVersion};
 use crate::credential::Material;
 use crate::model::Secret;
+use crate::web::Method;
 
 /// A secret of version 2: its fields beside what is known of it.
 #[derive(Deserialize)]

@@ -1,10 +1,9 @@
 //! Why Vault gave nothing.
 
-use std::path::PathBuf;
-
 use chrono::{DateTime, Utc};
 
 use crate::credential::CredentialError;
+use crate::web::WebError;
 
 /// Why Vault gave nothing, or could not be had revoke. Nothing that it answered is in it, except what kind of answer it was.
 #[derive(Debug, thiserror::Error)]
@@ -15,30 +14,14 @@ pub enum VaultError {
     /// A login that no header or JSON text can hold.
     #[error("the agent's login to Vault has bytes in it that no {0} has")]
     Unfit(&'static str),
-    /// The policy's `ca`.
-    #[error("the authorities in {} cannot be read; put PEM certificates there", .path.display())]
-    Authorities {
-        /// The file.
-        path: PathBuf,
-    },
-    /// No HTTP client.
-    #[error("the HTTP client cannot be set up")]
-    Client,
-    /// No connection, or it broke.
-    #[error("Vault cannot be reached to {what}: {reason}")]
-    Unreachable {
+    /// No answer, or not one that is read.
+    #[error("Vault could not be asked to {what}: {error}")]
+    Web {
         /// To do what.
         what: &'static str,
-        /// Why, in the words of the system or of TLS.
-        reason: String,
-    },
-    /// It does not answer.
-    #[error("Vault did not answer within {limit} s when it was asked to {what}")]
-    TooSlow {
-        /// To do what.
-        what: &'static str,
-        /// The limit, in seconds.
-        limit: u64,
+        /// Why.
+        #[source]
+        error: WebError,
     },
     /// Somebody else is to get the token.
     #[error(
@@ -57,14 +40,6 @@ pub enum VaultError {
         status: u16,
         /// What it said, as far as that is a phrase of its own.
         said: Said,
-    },
-    /// More than any answer has.
-    #[error("Vault answered with more than {limit} bytes when it was asked to {what}")]
-    TooLarge {
-        /// To do what.
-        what: &'static str,
-        /// The limit.
-        limit: usize,
     },
     /// Not what its API documents.
     #[error("Vault answered with something that is no {expected} when it was asked to {what}")]

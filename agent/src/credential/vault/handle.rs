@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
-use reqwest::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -18,6 +17,7 @@ use crate::config::{VaultAuth, VaultServer};
 use crate::credential::handle::Found;
 use crate::credential::maker::Renewal;
 use crate::model::Secret;
+use crate::web::Method;
 
 /// How often, and how long between, Vault is asked whether a lease is gone.
 const LOOKS: usize = 30;

@@ -1,29 +1,30 @@
-//! One question to Vault, and its answer: nothing is followed, nothing is read without end, nothing waits without end.
+//! One question to Vault, and its answer.
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, Method, StatusCode};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::error::{Said, VaultError};
 use crate::config::VaultServer;
 use crate::model::Secret;
+use crate::web::{
+    Bounds, HeaderMap, HeaderValue, Method, StatusCode, Url, Web, WebError, address, sensitive,
+};
 
-/// Longest time for one question, from connect to the last byte.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// No login, lease or certificate is longer.
-const LARGEST: usize = 256 * 1024;
+const BOUNDS: Bounds = Bounds {
+    time: Duration::from_secs(5),
+    size: 256 * 1024,
+};
 
 /// A Vault.
 #[derive(Debug)]
 pub(super) struct Http {
     server: VaultServer,
-    /// Made when it is needed, and anew after a failure to connect: a renewed `ca` may be why.
-    client: Mutex<Option<Client>>,
+    /// Made when it is needed, and anew after a failure: a renewed `ca` may be why.
+    web: Mutex<Option<Web>>,
 }
 
 /// A question.
@@ -51,7 +52,7 @@ impl Http {
     pub(super) fn new(server: &VaultServer) -> Self {
         Self {
             server: server.clone(),
-            client: Mutex::default(),
+            web: Mutex::default(),
         }
     }
 
@@ -65,59 +66,43 @@ impl Http {
         question: Question<'_, B>,
     ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         let what = question.what;
-        let asked = tokio::time::timeout(PATIENCE, self.answer(question)).await;
-        asked.unwrap_or(Err(VaultError::TooSlow {
-            what,
-            limit: PATIENCE.as_secs(),
-        }))
-    }
-
-    async fn answer<B: Serialize>(
-        &self,
-        question: Question<'_, B>,
-    ) -> Result<Zeroizing<Vec<u8>>, VaultError> {
-        let what = question.what;
-        let client = self.client()?;
+        let failed = |error| {
+            *self.web.lock() = None;
+            VaultError::Web { what, error }
+        };
+        let mut headers = self.headers(question.token)?;
+        let mut body = Vec::new();
+        if let Some(value) = question.body {
+            headers.insert("content-type", HeaderValue::from_static("application/json"));
+            body = serde_json::to_vec(value).map_err(|_| VaultError::Unfit("JSON text"))?;
+        }
         let url = format!("{}/v1/{}", self.server.address, question.path);
-        let mut request = client
-            .request(question.method, url)
-            .headers(self.headers(question.token)?);
-        if let Some(body) = question.body {
-            let body = serde_json::to_vec(body).map_err(|_| VaultError::Unfit("JSON text"))?;
-            request = request.header("content-type", "application/json").body(body);
-        }
-        let mut response = request
-            .send()
+        let url = address(&url, false).map_err(failed)?;
+        let web = self.web(&url).map_err(failed)?;
+        let answer = web
+            .ask(question.method, &url, headers, body)
             .await
-            .map_err(|error| self.unreachable(what, &error))?;
-        let status = response.status();
-        if status.is_redirection() {
-            return Err(VaultError::Redirect { what });
-        }
-        // One allocation, as far as the answer says its length: a vector that grows leaves copies of the secret behind.
-        let expected = response
-            .content_length()
-            .and_then(|length| usize::try_from(length).ok());
-        let mut body = Zeroizing::new(Vec::with_capacity(expected.unwrap_or(LARGEST).min(LARGEST)));
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| self.unreachable(what, &error))?
-        {
-            if body.len() + chunk.len() > LARGEST {
-                return Err(VaultError::TooLarge { what, limit: LARGEST });
-            }
-            body.extend_from_slice(&chunk);
-        }
-        match status {
-            StatusCode::OK | StatusCode::NO_CONTENT => Ok(body),
-            _ => Err(VaultError::Refused {
+            .map_err(failed)?;
+        match answer.status {
+            StatusCode::OK | StatusCode::NO_CONTENT => Ok(answer.body),
+            status if status.is_redirection() => Err(VaultError::Redirect { what }),
+            status => Err(VaultError::Refused {
                 what,
                 status: status.as_u16(),
-                said: serde_json::from_slice::<Errors>(&body)
+                said: serde_json::from_slice::<Errors>(&answer.body)
                     .map_or(Said::Other, |said| Said::of(&said.errors)),
             }),
         }
+    }
+
+    fn web(&self, url: &Url) -> Result<Web, WebError> {
+        let mut kept = self.web.lock();
+        if let Some(web) = &*kept {
+            return Ok(web.clone());
+        }
+        let web = Web::new(url, self.server.ca.as_deref(), BOUNDS)?;
+        *kept = Some(web.clone());
+        Ok(web)
     }
 
     fn headers(&self, token: Option<&Secret>) -> Result<HeaderMap, VaultError> {
@@ -126,9 +111,7 @@ impl Http {
         headers.insert("x-vault-request", HeaderValue::from_static("true"));
         if let Some(token) = token {
             // Exposed to Vault, which gave it.
-            let mut value =
-                HeaderValue::from_bytes(token.expose()).map_err(|_| VaultError::Unfit("header"))?;
-            value.set_sensitive(true);
+            let value = sensitive(token.expose()).ok_or(VaultError::Unfit("header"))?;
             headers.insert("x-vault-token", value);
         }
         if let Some(namespace) = &self.server.namespace {
@@ -136,44 +119,5 @@ impl Http {
             headers.insert("x-vault-namespace", value);
         }
         Ok(headers)
-    }
-
-    fn client(&self) -> Result<Client, VaultError> {
-        let mut kept = self.client.lock();
-        if let Some(client) = &*kept {
-            return Ok(client.clone());
-        }
-        let local = self.server.address.starts_with("http://");
-        let mut builder = Client::builder()
-            .redirect(Policy::none())
-            .https_only(!local)
-            .user_agent(concat!("tollgate/", env!("CARGO_PKG_VERSION")));
-        if local {
-            builder = builder.no_proxy();
-        }
-        if let Some(path) = &self.server.ca {
-            let unreadable = || VaultError::Authorities { path: path.clone() };
-            let pem = std::fs::read(path).map_err(|_| unreadable())?;
-            let certificates = Certificate::from_pem_bundle(&pem).map_err(|_| unreadable())?;
-            if certificates.is_empty() {
-                return Err(unreadable());
-            }
-            builder = builder.tls_certs_merge(certificates);
-        }
-        let client = builder.build().map_err(|_| VaultError::Client)?;
-        *kept = Some(client.clone());
-        Ok(client)
-    }
-
-    fn unreachable(&self, what: &'static str, error: &reqwest::Error) -> VaultError {
-        *self.client.lock() = None;
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(deeper) = cause.source() {
-            cause = deeper;
-        }
-        VaultError::Unreachable {
-            what,
-            reason: cause.to_string(),
-        }
     }
 }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use reqwest::Method;
 use serde_json::json;
 
 use super::answer::{self, Auth, LookedUp, Renewed, ends};
 use super::error::VaultError;
 use super::http::{Http, Nothing, Question};
 use crate::model::Secret;
+use crate::web::Method;
 
 /// A token, in the agent's memory alone. One that the agent made is revoked when it is dropped, at the latest.
 #[derive(Debug)]

@@ -36,7 +36,7 @@ async fn each_wrong_answer_is_told_apart_and_repeats_nothing() {
         ("secret/", "500", "refused to read a secret (status 500)"),
         ("secret/", "204", "something that is no secret"),
         ("secret/", "echo", "refused to read a secret (status 400)"),
-        ("secret/", "broken", "cannot be reached to read a secret"),
+        ("secret/", "broken", "could not be asked to read a secret: "),
         ("secret/", "without data.data", "something that is no secret"),
         (
             "secret/",
@@ -102,7 +102,7 @@ async fn a_vault_that_is_down_cannot_be_reached() {
     };
     let told = error(&spec, &ask()).await.to_string();
     assert!(
-        told.contains("Vault cannot be reached to look at the agent's token"),
+        told.contains("Vault could not be asked to look at the agent's token"),
         "{told}"
     );
 }
