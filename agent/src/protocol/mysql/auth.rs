@@ -5,6 +5,7 @@ use ed25519_dalek::hazmat::{ExpandedSecretKey, raw_sign};
 use zeroize::Zeroizing;
 
 use super::MysqlError;
+use super::greeting::CHALLENGE;
 
 const NATIVE: &str = "mysql_native_password";
 const CACHING: &str = "caching_sha2_password";
@@ -48,15 +49,21 @@ impl Method {
 
     /// The answer to `challenge`.
     pub(super) fn prove(self, password: &[u8], challenge: &[u8]) -> Result<Vec<u8>, MysqlError> {
+        let challenge = challenge
+            .get(..self.challenge())
+            .ok_or(MysqlError::Protocol("a challenge that is too short"))?;
         match self {
             Self::Native => Ok(scramble(&SHA1_FOR_LEGACY_USE_ONLY, password, challenge, true)),
             Self::Caching => Ok(scramble(&SHA256, password, challenge, false)),
-            Self::Ed25519 => {
-                let challenge = challenge
-                    .get(..ED25519_CHALLENGE)
-                    .ok_or(MysqlError::Protocol("a challenge that is too short"))?;
-                Ok(sign(password, challenge))
-            }
+            Self::Ed25519 => Ok(sign(password, challenge)),
+        }
+    }
+
+    /// Bytes of its challenge.
+    fn challenge(self) -> usize {
+        match self {
+            Self::Native | Self::Caching => CHALLENGE,
+            Self::Ed25519 => ED25519_CHALLENGE,
         }
     }
 }

@@ -198,12 +198,13 @@ async fn start(stream: Stream, target: &Target, login: &Login) -> Result<Session
     Err(MysqlError::Protocol("a login without an end"))
 }
 
-/// Method and challenge of an `AuthSwitchRequest`; the challenge has a zero byte behind it.
+/// Method and challenge of an `AuthSwitchRequest`. A zero byte may stand behind the challenge, or be its last: how long it
+/// is the method knows.
 fn switch(packet: &[u8]) -> Result<(&str, &[u8]), MysqlError> {
     let parse = || {
         let mut reader = Reader(packet.get(1..)?);
         let name = std::str::from_utf8(reader.cstring()?).ok()?;
-        Some((name, reader.0.strip_suffix(&[0]).unwrap_or(reader.0)))
+        Some((name, reader.0))
     };
     // Alone it means the method of before MySQL 4.1.
     parse().ok_or_else(|| MysqlError::Method("mysql_old_password".to_owned()))

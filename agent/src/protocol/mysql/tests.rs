@@ -208,6 +208,15 @@ async fn a_server_that_asks_for_the_password_itself_does_not_get_it() {
 }
 
 #[tokio::test]
+async fn a_challenge_whose_last_byte_is_zero_is_no_shorter_for_that() {
+    let challenge = [&[7; 31][..], &[0]].concat();
+    let switch = packet(2, &[&b"\xfeclient_ed25519\0"[..], &challenge].concat());
+    let refused = packet(4, b"\xff\x15\x04#28000no");
+    let (error, _) = against(&[greeting("mysql_native_password"), switch, refused].concat()).await;
+    assert!(matches!(error, MysqlError::Refused { code: 1045, .. }), "{error}");
+}
+
+#[tokio::test]
 async fn servers_that_are_none_are_refused() {
     for (bytes, part) in [
         (b"SSH-2.0-OpenSSH_9.2\r\n".to_vec(), "protocol"),
