@@ -2,6 +2,7 @@
 //! ports of their own. Whatever it makes it removes when it is dropped, also when a test fails.
 
 pub mod agent;
+pub mod authorization;
 pub mod bypass;
 pub mod cgroup;
 pub mod container;

@@ -41,3 +41,35 @@ impl Scratch {
         Ok(path)
     }
 }
+
+/// A file below `dir` in which `needle` is. Sockets and what goes while it looks hold nothing.
+pub fn file_with(dir: &Path, needle: &[u8]) -> Option<PathBuf> {
+    for entry in std::fs::read_dir(dir).ok()?.flatten() {
+        let path = entry.path();
+        let found = if path.is_dir() {
+            file_with(&path, needle)
+        } else {
+            let content = path.is_file().then(|| std::fs::read(&path).ok()).flatten();
+            let holds = |content: Vec<u8>| content.windows(needle.len()).any(|window| window == needle);
+            content.is_some_and(holds).then_some(path)
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_found_by_what_is_in_it() {
+        let scratch = Scratch::new("search").unwrap();
+        let inner = scratch.dir("inner").unwrap();
+        std::fs::write(inner.join("file"), "before needle after").unwrap();
+        assert_eq!(file_with(scratch.path(), b"needle"), Some(inner.join("file")));
+        assert_eq!(file_with(scratch.path(), b"other"), None);
+    }
+}

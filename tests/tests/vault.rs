@@ -1,6 +1,5 @@
 //! Credentials from a Vault: sessions have them, they are renewed while that is so, and gone after it, whatever happens.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,6 +7,7 @@ use tollgate_tests::oidc::Provider;
 use tollgate_tests::postgres::Postgres;
 use tollgate_tests::process::eventually;
 use tollgate_tests::psql::Psql;
+use tollgate_tests::scratch::file_with;
 use tollgate_tests::vault::{ROLE_ID, SECRET_ID, Vault};
 use tollgate_tests::world::{ALLOW_ALL, PASSWORD, ROLE, World};
 
@@ -118,24 +118,6 @@ fn made(server: &Postgres) -> u32 {
     server.admin("postgres", MADE).unwrap().trim().parse().unwrap()
 }
 
-/// Whether `needle` is in a file below `dir`.
-fn is_below(dir: &Path, needle: &[u8]) -> Option<std::path::PathBuf> {
-    for entry in std::fs::read_dir(dir).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            if let Some(found) = is_below(&path, needle) {
-                return Some(found);
-            }
-        } else if path.is_file() {
-            let content = std::fs::read(&path).unwrap();
-            if content.windows(needle.len()).any(|window| window == needle) {
-                return Some(path);
-            }
-        }
-    }
-    None
-}
-
 #[test]
 fn a_session_logs_in_with_what_vault_made_for_it_and_that_is_gone_afterwards() {
     let mut setting = start(DYNAMIC, 600, |_| {});
@@ -177,7 +159,7 @@ fn a_session_logs_in_with_what_vault_made_for_it_and_that_is_gone_afterwards() {
     assert_eq!(state["tokens"], json!([]), "the agent gave its own token up");
     for secret in [SECRET_ID, "hvs."] {
         assert_eq!(
-            is_below(&setting.world.agent.dir().join("state"), secret.as_bytes()),
+            file_with(&setting.world.agent.dir().join("state"), secret.as_bytes()),
             None
         );
         assert!(!setting.world.agent.log().contains(secret));
@@ -299,7 +281,7 @@ fn a_job_s_own_token_is_changed_for_a_login_and_seen_by_nobody_else() {
     assert_eq!(setting.vault.state().unwrap()["tokens"], json!([]));
     let signature = token.rsplit('.').next().unwrap();
     assert_eq!(
-        is_below(&setting.world.agent.dir().join("state"), signature.as_bytes()),
+        file_with(&setting.world.agent.dir().join("state"), signature.as_bytes()),
         None
     );
     assert!(!setting.world.agent.log().contains(signature));

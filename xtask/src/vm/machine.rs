@@ -103,15 +103,20 @@ fn start(boot: &Boot<'_>, initramfs: &Path, console: &Path) -> Result<Child> {
          systemd.show_status=1 systemd.mask=serial-getty@ttyS0.service systemd.mask=getty@tty1.service \
          systemd.mask=systemd-binfmt.service systemd.mask=proc-sys-fs-binfmt_misc.automount"
     );
-    // The security hooks are on the kernel's busiest paths. When it changes the code there, one emulated processor now and
-    // then still meets the breakpoint that another has taken away again, and the kernel dies of it.
-    let processors = if boot.lsm { "1" } else { "2" };
+    // The security hooks are on the kernel's busiest paths. When it changes the code there, an emulated processor in a thread
+    // of its own now and then still meets the breakpoint that another has taken away again, and the kernel dies of it. One
+    // processor would be too few: nobody waits for the agent there.
+    let accelerator = if boot.lsm {
+        "tcg,thread=single"
+    } else {
+        "tcg,thread=multi"
+    };
     // A task that is killed cannot clean up.
     Command::new("setpriv")
         .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
-        .args(["-accel", "tcg,thread=multi"])
+        .args(["-accel", accelerator])
         // Five levels of page tables are slower than four, and nothing here needs them.
-        .args(["-cpu", "max,la57=off", "-smp", processors, "-m"])
+        .args(["-cpu", "max,la57=off", "-smp", "2", "-m"])
         .arg(boot.memory.to_string())
         .args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
         .args(["-nic", "none", "-kernel"])
