@@ -1,6 +1,8 @@
 //! Children that end with their owner, and waiting for a condition.
 
 use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -164,9 +166,26 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(stdout)
 }
 
-/// A TCP port of 127.0.0.1 that is free now.
+/// A TCP port of 127.0.0.1 that is free now, for a server that cannot pick one itself. It lies below the ports that the
+/// kernel gives to whoever asks for any (`ip_local_port_range`), where there are such: nobody is given it before the server
+/// listens, nor while the server is down for a while.
 pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?
-        .local_addr()?
-        .port())
+    const FIRST: u16 = 10_000;
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let given: u16 = range
+        .split_whitespace()
+        .next()
+        .context("no range of ports")?
+        .parse()?;
+    for _try in 0..100 {
+        let port = match given.saturating_sub(FIRST) {
+            0 => 0,
+            // The standard library's only source of chance.
+            count => FIRST + u16::try_from(RandomState::new().hash_one(0) % u64::from(count))?,
+        };
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return Ok(listener.local_addr()?.port());
+        }
+    }
+    bail!("no free port was found from {FIRST} to {given}")
 }

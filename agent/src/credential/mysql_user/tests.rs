@@ -306,12 +306,10 @@ async fn servers_that_are_down_and_servers_that_are_none_are_the_servers_fault()
             let _gone = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
         }
     });
-    // A port that was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    for address in [free, at] {
+    // Nobody listens there, and nobody else gets the port while the test goes on.
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    for address in [silent.local_addr().unwrap(), at] {
         let ask = ask_over(Place::Network(address), &PLAIN);
         let MakeError { error, left } = make_over(&world.keeper(), &PLAIN, &ask).await.unwrap_err();
         assert_eq!(left, Left::Nothing);

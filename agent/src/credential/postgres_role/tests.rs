@@ -251,12 +251,10 @@ async fn what_the_server_refuses_leaves_nothing_and_names_nobody() {
 async fn a_server_that_is_not_there_is_the_servers_fault() {
     let world = World::start();
     let mut ask = world.ask();
-    // A port that was free a moment ago.
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    ask.target.address = Place::Network(port);
+    // Nobody listens there, and nobody else gets the port while the test goes on.
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    ask.target.address = Place::Network(silent.local_addr().unwrap());
     let MakeError { error, left } = world.make_over(&world.keeper(), &PLAIN, &ask).await.unwrap_err();
     assert_eq!(left, Left::Nothing);
     assert!(
