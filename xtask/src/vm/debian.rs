@@ -206,7 +206,7 @@ fn private_apt(work: &Path) -> Result<PathBuf> {
             "Dir::State \"{at}/state\";\nDir::State::status \"{at}/status\";\nDir::Cache \"{at}/cache\";\n\
              Dir::Etc::sourcelist \"{at}/sources.list\";\nDir::Etc::sourceparts \"-\";\n\
              Dir::Etc::parts \"-\";\nAPT::Architecture \"amd64\";\nAPT::Architectures \"amd64\";\n\
-             APT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\n"
+             APT::Sandbox::User \"root\";\nAcquire::Languages \"none\";\nAPT::Update::Error-Mode \"any\";\n"
         ),
     )?;
     run(Command::new("apt-get")
