@@ -1,9 +1,10 @@
 //! DNS of workloads: real resolvers, real nameservers, and what a job can connect to after what it was told.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use tollgate_tests::agent::Agent;
 use tollgate_tests::cgroup::Cgroup;
 use tollgate_tests::isolated::Isolated;
 use tollgate_tests::job::{self, Ended, NOBODY};
+use tollgate_tests::manager::Manager;
 use tollgate_tests::nameserver::Nameserver;
 use tollgate_tests::netns::Netns;
 use tollgate_tests::policy::Policy;
@@ -255,6 +257,48 @@ fn what_a_job_was_told_outlives_the_agent() {
     stand.assert_login("10.98.0.2");
     stand.assert_login("10.98.0.3");
     stand.assert_login("db.acme.test");
+}
+
+/// Asks once, and waits for as long as the agent may be away.
+const ASK: &str = r#"
+import socket
+asking = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+asking.settimeout(25)
+name = b"".join(bytes([len(label)]) + label for label in b"db.acme.test".split(b"."))
+asking.sendto(b"\x12\x34\x01\x00\x00\x01\0\0\0\0\0\0" + name + b"\0\0\x01\0\x01", ("127.0.0.1", 53))
+print("asked", flush=True)
+print(socket.inet_ntoa(asking.recv(512)[-4:]))
+"#;
+
+#[test]
+fn a_question_that_is_asked_while_the_agent_is_away_is_answered_by_the_next_one() {
+    let mut stand = Stand::new("allow", "", "host-record=db.acme.test,10.98.0.1").unwrap();
+    stand.agent.stop().unwrap();
+    let mut manager = Manager::start(&stand.agent).unwrap();
+    manager.start_agent().unwrap();
+    for (how, address) in [("kill", "10.98.0.2"), ("stop", "10.98.0.3")] {
+        manager.tell(how).unwrap();
+        stand
+            .nameserver
+            .change(&format!("host-record=db.acme.test,{address}"))
+            .unwrap();
+        let mut asking = job::command(&stand.cgroup, NOBODY, "python3")
+            .args(["-c", ASK])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(asking.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "asked");
+        manager.start_agent().unwrap();
+        assert_eq!(
+            lines.next().unwrap().unwrap(),
+            address,
+            "{}",
+            manager.log().unwrap()
+        );
+        asking.wait().unwrap();
+        stand.assert_login(address);
+    }
 }
 
 /// SVCB parameters of `www.acme.test` (RFC 9460 §2.2): alpn h3 and h2, ech of three bytes.

@@ -1,5 +1,5 @@
-//! Listeners in the keeping of the service manager (`FileDescriptorStoreMax=` of systemd), so that connections wait, and are
-//! not refused, while the agent is restarted or has crashed. Nothing happens where there is none (`NOTIFY_SOCKET`).
+//! Listeners in the keeping of the service manager (`FileDescriptorStoreMax=` of systemd), so that connections and questions
+//! to nameservers wait, and are not refused, while the agent is restarted or has crashed. Nothing happens where there is none (`NOTIFY_SOCKET`).
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -10,6 +10,11 @@ use crate::model::{NetnsCookie, SocketPath};
 /// Gives a copy of a listener into its keeping. One that it has already it does not take twice.
 pub(super) fn keep(socket: &OwnedFd, netns: NetnsCookie) {
     keep_as(socket, &name(netns));
+}
+
+/// As [`keep`], for a socket for DNS: questions wait in it, which whoever asks would ask again after seconds alone.
+pub(super) fn keep_datagrams(socket: &OwnedFd, netns: NetnsCookie) {
+    keep_as(socket, &datagrams_name(netns));
 }
 
 /// As [`keep`], for the listener of a unix socket.
@@ -27,6 +32,7 @@ fn keep_as(socket: &OwnedFd, name: &str) {
 /// Takes back what it keeps of a namespace.
 pub(super) fn forget(netns: NetnsCookie) {
     forget_what_is(&name(netns));
+    forget_what_is(&datagrams_name(netns));
 }
 
 /// Takes back the listener of a unix socket.
@@ -44,6 +50,10 @@ fn forget_what_is(name: &str) {
 /// Cookies are unique for the life of the host.
 fn name(netns: NetnsCookie) -> String {
     format!("listener-{netns}")
+}
+
+fn datagrams_name(netns: NetnsCookie) -> String {
+    format!("dns-{netns}")
 }
 
 /// Numbers of paths follow from the paths.
