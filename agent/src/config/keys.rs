@@ -161,6 +161,7 @@ pub(super) const SERVICE: TableKeys = TableKeys {
         ("unix", r#"["/run/postgresql/.s.PGSQL.5432"]"#),
         ("tls", r#"{ upstream = "verify-full" }"#),
         ("credential", "a table [service.credential]"),
+        ("unmasked", r#"["image/*"]"#),
         ("mask", "a table [[service.mask]]"),
         ("rule", "a table [[service.rule]]"),
         ("limits", "a table [service.limits]"),
@@ -324,9 +325,12 @@ pub(super) const MASK: TableKeys = TableKeys {
     keys: &[
         ("columns", r#"["customers.email"]"#),
         ("detect", r#"["card"]"#),
+        ("json", r#"["$.users[*].email"]"#),
+        ("keys", r#"["email"]"#),
+        ("headers", r#"["Set-Cookie"]"#),
         ("with", r#""redact""#),
     ],
-    later: &["json"],
+    later: &[],
     secret: false,
 };
 

@@ -11,7 +11,9 @@ mod claim;
 mod credential;
 mod decode;
 mod glob;
+mod http_mask;
 mod issuer;
+mod json_path;
 mod keys;
 mod load;
 mod policy;
@@ -33,9 +35,11 @@ pub use credential::{
     SourceSpec, SshCaSpec,
 };
 pub use glob::{Glob, GlobError};
+pub use http_mask::{HeaderPattern, KeyPattern, MediaPattern};
 pub use issuer::{
     AwsKeysSpec, AwsSpec, ClientAuth, GithubAppSpec, IssuerSpec, Oauth2Grant, Oauth2Spec, SubjectToken,
 };
+pub use json_path::{JsonPath, JsonSegment, JsonSelector};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
 pub use policy::{
     ColumnPattern, Demand, Detector, DnsSpec, Egress, Endpoint, EndpointHost, FindingsSpec, IdentitySpec,

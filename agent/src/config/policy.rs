@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::claim::{ClaimRule, TokenPattern};
 use super::credential::CredentialSource;
 use super::glob::Glob;
+use super::http_mask::{HeaderPattern, KeyPattern, MediaPattern};
+use super::json_path::JsonPath;
 use super::selector::{ContainerSpec, LabelRule, Selector};
 use crate::model::{Effect, RuleName, ServiceName, SocketPath, WorkloadName};
 
@@ -224,6 +226,8 @@ pub struct ServiceDoc {
     pub tls: TlsSpec,
     /// `[service.credential]`; `None` for [`Protocol::Opaque`] alone.
     pub credential: Option<CredentialSource>,
+    /// `unmasked`: kinds of bodies that no mask can read and that pass all the same.
+    pub unmasked: Vec<MediaPattern>,
     /// `[[service.mask]]`.
     pub masks: Vec<MaskRule>,
     /// `[[service.rule]]`.
@@ -299,6 +303,12 @@ pub enum MaskTarget {
     Columns(Vec<ColumnPattern>),
     /// `detect`: values found by what they look like.
     Detect(Vec<Detector>),
+    /// `json`: values of JSON documents, by their paths.
+    Json(Vec<JsonPath>),
+    /// `keys`: values under a name, at any depth: members of JSON, form fields, elements and attributes of XML, columns of CSV.
+    Keys(Vec<KeyPattern>),
+    /// `headers`: header and trailer fields.
+    Headers(Vec<HeaderPattern>),
 }
 
 /// `customers.email`, `crm.customers.email`, `*.card_number`: each part a glob, schema `*` if left out.

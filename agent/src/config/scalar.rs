@@ -372,7 +372,7 @@ pub(super) fn claim(text: &str) -> Result<ClaimValue, Wrong> {
     ClaimValue::like(text).map_err(|error| bad_glob(text, &error))
 }
 
-fn bad_glob(text: &str, error: &GlobError) -> Wrong {
+pub(super) fn bad_glob(text: &str, error: &GlobError) -> Wrong {
     let help = match error {
         GlobError::Empty => "write a name, or \"*\" for any",
         GlobError::OpenSet => "write a set as [abc] or [a-z], with something in it",

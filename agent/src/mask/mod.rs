@@ -73,6 +73,7 @@ impl Masks {
                         detectors.add(*kind, &rule.operator);
                     }
                 }
+                MaskTarget::Json(_) | MaskTarget::Keys(_) | MaskTarget::Headers(_) => {}
             }
         }
         columns.protect_statistics();

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::config::http_mask::media_pattern;
 use crate::config::keys;
 use crate::config::policy::{Endpoint, Limits, Protocol, ServiceDoc, TlsMode, TlsSpec};
 use crate::config::reader::{Field, Table, Wrong};
@@ -153,11 +154,23 @@ fn service(table: Table<'_>, proven: bool) -> Option<ServiceDoc> {
         let table = field.table(&keys::CREDENTIAL)?;
         credential::credential(table, protocol, proven).map(Some)
     });
-    let masks = or_default(table.optional("mask"), Vec::new(), mask::masks);
+    let masks = or_default(table.optional("mask"), Vec::new(), |field| {
+        mask::masks(field, protocol)
+    });
+    let unmasked = or_default(table.optional("unmasked"), Vec::new(), |field| {
+        field.parsed_list("name at least one media type", media_pattern)
+    });
     let rules = or_default(table.optional("rule"), Vec::new(), rule::rules);
     let limits = or_default(table.optional("limits"), Limits::default(), |field| {
         field.table(&keys::LIMITS).and_then(rule::limits)
     });
+    if let Some(Protocol::Postgres | Protocol::Opaque) = protocol {
+        table.refuse(
+            "unmasked",
+            "\"unmasked\" names kinds of bodies, which only services of HTTP have",
+            "remove it",
+        );
+    }
     match protocol {
         Some(Protocol::Opaque) => {
             for (key, why) in NEEDS_COMMANDS {
@@ -185,6 +198,7 @@ fn service(table: Table<'_>, proven: bool) -> Option<ServiceDoc> {
         addresses: addresses?,
         tls: tls?,
         credential: credential?,
+        unmasked: unmasked?,
         masks: masks?,
         rules: rules?,
         limits: limits?,

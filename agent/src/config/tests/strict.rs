@@ -261,6 +261,28 @@ fn each_mistake_is_named_with_place_and_remedy() {
         ),
         (
             "verdict",
+            "verdict = \"allow\"\n[[service.mask]]\nkeys = [\"email\"]\nwith = \"null\"",
+            &[
+                "p.toml:21:1: \"keys\" is for services of HTTP",
+                "write columns = [",
+            ],
+        ),
+        (
+            "verdict",
+            "verdict = \"allow\"\n[[service.mask]]\njson = [\"$.a[?@.b]\"]\nheaders = [\"Content-Length\"]\nwith = \"null\"",
+            &[
+                "a mask has both \"json\" and \"headers\"",
+                "has a filter, which cannot be decided while the document is still coming in",
+                "says how the message is to be read",
+            ],
+        ),
+        (
+            "address",
+            "address = [\"db.acme.test:5432\"]\nunmasked = [\"image\"]",
+            &["\"unmasked\" names kinds of bodies", "\"image\" is no media type"],
+        ),
+        (
+            "verdict",
             "verdict = \"allow\"\n[[service.rule]]\nname = \"reads\"\neffects = [\"lock\"]\nverdict = \"deny\"",
             &["a second rule"],
         ),
