@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 use super::journal::LeaseId;
-use super::{CredentialError, Leases, Material};
+use super::{CredentialError, Leases, Material, material};
 use crate::model::SessionId;
 use crate::protocol::Login;
 
@@ -47,7 +47,7 @@ pub enum LeaseEnd {
 impl Lease {
     /// As a login, for protocols that know user and password.
     pub fn login(&self) -> Result<Login, CredentialError> {
-        self.material.login(self.database.as_deref())
+        material::login(&self.material, self.database.as_deref())
     }
 
     /// What it is.

@@ -41,6 +41,7 @@ use std::sync::Arc;
 
 use crate::config::{CredentialKind, CredentialSource, Share, SourceSpec, TlsSpec};
 use crate::model::Secret;
+pub use crate::model::{AwsKeys, Material};
 
 use source::Source;
 
@@ -54,7 +55,6 @@ pub use journal::{LeaseId, Stage};
 pub use lease::{Lease, LeaseEnd};
 pub use leases::{LeaseView, Leases};
 pub use maker::{Ask, Left, Made, MakeError, Maker, Owner, Renewal, Working};
-pub use material::{AwsKeys, Material};
 pub use ssh_ca::SshCaError;
 pub use vault::VaultError;
 

@@ -8,6 +8,7 @@ mod container;
 mod effect;
 mod frame;
 mod ids;
+mod material;
 mod place;
 mod secret;
 mod socket_path;
@@ -21,6 +22,7 @@ pub use ids::{
     CgroupId, CgroupPath, ClientAddr, HoldId, NetnsCookie, OriginalDst, PolicyId, RuleName, ServiceName,
     SessionId, WorkloadName,
 };
+pub use material::{AwsKeys, Material};
 pub use place::{Caller, Place};
 pub use secret::Secret;
 pub use socket_path::SocketPath;

@@ -22,7 +22,7 @@ use crate::config::AwsSpec;
 use crate::identity::{JobToken, TokenKind};
 use crate::web::{HeaderMap, Method, StatusCode};
 
-use super::material::AwsKeys;
+use super::AwsKeys;
 
 pub use sign::{SignError, ToSign, sign};
 

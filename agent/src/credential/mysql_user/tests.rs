@@ -111,7 +111,7 @@ async fn make_over(spec: &MysqlUserSpec, tls: &TlsSpec, ask: &Ask) -> Result<(Us
 }
 
 fn login(made: &Made) -> (String, String) {
-    let login = made.material.login(None).unwrap();
+    let login = crate::credential::material::login(&made.material, None).unwrap();
     let text = |secret: &crate::model::Secret| String::from_utf8(secret.expose().to_vec()).unwrap();
     (text(&login.user), text(&login.password))
 }

@@ -1,8 +1,8 @@
 //! The login of who makes and drops accounts.
 
 use crate::config::AdminSpec;
+use crate::credential::CredentialError;
 use crate::credential::source::Source;
-use crate::credential::{CredentialError, Material};
 use crate::protocol::Login;
 
 /// Reads it, for `database`.
@@ -12,15 +12,15 @@ pub(in crate::credential) async fn read(
 ) -> Result<Login, CredentialError> {
     let (user, password) = (Source::open(&admin.user)?, Source::open(&admin.password)?);
     // A secret may lie on a file system that blocks.
-    let material = tokio::task::spawn_blocking(move || {
-        Ok::<_, CredentialError>(Material::Login {
-            user: user.read()?,
-            password: password.read()?,
-        })
+    let (user, password) =
+        tokio::task::spawn_blocking(move || Ok::<_, CredentialError>((user.read()?, password.read()?)))
+            .await
+            .map_err(|_| CredentialError::BrokenOff)??;
+    Ok(Login {
+        user,
+        password,
+        database: database.map(str::to_owned),
     })
-    .await
-    .map_err(|_| CredentialError::BrokenOff)??;
-    material.login(database)
 }
 
 /// Reads it once, and throws it away.

@@ -101,7 +101,7 @@ impl World {
     /// A session as the role that was made.
     async fn log_in(&self, made: &Made, database: &str) -> Result<LoggedIn, LoginError> {
         let target = self.server.target(TlsMode::Disable, None, None);
-        let credential = made.material.login(None).unwrap();
+        let credential = crate::credential::material::login(&made.material, None).unwrap();
         let ask = LoginAsk {
             database,
             settings: &Settings::default(),
