@@ -247,6 +247,7 @@ pub(super) mod tests {
                 }],
                 without_where: true,
                 unknown: None,
+                http: None,
             }),
             parameters: vec![
                 Parameter {

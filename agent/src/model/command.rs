@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, Effects};
+use super::{Effect, Effects, HttpFacts};
 
 /// One command of a workload, decoded by a protocol adapter.
 ///
@@ -21,6 +21,9 @@ pub struct Command {
     pub without_where: bool,
     /// Why [`Effect::Unknown`] is among the effects, for people.
     pub unknown: Option<String>,
+    /// The request, where the command is one of HTTP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Arc<HttpFacts>>,
 }
 
 /// One effect on one object (or on none: BEGIN).
@@ -99,6 +102,7 @@ impl Command {
             }],
             without_where: false,
             unknown: Some(why.into()),
+            http: None,
         }
     }
 

@@ -28,13 +28,13 @@ macro_rules! effects {
 }
 
 effects! {
-    /// Returns stored data.
+    /// Returns stored data. HTTP: GET, HEAD, OPTIONS.
     Read = "read",
-    /// Adds rows: INSERT.
+    /// Adds rows: INSERT. HTTP: POST, PUT.
     Write = "write",
-    /// Changes rows: UPDATE, MERGE, INSERT … ON CONFLICT DO UPDATE.
+    /// Changes rows: UPDATE, MERGE, INSERT … ON CONFLICT DO UPDATE. HTTP: PUT, PATCH.
     Modify = "modify",
-    /// Removes rows: DELETE, TRUNCATE.
+    /// Removes rows: DELETE, TRUNCATE. HTTP: DELETE.
     Delete = "delete",
     /// COPY … FROM STDIN and its like.
     BulkLoad = "bulk_load",
@@ -64,6 +64,8 @@ effects! {
     UnsafeIo = "unsafe_io",
     /// Writes that which a mask protects to a place where no mask would find it.
     Declassify = "declassify",
+    /// Opens a WebSocket.
+    Websocket = "websocket",
     /// Not understood. Refused unless a rule names it.
     Unknown = "unknown",
 }

@@ -7,6 +7,7 @@ mod command;
 mod container;
 mod effect;
 mod frame;
+mod http;
 mod ids;
 mod material;
 mod place;
@@ -18,6 +19,10 @@ pub use command::{Action, Command, Object, ObjectKind, Parameter, Schema};
 pub use container::{Container, ContainerEngine};
 pub use effect::{Effect, Effects};
 pub use frame::{Direction, FrameKind};
+pub use http::{
+    GraphqlKind, GraphqlOperation, GrpcCall, HttpAsks, HttpBody, HttpContent, HttpDoubt, HttpFacts, HttpPair,
+    HttpPart,
+};
 pub use ids::{
     CgroupId, CgroupPath, ClientAddr, HoldId, NetnsCookie, OriginalDst, PolicyId, RuleName, ServiceName,
     SessionId, WorkloadName,

@@ -3,6 +3,7 @@
 //! One folder a protocol. The traits here are stated for what three shapes of protocol need (a pipelined one,
 //! a multiplexed one, one whose library drives the connection) and are not frozen before all three stand.
 
+pub mod http;
 pub mod mysql;
 pub mod opaque;
 pub mod postgres;

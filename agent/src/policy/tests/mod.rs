@@ -58,6 +58,7 @@ fn command(actions: Vec<Action>) -> Command {
         actions,
         without_where: false,
         unknown: None,
+        http: None,
     }
 }
 

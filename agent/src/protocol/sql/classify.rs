@@ -130,6 +130,7 @@ fn assemble(text: &str, secrets: Vec<std::ops::Range<usize>>, statements: Vec<Fa
             actions: all.actions().to_vec(),
             without_where: all.without_where,
             unknown: all.unknown,
+            http: None,
         },
         statements: statements.into_iter().map(Facts::statement).collect(),
         secrets,

@@ -151,6 +151,7 @@ pub(super) fn batch(text: &str, effects: &[Effect], statements: Vec<Statement>) 
         actions,
         without_where: false,
         unknown: None,
+        http: None,
     };
     Batch {
         command,

@@ -1,0 +1,74 @@
+//! What a method does, and which other method a request may be taken for.
+//!
+//! Effects follow the semantics of RFC 9110 and RFC 5789. What a server does under a method is its own affair (a POST can delete):
+//! rules that need to know name paths.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::model::{Effect, HttpPair};
+
+/// Headers with which a client asks to be taken for another method; `_` and `-` are one to CGI, WSGI and Rack.
+const OVERRIDES: [&str; 4] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-method",
+];
+
+/// Parameter of a query or form that says the same: Rails, Laravel, Symfony, Express' method-override.
+const PARAMETER: &str = "_method";
+
+/// Effects of a method by its name as sent; `None`: it is not known, and methods are told apart by case.
+pub(super) fn effects(method: &str) -> Option<&'static [Effect]> {
+    Some(match method {
+        "GET" | "HEAD" | "OPTIONS" => &[Effect::Read],
+        "POST" => &[Effect::Write],
+        "PUT" => &[Effect::Write, Effect::Modify],
+        "PATCH" => &[Effect::Modify],
+        "DELETE" => &[Effect::Delete],
+        _ => return None,
+    })
+}
+
+/// Methods that headers and parameters ask for, upper case, each once; `None`: what they ask for is no method.
+pub(super) fn overrides(headers: &HeaderMap, parameters: &[&[HttpPair]]) -> Option<Vec<Arc<str>>> {
+    let mut asked: Vec<Arc<str>> = Vec::new();
+    let mut add = |text: &str| {
+        let method = text.trim().to_ascii_uppercase();
+        let spelt = !method.is_empty() && method.bytes().all(|b| b.is_ascii_uppercase() || b == b'-');
+        if spelt && !asked.iter().any(|known| **known == *method) {
+            asked.push(method.into());
+        }
+        spelt
+    };
+    for (name, value) in headers {
+        let name = name.as_str().replace('_', "-");
+        if OVERRIDES.contains(&name.as_str()) {
+            let value = value.to_str().ok()?;
+            if !value.split(',').all(&mut add) {
+                return None;
+            }
+        }
+    }
+    for (name, value) in parameters.iter().copied().flatten() {
+        if name.eq_ignore_ascii_case(PARAMETER) && !add(value) {
+            return None;
+        }
+    }
+    Some(asked)
+}
+
+/// Whether a multipart body seems to have the parameter.
+pub(super) fn in_multipart(body: &[u8]) -> bool {
+    memchr::memmem::find_iter(body, PARAMETER.as_bytes()).any(|at| {
+        let before = body.get(at.saturating_sub(8)..at).unwrap_or_default();
+        let before: Vec<u8> = before
+            .iter()
+            .filter(|b| !b" \t\"'".contains(b))
+            .copied()
+            .collect();
+        before.ends_with(b"=")
+    })
+}

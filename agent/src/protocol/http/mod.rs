@@ -1,0 +1,3 @@
+//! HTTP: requests to commands, verdicts to answers.
+
+pub mod facts;
