@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 use super::handle::{Found, RevokeError};
 use super::hidden::Hidden;
 use super::issuer::{Assertion, Issuer, IssuerError, asked, check, read, signed, unless_ended};
-use super::maker::{Ask, Made, MakeError, Maker, Working};
+use super::maker::{Ask, Left, Made, MakeError, Maker, Working};
 use super::{CredentialError, Handle, Material};
 use crate::config::GithubAppSpec;
 use crate::model::Secret;
@@ -131,21 +131,25 @@ impl Maker for GithubApp {
                     token: token.clone(),
                 }),
             };
-            if let Err(what) = granted.is_what(spec) {
-                // Tried once: it ends by itself in any case, and is given to nobody.
-                if let Err(error) = handle.revoke().await {
-                    tracing::warn!(%error, "a token that may more than was asked for could not be voided");
-                }
-                return Err(nonsense(what));
-            }
+            let handle = Handle::GithubApp(Box::new(handle));
             let expires = SystemTime::from(granted.expires_at) - SKEW;
-            if expires <= SystemTime::now() {
-                return Err(nonsense("a token that has ended, or ends at once"));
+            let fit = granted.is_what(spec).and_then(|()| {
+                if expires <= SystemTime::now() {
+                    return Err("a token that has ended, or ends at once");
+                }
+                Ok(())
+            });
+            // What nobody gets is voided as what somebody had.
+            if let Err(what) = fit {
+                return Err(MakeError {
+                    error: issuer.nonsense(what).into(),
+                    left: Left::There(Box::new(handle)),
+                });
             }
             Ok(Made {
                 material: Material::Token(token),
                 expires: Some(expires),
-                handle: Some(Handle::GithubApp(Box::new(handle))),
+                handle: Some(handle),
             })
         })
     }

@@ -121,12 +121,14 @@ pub struct MakeError {
 }
 
 /// What a failure leaves behind.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Left {
     /// Certainly nothing.
     Nothing,
     /// Perhaps what was planned: it has to be revoked.
     Perhaps,
+    /// Something for certain, which nobody gets, and which this voids.
+    There(Box<Handle>),
 }
 
 impl MakeError {

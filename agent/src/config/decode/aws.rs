@@ -9,7 +9,7 @@ use crate::config::scalar;
 
 use super::credential::share;
 use super::issuer::{self, text};
-use super::{or_default, source_spec};
+use super::{JobProof, or_default, source_spec};
 
 const TTL: Duration = Duration::from_hours(1);
 /// STS takes no less, and no more.
@@ -33,8 +33,8 @@ pub(super) const KEYS: &[&str] = &[
     "share",
 ];
 
-/// `proven`: whether the policy asks for a token of the workload.
-pub(super) fn aws(table: &Table<'_>, proven: bool) -> Option<AwsSpec> {
+/// `proof`: what the policy asks jobs for.
+pub(super) fn aws(table: &Table<'_>, proof: JobProof) -> Option<AwsSpec> {
     let region = table.required("region").and_then(|field| field.parsed(region));
     let usual = region
         .as_ref()
@@ -46,11 +46,16 @@ pub(super) fn aws(table: &Table<'_>, proven: bool) -> Option<AwsSpec> {
         access_key(&field.table(&keys::AWS_KEYS)?).map(Some)
     });
     if table.optional("keys").is_none() {
-        if !proven {
-            table.error(
+        match proof {
+            JobProof::Token => {}
+            JobProof::None => table.error(
                 "without \"keys\" the workload's own token assumes the role, and this policy asks for none",
                 "add [identity] with the issuer of the job's tokens, or add keys = { … }",
-            );
+            ),
+            JobProof::Assertion => table.error(
+                "without \"keys\" a JSON Web Token assumes the role (AssumeRoleWithWebIdentity), and this policy asks jobs for a SAML assertion",
+                "ask for a token under [identity.oidc], or add keys = { … }",
+            ),
         }
         table.refuse(
             "external_id",

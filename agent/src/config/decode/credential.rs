@@ -8,7 +8,7 @@ use crate::config::reader::{Field, Table};
 use crate::config::scalar;
 
 use super::source::{self, SourceKind, source_spec};
-use super::{aws, github_app, oauth2, on_server, or_default, ssh_ca, vault};
+use super::{JobProof, aws, github_app, oauth2, on_server, or_default, ssh_ca, vault};
 
 const LATER_SOURCES: &[&str] = &["client"];
 
@@ -62,12 +62,11 @@ const SOURCES: &[(&str, Chosen)] = &[
     ("aws", Chosen::Aws),
 ];
 
-/// `protocol` of the service; `None` where that is wrong itself. `proven`: whether the policy asks for a token of the
-/// workload.
+/// `protocol` of the service; `None` where that is wrong itself. `proof`: what the policy asks jobs for.
 pub(super) fn credential(
     table: Table<'_>,
     protocol: Option<Protocol>,
-    proven: bool,
+    proof: JobProof,
 ) -> Option<CredentialSource> {
     let source = table
         .required("source")
@@ -120,7 +119,7 @@ pub(super) fn credential(
         }
         Chosen::Vault => vault::vault(table, protocol).map(|vault| CredentialKind::Vault(Box::new(vault))),
         Chosen::Oauth2 => {
-            oauth2::oauth2(&table, protocol, proven).map(|spec| CredentialKind::Oauth2(Box::new(spec)))
+            oauth2::oauth2(&table, protocol, proof).map(|spec| CredentialKind::Oauth2(Box::new(spec)))
         }
         Chosen::GithubApp => {
             no_login(&table, protocol, "\"github-app\" makes a token for GitHub's API");
@@ -128,7 +127,7 @@ pub(super) fn credential(
         }
         Chosen::Aws => {
             no_login(&table, protocol, "\"aws\" makes keys that sign requests to AWS");
-            aws::aws(&table, proven).map(|spec| CredentialKind::Aws(Box::new(spec)))
+            aws::aws(&table, proof).map(|spec| CredentialKind::Aws(Box::new(spec)))
         }
     };
     let database = or_default(table.optional("database"), None, |field| {

@@ -20,12 +20,22 @@ mod workload;
 use std::path::{Path, PathBuf};
 
 use super::keys;
-use super::policy::{DnsSpec, Egress, FindingsSpec, PolicyDoc, PolicyText};
+use super::policy::{DnsSpec, Egress, FindingsSpec, PolicyDoc, PolicyText, Proof};
 use super::reader::{Field, Table, Wrong};
 use super::scalar;
 use super::sweep::SweepDoc;
 
 pub(super) use source::source_spec;
+
+/// What the policy asks jobs for, for sources that trade it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum JobProof {
+    None,
+    /// A JSON Web Token; or nobody knows, where that part of the policy is wrong.
+    Token,
+    /// A SAML assertion.
+    Assertion,
+}
 
 /// Decodes a whole policy; `None` after at least one report.
 pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyDoc> {
@@ -49,7 +59,18 @@ pub(super) fn policy(root: Table<'_>, path: &Path, text: &str) -> Option<PolicyD
         findings::findings(&field.table(&keys::FINDINGS)?)
     });
     let services = match root.optional("service") {
-        Some(field) => service::services(field, root.optional("identity").is_some()),
+        Some(field) => {
+            let assertion = matches!(
+                &identity,
+                Some(Some((spec, _))) if matches!(spec.proof, Proof::Saml(_))
+            );
+            let proof = match root.optional("identity") {
+                None => JobProof::None,
+                Some(_) if assertion => JobProof::Assertion,
+                Some(_) => JobProof::Token,
+            };
+            service::services(field, proof)
+        }
         None => Some(Vec::new()),
     };
     let (identity, denied) = match identity {

@@ -10,7 +10,7 @@ use crate::config::scalar;
 use super::credential::share;
 use super::github_app::private_key;
 use super::issuer::{self, address, text};
-use super::{or_default, source_spec};
+use super::{JobProof, or_default, source_spec};
 
 const LEAST_TTL: Duration = Duration::from_secs(10);
 const MOST_TTL: Duration = Duration::from_hours(24);
@@ -52,8 +52,8 @@ enum Auth {
     None,
 }
 
-/// `proven`: whether the policy asks for a token of the workload.
-pub(super) fn oauth2(table: &Table<'_>, protocol: Option<Protocol>, proven: bool) -> Option<Oauth2Spec> {
+/// `proof`: what the policy asks jobs for.
+pub(super) fn oauth2(table: &Table<'_>, protocol: Option<Protocol>, proof: JobProof) -> Option<Oauth2Spec> {
     let issuer = issuer::issuer(table, None);
     let revocation = or_default(table.optional("revocation_endpoint"), None, |field| {
         field.parsed(address).map(Some)
@@ -65,7 +65,7 @@ pub(super) fn oauth2(table: &Table<'_>, protocol: Option<Protocol>, proven: bool
             ("token_exchange", Grant::Exchange),
         ];
         let which = field.one_of(&grants, &[])?;
-        if which == Grant::Exchange && !proven {
+        if which == Grant::Exchange && proof == JobProof::None {
             field.error(
                 "the workload's own token is what an exchange trades, and this policy asks for none",
                 "add [identity] with the issuer of the job's tokens, or name another grant_type",
@@ -78,7 +78,7 @@ pub(super) fn oauth2(table: &Table<'_>, protocol: Option<Protocol>, proven: bool
         .required("client_id")
         .and_then(|field| field.parsed(|text| scalar::line(text, LONGEST)));
     let auth = client_auth(table, which);
-    let grant = which.and_then(|which| grant(table, which));
+    let grant = which.and_then(|which| grant(table, which, proof));
     let scope = or_default(table.optional("scope"), Vec::new(), |field| {
         field.parsed_list("name at least one scope, or remove the key", one_scope)
     });
@@ -162,7 +162,7 @@ fn client_auth(table: &Table<'_>, grant: Option<Grant>) -> Option<ClientAuth> {
     }
 }
 
-fn grant(table: &Table<'_>, grant: Grant) -> Option<Oauth2Grant> {
+fn grant(table: &Table<'_>, grant: Grant, proof: JobProof) -> Option<Oauth2Grant> {
     if grant != Grant::Refresh {
         table.refuse(
             "refresh_token",
@@ -191,6 +191,13 @@ fn grant(table: &Table<'_>, grant: Grant) -> Option<Oauth2Grant> {
             .and_then(|field| source_spec(field, false))
             .map(Oauth2Grant::RefreshToken),
         Grant::Exchange => {
+            if proof == JobProof::Assertion {
+                table.refuse(
+                    "subject_token_type",
+                    "this policy asks jobs for a SAML assertion, and that is of one type",
+                    "remove it: the assertion is shown as urn:ietf:params:oauth:token-type:saml2",
+                );
+            }
             let kinds = [
                 ("jwt", SubjectToken::Jwt),
                 ("id_token", SubjectToken::IdToken),

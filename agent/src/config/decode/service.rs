@@ -10,7 +10,7 @@ use crate::config::scalar;
 use crate::config::sweep::SweepDoc;
 use crate::model::{ServiceName, SocketPath};
 
-use super::{credential, mask, or_default, rule, unix};
+use super::{JobProof, credential, mask, or_default, rule, unix};
 
 const LATER_PROTOCOLS: &[&str] = &["mysql", "mariadb", "ssh", "http", "https", "grpc", "kubernetes"];
 /// Keys that need a protocol which is understood.
@@ -33,14 +33,14 @@ const NEEDS_COMMANDS: &[(&str, &str)] = &[
     ),
 ];
 
-/// All services; names and addresses are each given once. `proven`: whether the policy asks for a token of the workload.
-pub(super) fn services(field: Field<'_>, proven: bool) -> Option<Vec<ServiceDoc>> {
+/// All services; names and addresses are each given once. `proof`: what the policy asks jobs for.
+pub(super) fn services(field: Field<'_>, proof: JobProof) -> Option<Vec<ServiceDoc>> {
     let mut services: Vec<ServiceDoc> = Vec::new();
     let mut owners: HashMap<String, ServiceName> = HashMap::new();
     let mut complete = true;
     let tables = field.tables(&keys::SERVICE);
     for table in tables {
-        let Some(service) = service(table, proven) else {
+        let Some(service) = service(table, proof) else {
             complete = false;
             continue;
         };
@@ -127,7 +127,7 @@ pub(super) fn sweepable(field: Field<'_>, wanted: &str) -> Option<SweepDoc> {
         .required("credential")
         .and_then(|field| field.table(&keys::CREDENTIAL))
         // What the workload proves is of no account to a server that is swept.
-        .and_then(|table| credential::credential(table, None, true));
+        .and_then(|table| credential::credential(table, None, JobProof::Token));
     Some(SweepDoc {
         name: ServiceName::from(reach.name?.as_str()),
         addresses: reach.addresses?,
@@ -137,7 +137,7 @@ pub(super) fn sweepable(field: Field<'_>, wanted: &str) -> Option<SweepDoc> {
     })
 }
 
-fn service(table: Table<'_>, proven: bool) -> Option<ServiceDoc> {
+fn service(table: Table<'_>, proof: JobProof) -> Option<ServiceDoc> {
     let protocol = table.required("protocol").and_then(|field| {
         field.one_of(
             &[("postgres", Protocol::Postgres), ("opaque", Protocol::Opaque)],
@@ -152,7 +152,7 @@ fn service(table: Table<'_>, proven: bool) -> Option<ServiceDoc> {
     } = reach(&table, protocol);
     let credential = or_default(table.optional("credential"), None, |field| {
         let table = field.table(&keys::CREDENTIAL)?;
-        credential::credential(table, protocol, proven).map(Some)
+        credential::credential(table, protocol, proof).map(Some)
     });
     let masks = or_default(table.optional("mask"), Vec::new(), |field| {
         mask::masks(field, protocol)

@@ -151,6 +151,32 @@ fn what_is_no_login_is_refused_for_a_database_and_right_for_what_takes_it() {
 }
 
 #[test]
+fn what_takes_no_assertion_is_refused_where_jobs_have_nothing_else() {
+    const SAML: &str = "[identity.saml]\nmetadata = \"https://idp.acme.test/metadata\"\nentity_id = \"https://idp.acme.test\"\naudience = \"tollgate\"\ntoken = { login = true }\n\n";
+    let exchange = format!("{OAUTH2}grant_type = \"token_exchange\"\nclient_auth = \"none\"\n");
+    assert!(parse(&with(SAML, &exchange)).is_ok());
+    let told = errors(&with(SAML, &format!("{exchange}subject_token_type = \"jwt\"\n")));
+    assert!(
+        matches!(told.as_slice(), [one] if one.contains("SAML assertion, and that is of one type") && one.starts_with("p.toml:")),
+        "{told:?}"
+    );
+    let told = of_http(SAML, AWS).join("\n");
+    assert!(
+        told.contains("asks jobs for a SAML assertion") && told.contains("p.toml:"),
+        "{told}"
+    );
+    let keys = "keys = { access_key_id = \"AKIA1\", secret_access_key = { systemd = \"s\" } }\n";
+    assert_eq!(of_http(SAML, &format!("{AWS}{keys}")), [""; 0]);
+    assert!(
+        parse(&with(
+            IDENTITY,
+            &format!("{exchange}subject_token_type = \"jwt\"\n")
+        ))
+        .is_ok()
+    );
+}
+
+#[test]
 fn a_github_token_is_never_asked_for_without_bounds() {
     for (from, to, said) in [
         ("repositories = [\"report\"]\n", "", "has no \"repositories\""),

@@ -161,8 +161,14 @@ async fn a_token_that_may_more_than_was_asked_for_is_voided_and_not_used() {
                 granted[key] = value.clone();
             }
         }));
-        let why = scene.make().await.unwrap_err().error.to_string();
+        let MakeError { error, left } = scene.make().await.unwrap_err();
+        let why = error.to_string();
         assert!(why.contains(said), "{change}: {why}");
+        let Left::There(handle) = left else {
+            panic!("{left:?}")
+        };
+        scene.double.replies(Reply::Is("204 No Content", String::new()));
+        assert_eq!(handle.revoke(None).await.unwrap(), Found::Voided);
         let asked = scene.double.asked().pop().unwrap();
         assert_eq!(asked.line, "DELETE /api/v3/installation/token", "{change}");
     }

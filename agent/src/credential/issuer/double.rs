@@ -24,6 +24,8 @@ pub(in crate::credential) struct Asked {
 pub(in crate::credential) enum Reply {
     /// Answers with a status line and a body.
     Is(&'static str, String),
+    /// 200 and a body, after a while.
+    Slow(Duration, String),
     /// The same, with a header more.
     With(&'static str, String, String),
     /// Takes the question, and says nothing until the test is over.
@@ -142,6 +144,10 @@ impl Shared {
                     self.stopped.wait(&mut stop);
                 }
                 return;
+            }
+            Reply::Slow(time, body) => {
+                std::thread::sleep(time);
+                ("200 OK", String::new(), body)
             }
             Reply::Closes => return,
             Reply::Floods => {

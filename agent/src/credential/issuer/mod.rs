@@ -63,6 +63,12 @@ pub enum IssuerError {
         /// Who.
         url: String,
     },
+    /// The workload's proof cannot be shown by itself.
+    #[error("{url} takes an assertion by itself, and the workload's is in a response or in something else")]
+    Wrapped {
+        /// Who.
+        url: String,
+    },
     /// A key that is none.
     #[error("{origin} holds no RSA private key in PEM (PKCS#1 or PKCS#8, 2048 bits at least)")]
     Key {

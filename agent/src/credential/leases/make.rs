@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use super::super::CredentialError;
 use super::super::journal::{LeaseId, Stage};
 use super::super::lease::{Hold, Lease};
 use super::super::maker::{Ask, Left, Made, MakeError, Maker};
+use super::super::{CredentialError, Handle};
 use super::{Held, Leases, Live, Phase, renew};
 use crate::config::CredentialKind;
 use crate::model::SessionId;
@@ -82,10 +82,23 @@ impl Leases {
                 match left {
                     Left::Nothing if self.unwrite(&id).await => self.forget(&id),
                     Left::Nothing | Left::Perhaps => self.revoke(&id, "it was not made for certain"),
+                    Left::There(handle) => self.void(&id, *handle).await,
                 }
                 Err(error)
             }
         }
+    }
+
+    /// What was made and is of no use goes as what was used does: tried until it is void, and told of until then.
+    async fn void(&self, id: &LeaseId, handle: Handle) {
+        if let Some(held) = self.0.table.lock().held.get_mut(id) {
+            held.handle = Some(handle);
+            held.stage = Stage::Made;
+        }
+        if let Err(error) = self.write(id).await {
+            tracing::warn!(lease = %id, %error, "a credential that nobody gets is not in the journal");
+        }
+        self.revoke(id, "it is not what was asked for");
     }
 
     /// Has the source prepare, writes down what came of it, and has it made.

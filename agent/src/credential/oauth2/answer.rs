@@ -12,8 +12,6 @@ pub(super) struct Granted {
     pub(super) token: Secret,
     /// `expires_in`.
     pub(super) life: Option<Duration>,
-    /// The successor of the refresh token that was shown.
-    pub(super) refresh_token: Option<Secret>,
 }
 
 #[derive(Deserialize)]
@@ -21,8 +19,33 @@ struct Answered {
     access_token: Hidden,
     token_type: String,
     expires_in: Option<u32>,
+    /// Looked at here alone for being a text: [`Issued`] has it.
     refresh_token: Option<Hidden>,
     issued_token_type: Option<String>,
+}
+
+/// The tokens of an answer, whatever else of it is wrong: what was issued has to be voided, and what replaces a refresh
+/// token to be kept.
+#[derive(Default, Deserialize)]
+pub(super) struct Issued {
+    access_token: Option<Hidden>,
+    refresh_token: Option<Hidden>,
+}
+
+impl Issued {
+    /// Reads them; what stands behind the object is not looked at.
+    pub(super) fn read(body: &[u8]) -> Self {
+        let mut objects = serde_json::Deserializer::from_slice(body).into_iter();
+        objects.next().and_then(Result::ok).unwrap_or_default()
+    }
+
+    pub(super) fn token(&self) -> Option<Secret> {
+        self.access_token.as_ref()?.token().ok()
+    }
+
+    pub(super) fn refresh_token(&self) -> Option<Secret> {
+        self.refresh_token.as_ref()?.token().ok()
+    }
 }
 
 #[derive(Deserialize)]
@@ -47,12 +70,14 @@ impl Granted {
         {
             return Err("another kind of token than an access token");
         }
+        if let Some(refresh_token) = &answered.refresh_token {
+            refresh_token.token()?;
+        }
         Ok(Self {
             token: answered.access_token.token()?,
             life: answered
                 .expires_in
                 .map(|seconds| Duration::from_secs(seconds.into())),
-            refresh_token: answered.refresh_token.map(|token| token.token()).transpose()?,
         })
     }
 }
@@ -107,7 +132,7 @@ const CODES: &[&str] = &[
 mod tests {
     use std::time::Duration;
 
-    use super::{Granted, life, refusal};
+    use super::{Granted, Issued, life, refusal};
 
     fn read(body: &str) -> Result<(), &'static str> {
         Granted::read(body.as_bytes(), false).map(drop)
@@ -144,6 +169,29 @@ mod tests {
             "a".repeat(16 * 1024 + 1)
         );
         assert!(read(&long).is_err());
+    }
+
+    #[test]
+    fn what_was_issued_is_found_in_answers_that_are_wrong() {
+        for (body, token, refresh) in [
+            (
+                r#"{"access_token":"abc","token_type":"DPoP","refresh_token":"r"}x"#,
+                Some("abc"),
+                Some("r"),
+            ),
+            (r#"{"access_token":"abc","expires_in":"soon"}"#, Some("abc"), None),
+            (r#"{"access_token":"a b","refresh_token":"r"}"#, None, Some("r")),
+            ("<html>", None, None),
+            ("[]", None, None),
+            ("", None, None),
+        ] {
+            let issued = Issued::read(body.as_bytes());
+            let text = |secret: Option<crate::model::Secret>| {
+                secret.map(|secret| String::from_utf8(secret.expose().to_vec()).unwrap())
+            };
+            assert_eq!(text(issued.token()).as_deref(), token, "{body}");
+            assert_eq!(text(issued.refresh_token()).as_deref(), refresh, "{body}");
+        }
     }
 
     #[test]

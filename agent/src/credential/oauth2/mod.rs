@@ -19,17 +19,17 @@ mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::issuer::{Form, Issuer, IssuerError, asked, check, read, text};
-use super::maker::{Ask, Made, MakeError, Maker, Working};
+use super::maker::{Ask, Left, Made, MakeError, Maker, Working};
 use super::{CredentialError, Handle, Material};
 use crate::config::{Oauth2Grant, Oauth2Spec, SubjectToken};
 use crate::identity::{JobToken, TokenKind};
 use crate::model::Secret;
 use crate::web::{Method, StatusCode};
 
-use answer::{Granted, refusal};
+use answer::{Granted, Issued, refusal};
 use rotated::Rotated;
 
 pub(super) use void::TokenHandle;
@@ -70,7 +70,7 @@ impl Maker for Oauth2Maker {
                 }
                 None => None,
             };
-            let (granted, began) = match (&self.spec.grant, &self.rotated) {
+            let answered = match (&self.spec.grant, &self.rotated) {
                 (Oauth2Grant::RefreshToken(configured), Some(rotated)) => {
                     let [configured] = read([configured]).await.map_err(MakeError::before)?;
                     // One at a time: a server that sees a refresh token twice takes it for stolen.
@@ -81,11 +81,12 @@ impl Maker for Oauth2Maker {
                         "refresh_token",
                         text(&(token, configured.1.clone()), "token").map_err(MakeError::before)?,
                     );
-                    let (granted, began) = self.ask(form).await?;
-                    if let Some(next) = &granted.refresh_token {
-                        turn.keep(&configured.0, next).await;
+                    let answered = self.ask(form).await?;
+                    // Also where the rest of the answer is of no use: the one that was shown may be void by now.
+                    if let Some(next) = answered.issued.refresh_token() {
+                        turn.keep(&configured.0, &next).await;
                     }
-                    (granted, began)
+                    answered
                 }
                 (Oauth2Grant::TokenExchange(kind), _) => {
                     let form = self
@@ -95,7 +96,7 @@ impl Maker for Oauth2Maker {
                 }
                 _ => self.ask(grant_form("client_credentials")).await?,
             };
-            self.made(granted, began, user)
+            self.made(answered, user)
         })
     }
 }
@@ -113,11 +114,21 @@ impl Oauth2Maker {
         };
         let mut form = grant_form("urn:ietf:params:oauth:grant-type:token-exchange");
         // Exposed for the issuer that the policy names.
-        let token = std::str::from_utf8(proof.secret.expose()).map_err(|_| IssuerError::Unfit {
-            origin: "the workload's token".to_owned(),
-            what: "token",
-        })?;
-        form.add("subject_token", token);
+        match proof.kind {
+            TokenKind::Oidc => {
+                let token = std::str::from_utf8(proof.secret.expose()).map_err(|_| IssuerError::Unfit {
+                    origin: "the workload's token".to_owned(),
+                    what: "token",
+                })?;
+                form.add("subject_token", token);
+            }
+            TokenKind::Saml => {
+                let token = proof.saml2().ok_or_else(|| IssuerError::Wrapped {
+                    url: Issuer::name(&self.spec.issuer),
+                })?;
+                form.add("subject_token", &token);
+            }
+        }
         form.add(
             "subject_token_type",
             &format!("urn:ietf:params:oauth:token-type:{kind}"),
@@ -125,8 +136,8 @@ impl Oauth2Maker {
         Ok(form)
     }
 
-    /// Asks for a token; also when that was.
-    async fn ask(&self, mut form: Form) -> Result<(Granted, SystemTime), MakeError> {
+    /// Asks for a token.
+    async fn ask(&self, mut form: Form) -> Result<Answered, MakeError> {
         let spec = &*self.spec;
         if !spec.scope.is_empty() {
             form.add("scope", &spec.scope.join(" "));
@@ -143,30 +154,40 @@ impl Oauth2Maker {
             .ask(Method::POST, headers, form.body())
             .await
             .map_err(asked)?;
-        if answer.status != StatusCode::OK {
-            return Err(asked(issuer.refused(answer.status, refusal(&answer.body))));
-        }
         let exchanged = matches!(spec.grant, Oauth2Grant::TokenExchange(_));
-        let granted = Granted::read(&answer.body, exchanged).map_err(|what| asked(issuer.nonsense(what)))?;
-        Ok((granted, began))
+        let granted = match answer.status {
+            StatusCode::OK => Granted::read(&answer.body, exchanged).map_err(|what| issuer.nonsense(what)),
+            status => Err(issuer.refused(status, refusal(&answer.body))),
+        };
+        Ok(Answered {
+            granted,
+            issued: Issued::read(&answer.body),
+            began,
+        })
     }
 
-    fn made(&self, granted: Granted, began: SystemTime, user: Option<Secret>) -> Result<Made, MakeError> {
-        let nonsense = |what| {
-            asked(IssuerError::Nonsense {
+    fn made(&self, answered: Answered, user: Option<Secret>) -> Result<Made, MakeError> {
+        let began = answered.began;
+        let read = answered.granted.and_then(|granted| {
+            let life = answer::life(granted.life, self.spec.ttl).map_err(|what| IssuerError::Nonsense {
                 url: Issuer::name(&self.spec.issuer),
                 what,
-            })
-        };
-        let life = answer::life(granted.life, self.spec.ttl).map_err(nonsense)?;
-        let expires = began + life;
-        let handle = self.spec.revocation.as_ref().map(|_| {
-            Handle::Oauth2(Box::new(TokenHandle::new(
-                &self.spec,
-                granted.token.clone(),
-                expires.into(),
-            )))
+            })?;
+            Ok((granted, began + life))
         });
+        let (granted, expires) = match read {
+            Ok(read) => read,
+            // A token that nobody gets is voided as one that somebody had.
+            Err(error) => {
+                let issued = answered.issued.token();
+                let handle = issued.and_then(|token| self.handle(token, began + LONGEST_LIFE));
+                return Err(MakeError {
+                    error: error.into(),
+                    left: handle.map_or(Left::Perhaps, |handle| Left::There(Box::new(handle))),
+                });
+            }
+        };
+        let handle = self.handle(granted.token.clone(), expires);
         Ok(Made {
             material: match user {
                 Some(user) => Material::Login {
@@ -179,7 +200,28 @@ impl Oauth2Maker {
             handle,
         })
     }
+
+    /// What voids a token, where the server has an end point for it.
+    fn handle(&self, token: Secret, ends: SystemTime) -> Option<Handle> {
+        self.spec.revocation.as_ref()?;
+        Some(Handle::Oauth2(Box::new(TokenHandle::new(
+            &self.spec,
+            token,
+            ends.into(),
+        ))))
+    }
 }
+
+/// What a server said to a question for a token.
+struct Answered {
+    granted: Result<Granted, IssuerError>,
+    issued: Issued,
+    /// When it was asked.
+    began: SystemTime,
+}
+
+/// How long the server is asked to void a token of which it did not say when it ends.
+const LONGEST_LIFE: Duration = Duration::from_hours(24);
 
 fn grant_form(grant: &str) -> Form {
     let mut form = Form::new();

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+
 use super::super::issuer::double::{Double, Reply};
 use super::super::tests::ask;
 use super::super::{Handle, Leases, MakeError, Material};
@@ -214,22 +217,137 @@ async fn an_exchange_shows_the_workloads_own_token_and_fails_without_one() {
     let why = maker.make(&ask(Share::Session), None).await.unwrap_err().error;
     assert!(why.to_string().contains("no token that could be shown"), "{why}");
     assert!(double.asked().is_empty());
-    for (kind, name) in [(TokenKind::Oidc, "id_token"), (TokenKind::Saml, "saml2")] {
+    let assertion = "<Assertion xmlns=\"urn:oasis:names:tc:SAML:2.0:assertion\">\u{fc}?>~</Assertion>";
+    let response = format!("<Response xmlns=\"urn:oasis:names:tc:SAML:2.0:protocol\">{assertion}</Response>");
+    let url = URL_SAFE_NO_PAD.encode(assertion);
+    let with = |kind, token: &str| {
         let mut ask = ask(Share::Session);
         ask.token = Some(JobToken {
             kind,
-            secret: Secret::new(b"ey.job.token".to_vec()),
+            secret: Secret::new(token.as_bytes().to_vec()),
         });
-        let made = maker.make(&ask, None).await.unwrap();
+        ask
+    };
+    for (kind, name, shown, sent) in [
+        (TokenKind::Oidc, "id_token", "ey.job.token", "ey.job.token"),
+        // RFC 8693 has one form, and jobs have two.
+        (TokenKind::Saml, "saml2", assertion, url.as_str()),
+        (
+            TokenKind::Saml,
+            "saml2",
+            &STANDARD.encode(assertion),
+            url.as_str(),
+        ),
+    ] {
+        let made = maker.make(&with(kind, shown), None).await.unwrap();
         assert_eq!(token(&made), b"acc-2");
         let asked = double.asked().pop().unwrap();
-        assert_eq!(asked.field("subject_token").as_deref(), Some("ey.job.token"));
+        assert_eq!(asked.field("subject_token").as_deref(), Some(sent));
         assert_eq!(
             asked.field("subject_token_type"),
             Some(format!("urn:ietf:params:oauth:token-type:{name}"))
         );
         assert_eq!(asked.field("client_id").as_deref(), Some("toll gate"));
     }
+    let before = double.asked().len();
+    let why = maker.make(&with(TokenKind::Saml, &response), None).await;
+    let why = why.unwrap_err().error.to_string();
+    assert!(why.contains("takes an assertion by itself"), "{why}");
+    assert_eq!(double.asked().len(), before);
+}
+
+/// Each answer has a token in it that nobody gets.
+#[tokio::test]
+async fn a_token_that_is_refused_after_it_was_issued_is_voided() {
+    let place = Place::new();
+    let double = Double::start(Reply::Closes);
+    let mut spec = spec(
+        double.spec("/token"),
+        ClientAuth::None,
+        Oauth2Grant::ClientCredentials,
+    );
+    spec.revocation = Some(double.url("/revoke"));
+    spec.user = Some(SourceSpec::Literal("report".into()));
+    let source = CredentialSource {
+        kind: CredentialKind::Oauth2(Box::new(spec)),
+        database: None,
+    };
+    let credentials = Credentials::open(&source, &super::super::tests::PLAIN, &place.tokens()).unwrap();
+    let journal = tempfile::tempdir().unwrap();
+    let leases = Leases::open(&journal.path().join("leases")).unwrap();
+    for (reply, said) in [
+        (
+            r#"{"access_token":"acc-9","token_type":"DPoP","expires_in":60}"#,
+            "no bearer token",
+        ),
+        (r#"{"access_token":"acc-9","token_type":"Bearer"}"#, "write a ttl"),
+        (
+            r#"{"access_token":"acc-9","token_type":"Bearer","expires_in":0}"#,
+            "ends at once",
+        ),
+        (
+            r#"{"access_token":"acc-9","token_type":"Bearer","expires_in":"60"}"#,
+            "no token response",
+        ),
+        (
+            r#"{"access_token":"acc-9","token_type":"Bearer","expires_in":60}, {}"#,
+            "no token response",
+        ),
+    ] {
+        double.replies(Reply::Is("200 OK", reply.into()));
+        let asked = double.asked().len();
+        let why = credentials
+            .lease(&leases, ask(Share::Session))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(why.contains(said) && !why.contains("acc-9"), "{why}");
+        eventually(|| leases.list().is_empty()).await;
+        let asked = double.asked().split_off(asked);
+        let [_, voided] = asked.as_slice() else {
+            panic!("{asked:?}")
+        };
+        assert_eq!(voided.line, "POST /revoke", "{reply}");
+        assert_eq!(voided.field("token").as_deref(), Some("acc-9"));
+    }
+    // A session that is gone by the time that the token is there: nobody gets it either.
+    double.replies(Reply::Slow(Duration::from_millis(300), GRANTED.into()));
+    let asked = double.asked().len();
+    let waits = credentials.lease(&leases, ask(Share::Session));
+    assert!(
+        tokio::time::timeout(Duration::from_millis(50), waits)
+            .await
+            .is_err()
+    );
+    eventually(|| double.asked().len() == asked + 2 && leases.list().is_empty()).await;
+    let voided = double.asked().pop().unwrap();
+    assert_eq!(
+        (voided.line.as_str(), voided.field("token").as_deref()),
+        ("POST /revoke", Some("acc-1"))
+    );
+    // What cannot be voided now is told of, and tried again.
+    double.replies(Reply::Is(
+        "503 Service Unavailable",
+        r#"{"access_token":"acc-9"}"#.into(),
+    ));
+    credentials.lease(&leases, ask(Share::Session)).await.unwrap_err();
+    eventually(|| leases.list().iter().any(|lease| lease.error.is_some())).await;
+    assert_eq!(entries(&journal.path().join("leases")).len(), 1);
+    double.replies(Reply::Is("200 OK", String::new()));
+    let id = leases.list()[0].id.clone();
+    assert!(leases.revoke_one(&id, "an operator wants it"));
+    eventually(|| leases.list().is_empty()).await;
+    assert!(entries(&journal.path().join("leases")).is_empty());
+}
+
+async fn eventually(done: impl Fn() -> bool) {
+    for _ in 0..2000 {
+        if done() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("it did not come to that");
 }
 
 #[tokio::test]

@@ -129,7 +129,7 @@ impl Maker for DoubleMaker {
                 tokio::time::sleep(slow).await;
             }
             on(self.server, |server| {
-                if let Some(left) = server.refuses {
+                if let Some(left) = server.refuses.clone() {
                     if left == Left::Perhaps {
                         server.there.push(double.name.clone());
                     }
@@ -383,6 +383,17 @@ async fn a_source_that_refuses_leaves_nothing_to_revoke_and_one_that_fails_half_
     assert!(world.take(&leases, ask(Share::Session)).await.is_err());
     assert_eq!((leases.list().len(), world.entries()), (0, 0));
     on(world.server, |server| server.refuses = Some(Left::Perhaps));
+    assert!(world.take(&leases, ask(Share::Session)).await.is_err());
+    world.wait_until_clean(&leases).await;
+    // What it says is there goes, and not what was planned.
+    let there = Double {
+        server: world.server,
+        name: "there".to_owned(),
+    };
+    on(world.server, |server| {
+        server.there.push("there".to_owned());
+        server.refuses = Some(Left::There(Box::new(Handle::Double(there))));
+    });
     assert!(world.take(&leases, ask(Share::Session)).await.is_err());
     world.wait_until_clean(&leases).await;
 }

@@ -40,6 +40,7 @@ use openidconnect::{
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use super::source::LONGEST_TOKEN;
 use crate::config::{ClaimRule, IdentitySpec, Proof};
@@ -109,6 +110,15 @@ pub enum TokenKind {
     Oidc,
     /// A SAML 2.0 assertion.
     Saml,
+}
+
+impl JobToken {
+    /// An assertion as `urn:ietf:params:oauth:token-type:saml2` has it (RFC 8693 §3): base64url of its XML. `None`: it is none, or
+    /// none by itself, but in a response or with its signature beside it, and what is left of it alone is signed by nobody.
+    pub fn saml2(&self) -> Option<Zeroizing<String>> {
+        let xml = saml::by_itself(&self.secret)?;
+        Some(Zeroizing::new(URL_SAFE_NO_PAD.encode(xml.as_bytes())))
+    }
 }
 
 impl TokenClaims {

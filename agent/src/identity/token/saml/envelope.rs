@@ -68,6 +68,13 @@ impl Envelope {
     }
 }
 
+/// The XML of an assertion that is neither in a response nor in anything else.
+pub(super) fn by_itself(token: &[u8]) -> Option<Zeroizing<String>> {
+    let text = xml(token).ok()?;
+    let alone = Tree::parse(&text).ok()?.root().ok()?.is(ASSERTION, "Assertion");
+    alone.then_some(text)
+}
+
 /// The assertion in octets that were signed: they hold it by itself, or in a response.
 pub(super) fn assertion_of<'d, 't>(tree: &'d Tree<'t>) -> Result<Element<'d, 't>, SamlError> {
     let (response, assertion) = parts(tree)?;

@@ -29,6 +29,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, TimeDelta, Utc};
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
+use zeroize::Zeroizing;
 
 use super::keys::{Issuer, Wanted};
 use super::{IssuerKey, Now, TokenClaims, TokenError, Use, claims};
@@ -127,6 +128,12 @@ impl Verifier {
         let made = || Arc::new(Issuer::new(saml.metadata.clone(), spec.ca.clone(), spec.offline));
         Arc::clone(providers.entry(key).or_insert_with(made))
     }
+}
+
+/// The XML of an assertion that was found good, where it is all that the job has.
+pub(super) fn by_itself(token: &Secret) -> Option<Zeroizing<String>> {
+    // Exposed for whom the policy has it shown to.
+    envelope::by_itself(token.expose())
 }
 
 /// Reads the octets that were signed, and nothing else.
