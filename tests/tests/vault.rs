@@ -245,6 +245,19 @@ fn a_long_session_keeps_its_login_and_ends_when_vault_does_not_renew_it() {
         ),
         "{said}"
     );
+    // Its record has both ends: until when it was taken, and the later one.
+    let shown = setting.replay();
+    let until = |what: &str| {
+        let line = shown.lines().find(|line| line.contains(what));
+        let line = line.unwrap_or_else(|| panic!("no {what}: {shown}"));
+        let (_, until) = line.split_once("valid until ").unwrap();
+        until.to_owned()
+    };
+    assert_ne!(
+        until("credential taken (vault)"),
+        until("credential renewed (vault)"),
+        "{shown}"
+    );
     setting.clean("its time");
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Hold {
     pub(super) revocable: bool,
     /// Why it is not valid any more.
     pub(super) over: watch::Receiver<Option<String>>,
+    /// Until when it was last renewed.
+    pub(super) renewed: watch::Receiver<Option<SystemTime>>,
 }
 
 /// How a session's use of a lease ended.
@@ -55,9 +57,20 @@ impl Lease {
         &self.material
     }
 
-    /// When it ends at the latest.
+    /// When it ends at the latest, as far as [`Self::renewed`] has told.
     pub fn expires(&self) -> Option<SystemTime> {
         self.expires
+    }
+
+    /// Until when it lasts, where it was renewed since this was asked last.
+    pub fn renewed(&mut self) -> Option<SystemTime> {
+        let renewed = &mut self.held.as_mut()?.renewed;
+        if !renewed.has_changed().unwrap_or(false) {
+            return None;
+        }
+        let until = *renewed.borrow_and_update();
+        self.expires = until;
+        until
     }
 
     /// Whether it was made for its owner, and not only read.

@@ -138,6 +138,9 @@ impl SessionStages {
 
     /// Gives back what was made for the session, and says in the record what became of it.
     pub(super) async fn give_back(&mut self) {
+        if let Err(error) = self.note_renewal() {
+            tracing::error!(session = %self.id, "the record lacks that the credential was renewed: {error}");
+        }
         let Some(lease) = self.lease.take() else {
             return;
         };
@@ -155,6 +158,23 @@ impl SessionStages {
         if let Err(error) = self.note_lease(state, expires, why) {
             tracing::error!(session = %self.id, "the record lacks what became of the credential: {error}");
         }
+    }
+
+    async fn has_room(&mut self) -> Result<(), SessionEnd> {
+        match self.record.ready().await {
+            // What follows fails too, and becomes a gap.
+            Err(_) if self.mode == Mode::Observe => Ok(()),
+            ready => ready.map_err(unrecorded),
+        }
+    }
+
+    /// Says in the record that the credential was renewed, before what comes next in the session. Whether it was.
+    fn note_renewal(&mut self) -> Result<bool, SessionEnd> {
+        let Some(until) = self.lease.as_mut().and_then(Lease::renewed) else {
+            return Ok(false);
+        };
+        self.note_lease(LeaseState::Renewed, Some(until), None)?;
+        Ok(true)
     }
 
     fn note_lease(
@@ -249,11 +269,11 @@ impl Stages for SessionStages {
         if self.missing.is_some() {
             return Ok(());
         }
-        match self.record.ready().await {
-            // What follows fails too, and becomes a gap.
-            Err(_) if self.mode == Mode::Observe => Ok(()),
-            ready => ready.map_err(unrecorded),
+        self.has_room().await?;
+        if self.note_renewal()? {
+            self.has_room().await?;
         }
+        Ok(())
     }
 
     fn record(&mut self, kind: FrameKind, direction: Direction, parts: &[&[u8]]) -> Result<(), SessionEnd> {

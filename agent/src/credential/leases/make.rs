@@ -58,6 +58,7 @@ impl Leases {
             phase: Phase::Making,
             users: BTreeSet::from([ask.owner.session]),
             over: watch::Sender::new(None),
+            renewed: watch::Sender::default(),
             kick: Arc::default(),
         };
         {
@@ -153,7 +154,7 @@ impl Leases {
             self.revoke(id, "the journal cannot be written");
             return Err(CredentialError::Journal(error));
         }
-        let (over, revocable) = {
+        let (over, renewed, revocable) = {
             let mut table = self.0.table.lock();
             let Some(held) = table.held.get_mut(id) else {
                 return Err(CredentialError::Stopping);
@@ -168,7 +169,11 @@ impl Leases {
                 spec,
                 share_until: left.map(|left| Instant::now() + left / 2),
             }));
-            (held.over.subscribe(), held.handle.is_some())
+            (
+                held.over.subscribe(),
+                held.renewed.subscribe(),
+                held.handle.is_some(),
+            )
         };
         if let Some(expires) = made.expires {
             self.keep(id.clone(), expires, Arc::clone(maker), over.clone());
@@ -183,6 +188,7 @@ impl Leases {
                 session,
                 revocable,
                 over,
+                renewed,
             }),
         })
     }

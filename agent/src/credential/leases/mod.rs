@@ -107,6 +107,8 @@ struct Held {
     /// Sessions that have it now.
     users: BTreeSet<SessionId>,
     over: watch::Sender<Option<String>>,
+    /// Until when it was last renewed.
+    renewed: watch::Sender<Option<SystemTime>>,
     /// Wakes what waits to try again.
     kick: Arc<Notify>,
 }
@@ -229,6 +231,7 @@ impl Leases {
                 session,
                 revocable: held.handle.is_some(),
                 over: held.over.subscribe(),
+                renewed: held.renewed.subscribe(),
             }),
         })
     }

@@ -113,6 +113,7 @@ impl Leases {
         let longer = longer.min(until);
         if let Some(held) = self.0.table.lock().held.get_mut(id) {
             held.expires = Some(DateTime::<Utc>::from(longer));
+            held.renewed.send_replace(Some(longer));
             if let Phase::Live(live) = &mut held.phase {
                 live.share_until = Some(Instant::now() + left(longer) / 2);
             }

@@ -133,6 +133,7 @@ impl Leases {
             phase: Phase::Revoking(None),
             users: BTreeSet::new(),
             over: watch::Sender::new(Some("its agent is gone".to_owned())),
+            renewed: watch::Sender::default(),
             kick: Arc::default(),
         };
         self.0.table.lock().held.insert(entry.id.clone(), held);

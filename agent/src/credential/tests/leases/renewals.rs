@@ -14,9 +14,14 @@ async fn a_lease_that_is_held_is_renewed_for_as_long_as_the_policy_says_and_no_l
     let leases = world.open();
     on(world.server, |server| server.renews = Some(Renews::For(SHORT)));
     let begun = std::time::Instant::now();
-    let lease = world.take(&leases, ask(Share::Session)).await.unwrap();
+    let mut lease = world.take(&leases, ask(Share::Session)).await.unwrap();
     let first = leases.list()[0].expires.unwrap();
+    assert_eq!(lease.renewed(), None);
     assert_eq!(lease.over().await, "its time is over");
+    // Told once, for the record of the session.
+    let until = lease.renewed().unwrap();
+    assert!(until > std::time::SystemTime::from(first) && lease.expires() == Some(until));
+    assert_eq!(lease.renewed(), None);
     let lasted = begun.elapsed();
     assert!(lasted > SHORT * 3 && lasted < SHORT * 8, "{lasted:?}");
     assert!(on(world.server, |server| server.renewed) >= 3);
