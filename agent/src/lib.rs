@@ -45,3 +45,6 @@ pub mod doctor;
 pub mod app;
 
 pub mod cli;
+
+#[cfg(test)]
+mod testing;

@@ -45,6 +45,7 @@ impl MariaDb {
                 "--innodb-log-file-size=4M",
                 "--innodb-buffer-pool-size=8M",
                 "--innodb-flush-log-at-trx-commit=0",
+                "--innodb-use-native-aio=0",
             ])
             .arg(format!("--port={port}"))
             .arg(format!("--datadir={}", path("data")))

@@ -1,6 +1,5 @@
 //! The doctor on a real kernel: nothing is bad where nothing is wrong, and each program that does nothing is found out.
 
-use std::net::TcpListener;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
@@ -83,11 +82,7 @@ async fn a_program_that_does_nothing_is_found_out_and_named() {
     }
     let pins = Pins::new();
     let (kernel, _events) = Kernel::load(&pins.options()).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = crate::testing::free_port();
     kernel
         .set_proxy(ProxyAddresses {
             v4: port,

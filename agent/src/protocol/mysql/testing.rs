@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use crate::config::{EndpointHost, TlsSpec};
@@ -20,36 +21,60 @@ pub(crate) struct MariaDb {
     dir: TempDir,
     process: Option<Child>,
     port: u16,
+    _pristine: Arc<TempDir>,
+}
+
+/// The files of a server that has not run yet; they go with the last server that was made of them. Made once for many tests:
+/// it is most of the work, and servers that are made at once run out of what the host has for asynchronous I/O.
+fn pristine() -> Arc<TempDir> {
+    static MADE: Mutex<Weak<TempDir>> = Mutex::new(Weak::new());
+    let mut kept = MADE.lock();
+    if let Some(made) = kept.upgrade() {
+        return made;
+    }
+    let dir = tempfile::Builder::new().prefix("my-").tempdir().unwrap();
+    let made = Command::new("mariadb-install-db")
+        .args([
+            "--no-defaults",
+            "--auth-root-authentication-method=normal",
+            "--skip-test-db",
+            "--force",
+        ])
+        .args([
+            "--innodb-log-file-size=4M",
+            "--innodb-use-native-aio=0",
+            "--user=root",
+        ])
+        .arg(format!("--datadir={}", dir.path().display()))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+    let dir = Arc::new(dir);
+    *kept = Arc::downgrade(&dir);
+    dir
 }
 
 impl MariaDb {
     /// Starts one and runs `sql` as root. TLS is on, with a certificate of `authority` for `db.acme.test` and 127.0.0.1.
     pub(crate) fn start(authority: &Authority, sql: &str) -> Self {
         let dir = tempfile::Builder::new().prefix("my-").tempdir().unwrap();
-        let made = Command::new("mariadb-install-db")
-            .args([
-                "--no-defaults",
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-                "--force",
-            ])
-            .args(["--innodb-log-file-size=4M", "--user=root"])
-            .arg(format!("--datadir={}", dir.path().join("data").display()))
-            .output()
+        let pristine = pristine();
+        let copied = Command::new("cp")
+            .args(["-a", "--"])
+            .arg(pristine.path())
+            .arg(dir.path().join("data"))
+            .status()
             .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
+        assert!(copied.success());
         let (certificate, key) = authority.issue(&["db.acme.test"], Some(Ipv4Addr::LOCALHOST.into()), 2100);
         fs::write(dir.path().join("server.crt"), certificate).unwrap();
         fs::write(dir.path().join("server.key"), key).unwrap();
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = crate::testing::free_port();
         let mut server = Self {
             dir,
             process: None,
             port,
+            _pristine: pristine,
         };
         server.up();
         server.run(sql);
@@ -70,6 +95,7 @@ impl MariaDb {
                 "--innodb-log-file-size=4M",
                 "--innodb-buffer-pool-size=8M",
                 "--innodb-flush-log-at-trx-commit=0",
+                "--innodb-use-native-aio=0",
             ])
             .args(["--skip-log-bin", "--performance-schema=off"])
             .arg(format!("--port={}", self.port))
