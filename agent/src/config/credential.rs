@@ -7,6 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::inject::HttpCredential;
 use super::issuer::{AwsSpec, GithubAppSpec, Oauth2Spec};
 use super::vault::VaultSpec;
 
@@ -17,6 +18,8 @@ pub struct CredentialSource {
     pub kind: CredentialKind,
     /// `database`: replaces the one that the client asks for; `None`: the client's stands.
     pub database: Option<String>,
+    /// `inject` and `placeholder`; `None` where the service is none of HTTP's.
+    pub http: Option<HttpCredential>,
 }
 
 /// `source`.
@@ -28,6 +31,15 @@ pub enum CredentialKind {
         user: SourceSpec,
         /// Source of the password.
         password: SourceSpec,
+    },
+    /// The same sources, with one text: a token.
+    StaticToken(SourceSpec),
+    /// The same sources, with a key and a certificate for TLS.
+    StaticKey {
+        /// `key`: PEM.
+        key: SourceSpec,
+        /// `certificate`: PEM, with those that lead to its authority.
+        certificate: SourceSpec,
     },
     /// `"exec"`: a program that prints a secret.
     Exec(ExecSpec),
@@ -51,7 +63,9 @@ impl CredentialKind {
     /// The word of `source`.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Static { password, .. } => match password {
+            Self::Static { password: read, .. }
+            | Self::StaticToken(read)
+            | Self::StaticKey { key: read, .. } => match read {
                 SourceSpec::File(_) => "file",
                 SourceSpec::Env(_) => "env",
                 SourceSpec::Systemd(_) => "systemd",
@@ -74,6 +88,8 @@ impl CredentialKind {
     pub fn sources(&self) -> Vec<(&'static str, &SourceSpec)> {
         match self {
             Self::Static { user, password } => vec![("user", user), ("password", password)],
+            Self::StaticToken(token) => vec![("token", token)],
+            Self::StaticKey { key, certificate } => vec![("key", key), ("certificate", certificate)],
             Self::Exec(_) => Vec::new(),
             Self::PostgresRole(PostgresRoleSpec { admin, .. })
             | Self::MysqlUser(MysqlUserSpec { admin, .. }) => {

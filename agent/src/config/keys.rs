@@ -188,6 +188,11 @@ pub(super) const CREDENTIAL: TableKeys = TableKeys {
         ("user", r#""report_ro""#),
         ("password", r#""/etc/tollgate/secrets/orders-db""#),
         ("identity", r#"{ systemd = "age-identity" }"#),
+        ("token", r#""/etc/tollgate/secrets/api""#),
+        ("key", r#""/etc/tollgate/secrets/api.key""#),
+        ("certificate", r#""/etc/tollgate/secrets/api.pem""#),
+        ("inject", r#"{ header = "Authorization", scheme = "Bearer" }"#),
+        ("placeholder", r#""tollgate-placeholder""#),
         ("database", r#""orders""#),
         ("command", r#"["/usr/local/bin/orders-secret"]"#),
         ("timeout", r#""10s""#),
@@ -236,8 +241,33 @@ pub(super) const CREDENTIAL: TableKeys = TableKeys {
         ("session_policy", r#"'{"Version":"2012-10-17","Statement":[…]}'"#),
         ("external_id", r#""acme-report""#),
     ],
-    later: &["role", "path", "key", "mount", "probe"],
+    later: &["role", "mount", "probe"],
     secret: true,
+};
+
+pub(super) const INJECT: TableKeys = TableKeys {
+    heading: "inject",
+    keys: &[
+        ("header", r#""Authorization""#),
+        ("scheme", r#""Bearer""#),
+        ("query", r#""key""#),
+        ("cookie", r#""session""#),
+        ("basic", r#""x-access-token""#),
+        ("sigv4", r#""s3""#),
+        ("region", r#""eu-central-1""#),
+    ],
+    later: &[],
+    secret: true,
+};
+
+pub(super) const PLACEHOLDER: TableKeys = TableKeys {
+    heading: "placeholder",
+    keys: &[
+        ("text", r#""tollgate-placeholder""#),
+        ("bodies", r#"["/oauth/token"]"#),
+    ],
+    later: &[],
+    secret: false,
 };
 
 pub(super) const ADMIN: TableKeys = TableKeys {
@@ -463,6 +493,8 @@ pub(super) const ALL: &[&TableKeys] = &[
     &SERVICE,
     &TLS,
     &CREDENTIAL,
+    &INJECT,
+    &PLACEHOLDER,
     &ADMIN,
     &VAULT,
     &VAULT_AUTH,

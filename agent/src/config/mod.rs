@@ -12,6 +12,7 @@ mod credential;
 mod decode;
 mod glob;
 mod http_mask;
+mod inject;
 mod issuer;
 mod json_path;
 mod keys;
@@ -36,6 +37,7 @@ pub use credential::{
 };
 pub use glob::{Glob, GlobError};
 pub use http_mask::{HeaderPattern, KeyPattern, MediaPattern};
+pub use inject::{HttpCredential, Inject, Placeholder};
 pub use issuer::{
     AwsKeysSpec, AwsSpec, ClientAuth, GithubAppSpec, IssuerSpec, Oauth2Grant, Oauth2Spec, SubjectToken,
 };

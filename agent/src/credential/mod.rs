@@ -68,7 +68,7 @@ pub struct Credentials {
 
 #[derive(Clone, Debug)]
 enum Way {
-    Read { user: Source, password: Source },
+    Read(Read),
     Make(Arc<dyn Maker>),
 }
 
@@ -82,16 +82,15 @@ impl Credentials {
     /// each lease. `tokens`: the directory of refresh tokens that follow on those of the sources.
     pub fn open(spec: &CredentialSource, tls: &TlsSpec, tokens: &Path) -> Result<Self, CredentialError> {
         let way = match &spec.kind {
-            CredentialKind::Static { user, password } => {
-                let password = Source::open(password)?;
-                if matches!(password, Source::Literal(_)) {
-                    return Err(CredentialError::LiteralPassword);
-                }
-                Way::Read {
-                    user: Source::open(user)?,
-                    password,
-                }
-            }
+            CredentialKind::Static { user, password } => Way::Read(Read::Login {
+                user: Source::open(user)?,
+                password: secret(password)?,
+            }),
+            CredentialKind::StaticToken(token) => Way::Read(Read::Token(secret(token)?)),
+            CredentialKind::StaticKey { key, certificate } => Way::Read(Read::Key {
+                key: secret(key)?,
+                certificate: secret(certificate)?,
+            }),
             CredentialKind::Exec(spec) => Way::Make(exec::maker(spec)),
             CredentialKind::PostgresRole(spec) => Way::Make(postgres_role::maker(spec, tls)),
             CredentialKind::MysqlUser(spec) => Way::Make(mysql_user::maker(spec, tls)),
@@ -116,7 +115,10 @@ impl Credentials {
     /// Who uses what is made.
     pub fn share(&self) -> Share {
         match &self.kind {
-            CredentialKind::Static { .. } | CredentialKind::SshCa(_) => Share::Session,
+            CredentialKind::Static { .. }
+            | CredentialKind::StaticToken(_)
+            | CredentialKind::StaticKey { .. }
+            | CredentialKind::SshCa(_) => Share::Session,
             CredentialKind::Exec(spec) => spec.share,
             CredentialKind::PostgresRole(spec) => spec.share,
             CredentialKind::MysqlUser(spec) => spec.share,
@@ -130,12 +132,11 @@ impl Credentials {
     /// A credential for `ask`. Where nothing is made for it there is nothing to revoke: drop it as soon as it is sent.
     pub async fn lease(&self, leases: &Leases, ask: Ask) -> Result<Lease, CredentialError> {
         match &self.way {
-            Way::Read { user, password } => {
-                let (session, from) = (ask.owner.session, (user, password));
-                let (user, password) = read_login(user, password).await?;
-                tracing::debug!(session = %session, user = %from.0, password = %from.1, "login leased");
+            Way::Read(read) => {
+                let material = read.material().await?;
+                tracing::debug!(session = %ask.owner.session, from = ?read, "credential leased");
                 Ok(Lease {
-                    material: Material::Login { user, password },
+                    material,
                     database: self.database.clone(),
                     expires: None,
                     held: None,
@@ -153,16 +154,45 @@ impl Credentials {
     /// missing or exposed. No server is asked, and no program run.
     pub async fn check(&self) -> Result<(), CredentialError> {
         match &self.way {
-            Way::Read { user, password } => read_login(user, password).await.map(drop),
+            Way::Read(read) => read.material().await.map(drop),
             Way::Make(maker) => maker.check().await,
         }
     }
 }
 
-async fn read_login(user: &Source, password: &Source) -> Result<(Secret, Secret), CredentialError> {
-    let (user, password) = (user.clone(), password.clone());
-    // A secret may lie on a file system that blocks.
-    tokio::task::spawn_blocking(move || Ok((user.read()?, password.read()?)))
-        .await
-        .map_err(|_| CredentialError::BrokenOff)?
+/// What is read as it is.
+#[derive(Clone, Debug)]
+enum Read {
+    Login { user: Source, password: Source },
+    Token(Source),
+    Key { key: Source, certificate: Source },
+}
+
+impl Read {
+    async fn material(&self) -> Result<Material, CredentialError> {
+        let read = self.clone();
+        // A secret may lie on a file system that blocks.
+        let material = tokio::task::spawn_blocking(move || {
+            Ok(match read {
+                Self::Login { user, password } => Material::Login {
+                    user: user.read()?,
+                    password: password.read()?,
+                },
+                Self::Token(token) => Material::Token(token.read()?),
+                Self::Key { key, certificate } => Material::Key {
+                    private: key.read()?,
+                    certificate: Some(certificate.read()?),
+                },
+            })
+        });
+        material.await.map_err(|_| CredentialError::BrokenOff)?
+    }
+}
+
+/// A secret stands in no policy.
+fn secret(spec: &SourceSpec) -> Result<Source, CredentialError> {
+    match Source::open(spec)? {
+        Source::Literal(_) => Err(CredentialError::LiteralPassword),
+        source => Ok(source),
+    }
 }

@@ -67,6 +67,7 @@ fn of_file(path: &Path) -> Credentials {
             password: SourceSpec::File(path.to_owned()),
         },
         database: Some("orders".into()),
+        http: None,
     };
     Credentials::open(&spec, &PLAIN, Path::new("/nonexistent")).unwrap()
 }
@@ -220,6 +221,7 @@ fn a_password_in_the_policy_is_refused() {
             password: SourceSpec::Literal("hunter2".into()),
         },
         database: None,
+        http: None,
     };
     let error = Credentials::open(&spec, &PLAIN, Path::new("/nonexistent")).unwrap_err();
     assert!(matches!(error, CredentialError::LiteralPassword));

@@ -8,7 +8,7 @@ use crate::config::reader::{Field, Table};
 use crate::config::scalar;
 
 use super::source::{self, SourceKind, source_spec};
-use super::{JobProof, aws, github_app, oauth2, on_server, or_default, ssh_ca, vault};
+use super::{JobProof, aws, github_app, inject, oauth2, on_server, or_default, ssh_ca, vault};
 
 const LATER_SOURCES: &[&str] = &["client"];
 
@@ -33,8 +33,8 @@ impl Chosen {
     /// The keys that it takes, besides `source` and `database`.
     fn keys(self) -> &'static [&'static str] {
         match self {
-            Self::Static(SourceKind::Age) => &["user", "password", "identity"],
-            Self::Static(_) => &["user", "password"],
+            Self::Static(SourceKind::Age) => &["user", "password", "token", "key", "certificate", "identity"],
+            Self::Static(_) => &["user", "password", "token", "key", "certificate"],
             Self::Exec => &["command", "timeout", "share"],
             Self::PostgresRole => on_server::POSTGRES_KEYS,
             Self::MysqlUser => on_server::MYSQL_KEYS,
@@ -62,10 +62,10 @@ const SOURCES: &[(&str, Chosen)] = &[
     ("aws", Chosen::Aws),
 ];
 
-/// `protocol` of the service; `None` where that is wrong itself. `proof`: what the policy asks jobs for.
+/// `protocol` of the service, `None` where that is wrong itself, and whether it is HTTP. `proof`: what the policy asks jobs for.
 pub(super) fn credential(
     table: Table<'_>,
-    protocol: Option<Protocol>,
+    (protocol, http): (Option<Protocol>, bool),
     proof: JobProof,
 ) -> Option<CredentialSource> {
     let source = table
@@ -80,23 +80,16 @@ pub(super) fn credential(
     let source = source?;
     refuse_others(&table, source);
     let kind = match source {
-        Chosen::Static(kind) => {
-            let user = table.required("user").and_then(|field| source_spec(field, true));
-            let password = table
-                .required("password")
-                .and_then(|field| source::by_kind(kind, field, &table));
-            user.zip(password)
-                .map(|(user, password)| CredentialKind::Static { user, password })
-        }
-        Chosen::Exec => exec(table).map(CredentialKind::Exec),
+        Chosen::Static(kind) => static_kind(&table, kind),
+        Chosen::Exec => exec(&table).map(CredentialKind::Exec),
         Chosen::PostgresRole => {
-            if protocol.is_some_and(|protocol| protocol != Protocol::Postgres) {
+            if protocol.is_some_and(|protocol| protocol != Protocol::Postgres) && !http {
                 table.error(
                     "\"postgres-role\" makes roles on the service's own server, which has to be a PostgreSQL one",
                     "write protocol = \"postgres\", or name another source",
                 );
             }
-            on_server::postgres_role(table).map(CredentialKind::PostgresRole)
+            on_server::postgres_role(&table).map(CredentialKind::PostgresRole)
         }
         Chosen::MysqlUser => {
             if protocol == Some(Protocol::Postgres) {
@@ -105,53 +98,77 @@ pub(super) fn credential(
                     "name \"postgres-role\"; protocol = \"mysql\" is for a later version",
                 );
             }
-            on_server::mysql_user(table).map(CredentialKind::MysqlUser)
+            on_server::mysql_user(&table).map(CredentialKind::MysqlUser)
         }
         Chosen::SshCa => {
-            if protocol == Some(Protocol::Postgres) {
-                table.error(
-                    "\"ssh-ca\" makes a key and a certificate for SSH, and no postgres service takes these",
-                    "name another source; protocol = \"ssh\" is for a later version",
-                );
-            }
             table.refuse("database", "\"database\" has no meaning for SSH", "remove it");
-            ssh_ca::ssh_ca(table).map(CredentialKind::SshCa)
+            ssh_ca::ssh_ca(&table).map(CredentialKind::SshCa)
         }
-        Chosen::Vault => vault::vault(table, protocol).map(|vault| CredentialKind::Vault(Box::new(vault))),
+        Chosen::Vault => vault::vault(&table, protocol).map(|vault| CredentialKind::Vault(Box::new(vault))),
         Chosen::Oauth2 => {
             oauth2::oauth2(&table, protocol, proof).map(|spec| CredentialKind::Oauth2(Box::new(spec)))
         }
         Chosen::GithubApp => {
-            no_login(&table, protocol, "\"github-app\" makes a token for GitHub's API");
+            no_login(&table);
             github_app::github_app(&table).map(|spec| CredentialKind::GithubApp(Box::new(spec)))
         }
         Chosen::Aws => {
-            no_login(&table, protocol, "\"aws\" makes keys that sign requests to AWS");
+            no_login(&table);
             aws::aws(&table, proof).map(|spec| CredentialKind::Aws(Box::new(spec)))
         }
     };
     let database = or_default(table.optional("database"), None, |field| {
         field.parsed(|text| scalar::line(text, 63)).map(Some)
     });
+    let fitting = inject::fitting(&table, (protocol, http), kind.as_ref());
+    let fits = !http || fitting.is_some();
     Some(CredentialSource {
-        kind: kind?,
+        kind: kind.filter(|_| fits)?,
         database: database?,
+        http: fitting,
     })
 }
 
 /// What such a source makes is no login for a database.
-fn no_login(table: &Table<'_>, protocol: Option<Protocol>, what: &str) {
-    if protocol == Some(Protocol::Postgres) {
-        table.error(
-            format!("{what}, and no postgres service takes these"),
-            "name another source; protocol = \"http\" is for a later version",
-        );
-    }
+fn no_login(table: &Table<'_>) {
     table.refuse(
         "database",
         "\"database\" is of a login to a database, which this source makes none of",
         "remove it",
     );
+}
+
+/// A login, a token or a key, each read from where `kind` says.
+fn static_kind(table: &Table<'_>, kind: SourceKind) -> Option<CredentialKind> {
+    let read = |key: &'static str| {
+        table
+            .required(key)
+            .and_then(|field| source::by_kind(kind, field, table))
+    };
+    let others = |mine: &str, keys: &[&'static str]| {
+        for key in keys {
+            table.refuse(
+                key,
+                &format!("a credential is a login, a token or a key, and \"{mine}\" is given"),
+                "remove one of them",
+            );
+        }
+    };
+    if table.optional("token").is_some() {
+        others("token", &["user", "password", "key", "certificate"]);
+        return read("token").map(CredentialKind::StaticToken);
+    }
+    if table.optional("key").is_some() || table.optional("certificate").is_some() {
+        others("key", &["user", "password"]);
+        let (key, certificate) = (read("key"), read("certificate"));
+        return key
+            .zip(certificate)
+            .map(|(key, certificate)| CredentialKind::StaticKey { key, certificate });
+    }
+    let user = table.required("user").and_then(|field| source_spec(field, true));
+    let password = read("password");
+    user.zip(password)
+        .map(|(user, password)| CredentialKind::Static { user, password })
 }
 
 /// A key of another source would be without effect.
@@ -172,12 +189,12 @@ fn refuse_others(table: &Table<'_>, source: Chosen) {
     }
 }
 
-fn exec(table: Table<'_>) -> Option<ExecSpec> {
+fn exec(table: &Table<'_>) -> Option<ExecSpec> {
     let command = table.required("command").and_then(command);
     let timeout = or_default(table.optional("timeout"), EXEC_TIMEOUT, |field| {
         field.parsed(|text| scalar::duration(text, SECOND, MOST_EXEC_TIMEOUT))
     });
-    let share = share(&table);
+    let share = share(table);
     Some(ExecSpec {
         command: command?,
         timeout: timeout?,

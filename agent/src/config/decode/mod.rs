@@ -5,6 +5,7 @@ mod credential;
 mod findings;
 mod github_app;
 mod identity;
+mod inject;
 mod issuer;
 mod mask;
 mod oauth2;

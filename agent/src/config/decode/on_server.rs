@@ -31,7 +31,7 @@ pub(super) const POSTGRES_KEYS: &[&str] = &[
 ];
 pub(super) const MYSQL_KEYS: &[&str] = &["admin", "grant", "ttl", "connections", "share"];
 
-pub(super) fn postgres_role(table: Table<'_>) -> Option<PostgresRoleSpec> {
+pub(super) fn postgres_role(table: &Table<'_>) -> Option<PostgresRoleSpec> {
     let admin = table
         .required("admin")
         .and_then(|field| field.table(&keys::ADMIN))
@@ -58,7 +58,7 @@ pub(super) fn postgres_role(table: Table<'_>) -> Option<PostgresRoleSpec> {
     let reassign_to = or_default(table.optional("reassign_to"), None, |field| {
         field.parsed(role).map(Some)
     });
-    let life = life(&table);
+    let life = life(table);
     Some(PostgresRoleSpec {
         admin: admin?,
         grant: grant?,
@@ -70,7 +70,7 @@ pub(super) fn postgres_role(table: Table<'_>) -> Option<PostgresRoleSpec> {
     })
 }
 
-pub(super) fn mysql_user(table: Table<'_>) -> Option<MysqlUserSpec> {
+pub(super) fn mysql_user(table: &Table<'_>) -> Option<MysqlUserSpec> {
     let admin = table
         .required("admin")
         .and_then(|field| field.table(&keys::ADMIN))
@@ -91,7 +91,7 @@ pub(super) fn mysql_user(table: Table<'_>) -> Option<MysqlUserSpec> {
             }
         }
     });
-    let life = life(&table);
+    let life = life(table);
     Some(MysqlUserSpec {
         admin: admin?,
         grant: grant?,

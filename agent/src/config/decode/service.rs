@@ -127,7 +127,7 @@ pub(super) fn sweepable(field: Field<'_>, wanted: &str) -> Option<SweepDoc> {
         .required("credential")
         .and_then(|field| field.table(&keys::CREDENTIAL))
         // What the workload proves is of no account to a server that is swept.
-        .and_then(|table| credential::credential(table, None, JobProof::Token));
+        .and_then(|table| credential::credential(table, (None, false), JobProof::Token));
     Some(SweepDoc {
         name: ServiceName::from(reach.name?.as_str()),
         addresses: reach.addresses?,
@@ -144,6 +144,7 @@ fn service(table: Table<'_>, proof: JobProof) -> Option<ServiceDoc> {
             LATER_PROTOCOLS,
         )
     });
+    let http = table.optional("protocol").and_then(Field::string) == Some("http");
     let Reach {
         name,
         unix,
@@ -152,7 +153,7 @@ fn service(table: Table<'_>, proof: JobProof) -> Option<ServiceDoc> {
     } = reach(&table, protocol);
     let credential = or_default(table.optional("credential"), None, |field| {
         let table = field.table(&keys::CREDENTIAL)?;
-        credential::credential(table, protocol, proof).map(Some)
+        credential::credential(table, (protocol, http), proof).map(Some)
     });
     let masks = or_default(table.optional("mask"), Vec::new(), |field| {
         mask::masks(field, protocol)

@@ -35,7 +35,7 @@ pub(super) const KEYS: &[&str] = &[
     "extensions",
 ];
 
-pub(super) fn ssh_ca(table: Table<'_>) -> Option<SshCaSpec> {
+pub(super) fn ssh_ca(table: &Table<'_>) -> Option<SshCaSpec> {
     let ca = table.required("ca").and_then(authority);
     let principals = table.required("principals").and_then(|field| {
         field.parsed_list(

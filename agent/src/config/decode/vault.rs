@@ -23,7 +23,7 @@ const LEAST_SSH_TTL: Duration = Duration::from_mins(1);
 const MOST_SSH_TTL: Duration = Duration::from_hours(1);
 const LONGEST_PATH: usize = 512;
 
-pub(super) fn vault(table: Table<'_>, protocol: Option<Protocol>) -> Option<VaultSpec> {
+pub(super) fn vault(table: &Table<'_>, protocol: Option<Protocol>) -> Option<VaultSpec> {
     let server = table
         .required("vault")
         .and_then(|field| field.table(&keys::VAULT))
@@ -40,7 +40,7 @@ pub(super) fn vault(table: Table<'_>, protocol: Option<Protocol>) -> Option<Vaul
     let max_ttl = or_default(table.optional("max_ttl"), MAX_TTL, |field| {
         field.parsed(|text| scalar::duration(text, LEAST_TTL, MOST_TTL))
     });
-    let share = share(&table);
+    let share = share(table);
     if engine
         .as_ref()
         .is_some_and(|engine| !matches!(engine, VaultEngine::Database { .. }))

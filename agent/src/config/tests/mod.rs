@@ -1,6 +1,7 @@
 //! What an author of a file gets to read, and what later stages get to see.
 
 mod agent;
+mod inject;
 mod issuers;
 mod load;
 mod scalars;

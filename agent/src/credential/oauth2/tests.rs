@@ -271,6 +271,7 @@ async fn a_token_that_is_refused_after_it_was_issued_is_voided() {
     let source = CredentialSource {
         kind: CredentialKind::Oauth2(Box::new(spec)),
         database: None,
+        http: None,
     };
     let credentials = Credentials::open(&source, &super::super::tests::PLAIN, &place.tokens()).unwrap();
     let journal = tempfile::tempdir().unwrap();
@@ -470,6 +471,7 @@ async fn a_token_is_voided_when_its_session_ends_and_is_in_no_journal() {
     let source = CredentialSource {
         kind: CredentialKind::Oauth2(Box::new(spec)),
         database: None,
+        http: None,
     };
     let credentials = Credentials::open(&source, &super::super::tests::PLAIN, &place.tokens()).unwrap();
     let journal = tempfile::tempdir().unwrap();

@@ -55,6 +55,8 @@ impl Sweeper {
             }
             CredentialKind::MysqlUser(spec) => Some(Kind::Mysql(mysql_user::Sweeper::new(spec, server))),
             CredentialKind::Static { .. }
+            | CredentialKind::StaticToken(_)
+            | CredentialKind::StaticKey { .. }
             | CredentialKind::Exec(_)
             | CredentialKind::SshCa(_)
             | CredentialKind::Vault(_)

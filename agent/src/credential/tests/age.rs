@@ -85,6 +85,7 @@ fn of(file: PathBuf, identity: PathBuf) -> Credentials {
             },
         },
         database: None,
+        http: None,
     };
     Credentials::open(&spec, &PLAIN, Path::new("/nonexistent")).unwrap()
 }

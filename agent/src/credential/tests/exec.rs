@@ -39,6 +39,7 @@ impl Program {
                 share: Share::Session,
             }),
             database: Some("orders".into()),
+            http: None,
         };
         Credentials::open(&spec, &PLAIN, Path::new("/nonexistent")).unwrap()
     }
