@@ -21,7 +21,7 @@ use crate::kernel::cgroup2::Cgroup2;
 use crate::kernel::local::LocalAddresses;
 use crate::kernel::{CgroupKeeper, Kernel, KernelOptions, Patterns, PinLock, ProxyAddresses};
 use crate::policy::{PolicySet, Resolved};
-use crate::protocol::postgres;
+use crate::protocol::Adapters;
 use crate::record::{self, Recorder, RecorderOptions};
 use crate::ship::{ShipOptions, Shipper};
 use crate::tls::LocalCa;
@@ -228,7 +228,7 @@ impl Running {
                 holds: Arc::clone(&holds),
                 leases: leases::open(&state)?,
                 findings: findings.clone(),
-                postgres: postgres::Adapter::new(authority),
+                adapters: Adapters::new(authority),
                 name: host_name(),
                 stop,
                 live: parking_lot::Mutex::default(),

@@ -176,8 +176,9 @@ pub(super) const TLS: TableKeys = TableKeys {
         ("upstream", r#""verify-full""#),
         ("ca", r#""/etc/tollgate/acme-ca.pem""#),
         ("server_name", r#""db.acme.test""#),
+        ("client", r#""terminate""#),
     ],
-    later: &["cert", "key", "client"],
+    later: &["cert", "key"],
     secret: false,
 };
 

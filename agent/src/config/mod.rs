@@ -44,9 +44,10 @@ pub use issuer::{
 pub use json_path::{JsonPath, JsonSegment, JsonSelector};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
 pub use policy::{
-    ColumnPattern, Demand, Detector, DnsSpec, Egress, Endpoint, EndpointHost, FindingsSpec, IdentitySpec,
-    Limits, MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, PolicyText, Probe, Proof, Protocol, RuleDoc,
-    RuleVerdict, SamlSpec, ServiceDoc, TablePattern, TlsMode, TlsSpec, TokenSource, Workload,
+    ClientTls, ColumnPattern, Demand, Detector, DnsSpec, Egress, Endpoint, EndpointHost, FindingsSpec,
+    IdentitySpec, Limits, MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, PolicyText, Probe, Proof,
+    Protocol, RuleDoc, RuleVerdict, SamlSpec, ServiceDoc, TablePattern, TlsMode, TlsSpec, TokenSource,
+    Workload,
 };
 pub use problem::{PolicyErrors, Position, Problem, Problems, Severity};
 pub use selector::{

@@ -224,7 +224,10 @@ pub struct ServiceDoc {
     pub unix: Vec<SocketPath>,
     /// `tls`.
     pub tls: TlsSpec,
-    /// `[service.credential]`; `None` for [`Protocol::Opaque`] alone.
+    /// `client` of `tls`.
+    pub client_tls: ClientTls,
+    /// `[service.credential]`; `None` for [`Protocol::Opaque`], and for [`Protocol::Http`] where the workload's own
+    /// credential passes.
     pub credential: Option<CredentialSource>,
     /// `unmasked`: kinds of bodies that no mask can read and that pass all the same.
     pub unmasked: Vec<MediaPattern>,
@@ -241,6 +244,8 @@ pub struct ServiceDoc {
 pub enum Protocol {
     /// "postgres": PostgreSQL frontend/backend protocol 3.
     Postgres,
+    /// "http": HTTP/1.1 and HTTP/2, with what is carried over them: WebSocket, gRPC, server-sent events.
+    Http,
     /// "opaque": recorded and passed, not understood: no verdict, no credential, no mask. Named as such on purpose.
     Opaque,
 }
@@ -273,6 +278,17 @@ pub struct TlsSpec {
     pub ca: Option<PathBuf>,
     /// `server_name`: name to verify where the address is a network; the endpoint's name if left out.
     pub server_name: Option<String>,
+}
+
+/// `client` of `tls`: how the workload speaks to the agent. Of [`Protocol::Http`] alone: elsewhere the protocol says when TLS
+/// begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientTls {
+    /// "terminate": TLS, with a certificate of the host's authority.
+    #[default]
+    Terminate,
+    /// "plain": no TLS.
+    Plain,
 }
 
 /// How the target is spoken to.

@@ -12,7 +12,7 @@ use crate::config::Share;
 use crate::identity::JobToken;
 use crate::kernel::netns::Netns;
 use crate::model::{CgroupId, CgroupPath, ServiceName, SessionId, WorkloadName};
-use crate::protocol::postgres::Target;
+use crate::protocol::Target;
 
 /// A future of a trait that is used behind a pointer.
 pub type Working<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

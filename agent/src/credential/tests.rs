@@ -8,7 +8,7 @@ use crate::config::{CredentialKind, CredentialSource, EndpointHost, Share, Sourc
 use crate::kernel::netns::Netns;
 use crate::model::{CgroupId, CgroupPath, Place, SessionId};
 use crate::protocol::Login;
-use crate::protocol::postgres::Target;
+use crate::protocol::Target;
 use crate::tls::Upstream;
 
 mod age;

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use crate::approval::{Holds, Requester};
-use crate::config::{EndpointHost, FindingsSpec, Limits, Mode, Protocol, Share};
+use crate::config::{ClientTls, EndpointHost, FindingsSpec, Limits, Mode, Protocol, Share};
 use crate::credential::{Credentials, Leases, Owner};
 use crate::finding::{Findings, Sighting, Witness};
 use crate::flow::Stream;
@@ -22,8 +22,7 @@ use crate::model::{
     Caller, CgroupId, CgroupPath, FrameKind, Place, PolicyId, ServiceName, SessionId, WorkloadName,
 };
 use crate::policy::{self, Denied};
-use crate::protocol::postgres::{self, Target};
-use crate::protocol::{SessionEnd, opaque};
+use crate::protocol::{Adapters, SessionEnd, Shared, Target, opaque};
 use crate::record::meta::{ErrorMeta, Fault, OpenMeta};
 use crate::record::{Recorder, SessionRecord};
 use crate::tls::Upstream;
@@ -44,8 +43,8 @@ pub struct Host {
     pub leases: Leases,
     /// Secrets that workloads have of their own.
     pub findings: Findings,
-    /// The PostgreSQL adapter's shared state: certificates, cancel keys, catalogs.
-    pub postgres: postgres::Adapter,
+    /// What sessions of one protocol share.
+    pub adapters: Adapters,
     /// Name of the host, for records.
     pub name: String,
     /// True when the agent stops.
@@ -82,6 +81,8 @@ pub struct Service {
     pub limits: Limits,
     /// How it is spoken to.
     pub upstream: Arc<Upstream>,
+    /// How the workload speaks to the agent.
+    pub client_tls: ClientTls,
     /// For how long its sessions may go on.
     pub term: Term,
 }
@@ -176,6 +177,7 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, life: Life, refused
         },
         terms: [live.service_term.clone(), live.term.clone()],
         number: 0,
+        held: BTreeMap::new(),
         json: Vec::with_capacity(1024),
         missing: None,
     };
@@ -190,15 +192,33 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, life: Life, refused
             refuse(host, service, flow.stream, &target, &end).await;
             Err(end)
         }
+        None if service.protocol == Protocol::Http => {
+            let shared = Shared::new(stages);
+            let session = host
+                .adapters
+                .http
+                .run(flow.stream, service.client_tls, &target, shared.clone());
+            let end = contained(Box::pin(session)).await;
+            let Some(back) = shared.take_back() else {
+                // It is sealed as it stands, without an end.
+                tracing::error!(session = %id, "something of a session outlived it; this is a fault of the agent: please report it");
+                return;
+            };
+            stages = back;
+            end
+        }
         None => {
             contained(Box::pin(async {
                 match service.protocol {
                     Protocol::Postgres => {
-                        host.postgres
+                        host.adapters
+                            .postgres
                             .run(flow.stream, service.policy, &target, &mut stages)
                             .await
                     }
                     Protocol::Opaque => opaque::run(flow.stream, &mut stages).await,
+                    // Its exchanges share the stages, above.
+                    Protocol::Http => Ok(()),
                 }
             }))
             .await
@@ -233,7 +253,11 @@ async fn refuse(host: &Host, service: &Service, stream: Stream, target: &Target,
     match service.protocol {
         Protocol::Postgres => tokio::select! {
             _ = stop.wait_for(|stop| *stop) => {}
-            () = host.postgres.refuse(stream, target, why) => {}
+            () = host.adapters.postgres.refuse(stream, target, why) => {}
+        },
+        Protocol::Http => tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = host.adapters.http.refuse(stream, service.client_tls, target, why) => {}
         },
         // A protocol that is not understood has no words for a refusal: the connection is closed.
         Protocol::Opaque => drop(stream),
@@ -313,6 +337,7 @@ pub(super) fn open_meta(
 fn protocol_name(protocol: Protocol) -> &'static str {
     match protocol {
         Protocol::Postgres => "postgres",
+        Protocol::Http => "http",
         Protocol::Opaque => "opaque",
     }
 }

@@ -1,6 +1,6 @@
 //! What the stages behind a protocol do for one session.
 
-use std::future::Future;
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::approval::{HoldEnd, HoldInfo, Holds, Requester};
 use crate::config::Mode;
-use crate::credential::{Ask, Credentials, Lease, LeaseEnd, Leases, Owner};
+use crate::credential::{Ask, CredentialError, Credentials, Lease, LeaseEnd, Leases, Owner};
 use crate::finding::{Question, Sighting};
 use crate::flow::Stream;
 use crate::identity::{Identity, Lapse, Life, TokenClaims};
@@ -18,10 +18,9 @@ use crate::kernel::{dial, netns::Netns};
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, Place, SessionId};
 use crate::policy::{self, Denied, Ruling};
-use crate::protocol::postgres::Target;
 use crate::protocol::{
-    HoldDecision, HoldEnding, HoldOutcome, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd,
-    Stages,
+    CommandNumber, HoldDecision, HoldEnding, HoldOutcome, HoldRequest, Login, MaskedBy, Occasion, PlacedHold,
+    SessionEnd, Stages, TakeMaterial, Target, Wait,
 };
 use crate::record::SessionRecord;
 use crate::record::meta::{
@@ -72,6 +71,8 @@ pub(super) struct SessionStages {
     pub(super) terms: [Term; 2],
     /// Number of the command that was recorded last.
     pub(super) number: u64,
+    /// Which commands wait for a decision.
+    pub(super) held: BTreeMap<HoldId, u64>,
     /// JSON of a frame, before it is recorded.
     pub(super) json: Vec<u8>,
     /// What the record lacks since it failed (observe mode alone: elsewhere a session that cannot be recorded ends).
@@ -160,11 +161,17 @@ impl SessionStages {
         }
     }
 
-    async fn has_room(&mut self) -> Result<(), SessionEnd> {
-        match self.record.ready().await {
+    /// What to wait for until something can be recorded; `None`: nothing.
+    fn has_no_room(&mut self) -> Option<Wait<()>> {
+        match self.record.room() {
+            Ok(None) => None,
+            Ok(Some(room)) => Some(Box::pin(async {
+                room.await;
+                Ok(())
+            })),
             // What follows fails too, and becomes a gap.
-            Err(_) if self.mode == Mode::Observe => Ok(()),
-            ready => ready.map_err(unrecorded),
+            Err(_) if self.mode == Mode::Observe => None,
+            Err(error) => Some(Box::pin(std::future::ready(Err(unrecorded(error))))),
         }
     }
 
@@ -244,6 +251,46 @@ impl SessionStages {
         self.note(FrameKind::Identity, &meta)
     }
 
+    /// Asks for a credential. `None`: the service has none. Not bound to `self`.
+    fn lease(&self) -> Option<impl Future<Output = Result<Lease, CredentialError>> + Send + use<>> {
+        let credentials = Arc::clone(self.credentials.as_ref()?);
+        let leases = self.leases.clone();
+        let ask = Ask {
+            owner: self.owner.clone(),
+            target: self.target.clone(),
+            netns: Arc::clone(&self.netns),
+            token: self
+                .life
+                .standing()
+                .identity
+                .token
+                .as_ref()
+                .map(TokenClaims::job_token),
+        };
+        Some(async move { credentials.lease(&leases, ask).await })
+    }
+
+    /// Takes what came of [`lease`](Self::lease), and `what` of it.
+    fn take<T>(
+        &mut self,
+        leased: Result<Lease, CredentialError>,
+        what: impl FnOnce(&Lease) -> T,
+    ) -> Result<T, SessionEnd> {
+        let lease = match leased {
+            Ok(lease) => lease,
+            Err(error) => {
+                self.note_lease(LeaseState::Failed, None, Some(error.to_string()))?;
+                return Err(error.into());
+            }
+        };
+        let taken = what(&lease);
+        self.note_lease(LeaseState::Taken, lease.expires(), None)?;
+        if lease.is_made() {
+            self.lease = Some(lease);
+        }
+        Ok(taken)
+    }
+
     /// Records that the identity does not count any more, if that is so.
     pub(super) fn note_lapse(&mut self) -> Result<(), SessionEnd> {
         let Some(lapse) = self.life.lapse(SystemTime::now()) else {
@@ -265,15 +312,18 @@ impl SessionStages {
 }
 
 impl Stages for SessionStages {
-    async fn ready(&mut self) -> Result<(), SessionEnd> {
+    fn room(&mut self) -> Option<Wait<()>> {
         if self.missing.is_some() {
-            return Ok(());
+            return None;
         }
-        self.has_room().await?;
-        if self.note_renewal()? {
-            self.has_room().await?;
+        if let Some(waiting) = self.has_no_room() {
+            return Some(waiting);
         }
-        Ok(())
+        match self.note_renewal() {
+            Ok(false) => None,
+            Ok(true) => self.has_no_room(),
+            Err(end) => Some(Box::pin(std::future::ready(Err(end)))),
+        }
     }
 
     fn record(&mut self, kind: FrameKind, direction: Direction, parts: &[&[u8]]) -> Result<(), SessionEnd> {
@@ -289,17 +339,19 @@ impl Stages for SessionStages {
             Some(denied) => Ruling::Deny(denied),
             None => self.rules.policy.judge(command),
         };
-        let parameters: &[Parameter] = match (occasion, &ruling) {
+        let (exchange, parameters): (_, &[Parameter]) = match (occasion, &ruling) {
             // It is judged, and recorded, when it runs.
             (Occasion::Check, Ruling::Allow(_) | Ruling::Hold(_)) => return Ok(ruling),
-            (Occasion::Check, Ruling::Deny(_)) => &[],
-            (Occasion::Run(parameters), _) => parameters,
+            (Occasion::Check, Ruling::Deny(_)) => (None, &[]),
+            (Occasion::Run(parameters), _) => (None, parameters),
+            (Occasion::Exchange(number, parameters), _) => (Some(number), parameters),
         };
         self.note_identity()?;
         self.number += 1;
         self.account.command();
         let meta = CommandMeta {
             number: self.number,
+            exchange,
             identity: self.identity,
             command: Command::clone(command),
             parameters: parameters.to_vec(),
@@ -316,6 +368,10 @@ impl Stages for SessionStages {
             Mode::Enforce => ruling,
             Mode::Observe => Ruling::Allow(ruling.observed()),
         })
+    }
+
+    fn judged(&self) -> CommandNumber {
+        CommandNumber(self.number)
     }
 
     fn hold(&mut self, hold: HoldRequest) -> Result<PlacedHold, SessionEnd> {
@@ -360,6 +416,7 @@ impl Stages for SessionStages {
             reason: None,
         };
         self.note(FrameKind::Approval, &meta)?;
+        self.held.insert(id.clone(), self.number);
         let name = id.clone();
         let lapsed = self.life.lapsed();
         let decision = async move {
@@ -390,7 +447,7 @@ impl Stages for SessionStages {
         }
         let meta = ApprovalMeta {
             hold: id.clone(),
-            number: self.number,
+            number: self.held.remove(id).unwrap_or(self.number),
             state,
             by: decision.by.clone(),
             reason: decision.reason.clone(),
@@ -402,10 +459,16 @@ impl Stages for SessionStages {
         self.account.count(rows, bytes).map_err(SessionEnd::Policy)
     }
 
-    fn masked(&mut self, column: &str, by: MaskedBy, values: u64) -> Result<(), SessionEnd> {
+    fn masked(
+        &mut self,
+        command: CommandNumber,
+        column: &str,
+        by: MaskedBy,
+        values: u64,
+    ) -> Result<(), SessionEnd> {
         self.account.totals.masked_values += values;
         let meta = MaskMeta {
-            number: self.number,
+            number: command.0,
             column: Some(column.to_owned()),
             detector: (by == MaskedBy::Detector).then(|| "by its looks".to_owned()),
             count: values,
@@ -430,49 +493,43 @@ impl Stages for SessionStages {
     }
 
     async fn login(&mut self) -> Result<Login, SessionEnd> {
-        let Some(credentials) = &self.credentials else {
-            return Err(SessionEnd::Agent("the service has no credential".to_owned()));
-        };
         // The agent's own look-ups use what was made for the session.
         if let Some(lease) = &self.lease {
             return Ok(lease.login()?);
         }
-        let credentials = Arc::clone(credentials);
-        let ask = Ask {
-            owner: self.owner.clone(),
-            target: self.target.clone(),
-            netns: Arc::clone(&self.netns),
-            token: self
-                .life
-                .standing()
-                .identity
-                .token
-                .as_ref()
-                .map(TokenClaims::job_token),
+        let Some(leasing) = self.lease() else {
+            return Err(SessionEnd::Agent("the service has no credential".to_owned()));
         };
-        let lease = match credentials.lease(&self.leases, ask).await {
-            Ok(lease) => lease,
-            Err(error) => {
-                self.note_lease(LeaseState::Failed, None, Some(error.to_string()))?;
-                return Err(error.into());
-            }
-        };
-        let login = lease.login();
-        self.note_lease(LeaseState::Taken, lease.expires(), None)?;
-        if lease.is_made() {
-            self.lease = Some(lease);
-        }
-        Ok(login?)
+        let leased = leasing.await;
+        Ok(self.take(leased, Lease::login)??)
     }
 
-    async fn dial(&mut self) -> Result<Stream, SessionEnd> {
-        let dialled = match &self.target.address {
-            Place::Network(address) => dial::connect(&self.netns, *address, DIAL_PATIENCE)
-                .await
-                .map(Stream::from),
-            Place::Unix(path) => dial::connect_unix(path, DIAL_PATIENCE).await.map(Stream::from),
-        };
-        dialled.map_err(|error| SessionEnd::Target(format!("it cannot be reached: {error}")))
+    fn material(&mut self) -> Wait<TakeMaterial<Self>> {
+        let had = self.lease.as_ref().map(|lease| lease.material().clone());
+        let leasing = if had.is_some() { None } else { self.lease() };
+        Box::pin(async move {
+            let Some(leasing) = leasing else {
+                return Ok(Box::new(|_: &mut Self| Ok(had)) as TakeMaterial<Self>);
+            };
+            let leased = leasing.await;
+            Ok(
+                Box::new(move |stages: &mut Self| stages.take(leased, |lease| Some(lease.material().clone())))
+                    as TakeMaterial<Self>,
+            )
+        })
+    }
+
+    fn dial(&mut self) -> Wait<Stream> {
+        let (address, netns) = (self.target.address.clone(), Arc::clone(&self.netns));
+        Box::pin(async move {
+            let dialled = match &address {
+                Place::Network(address) => dial::connect(&netns, *address, DIAL_PATIENCE)
+                    .await
+                    .map(Stream::from),
+                Place::Unix(path) => dial::connect_unix(path, DIAL_PATIENCE).await.map(Stream::from),
+            };
+            dialled.map_err(|error| SessionEnd::Target(format!("it cannot be reached: {error}")))
+        })
     }
 
     fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>> {

@@ -141,7 +141,7 @@ fn wide(selector: &Selector, warn: &mut dyn FnMut(String, String, &str)) {
 const OWN_UNIT: &str = "tollgate.service";
 
 fn service(at: &str, doc: &ServiceDoc, warn: &mut dyn FnMut(String, String, &str)) {
-    if doc.protocol == Protocol::Postgres && doc.rules.is_empty() {
+    if doc.protocol != Protocol::Opaque && doc.rules.is_empty() {
         warn(
             at.into(),
             format!("service \"{}\" has no rule: every command is refused", doc.name),

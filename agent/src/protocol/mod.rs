@@ -7,7 +7,9 @@ pub mod http;
 pub mod mysql;
 pub mod opaque;
 pub mod postgres;
+mod shared;
 pub mod sql;
+mod target;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,14 +19,58 @@ use std::time::SystemTime;
 use crate::finding::{Question, Sighting};
 use crate::flow::Stream;
 use crate::mask::Masks;
-use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, Secret};
+use crate::model::{Command, Direction, FrameKind, HoldId, Material, Parameter, Secret};
 use crate::policy::{Authorized, Denied, HoldTerms, Ruling};
+use crate::tls::LocalCa;
+
+pub use shared::Shared;
+pub use target::Target;
+
+/// What the sessions of each protocol share on a host.
+#[derive(Debug)]
+pub struct Adapters {
+    /// PostgreSQL: certificates, cancel keys, catalogs.
+    pub postgres: postgres::Adapter,
+    /// HTTP: certificates.
+    pub http: http::Adapter,
+}
+
+impl Adapters {
+    /// Adapters whose clients are shown certificates of `authority`.
+    pub fn new(authority: Arc<LocalCa>) -> Self {
+        Self {
+            postgres: postgres::Adapter::new(Arc::clone(&authority)),
+            http: http::Adapter::new(authority),
+        }
+    }
+}
+
+/// Something that the stages wait for, and that is not bound to them.
+pub type Wait<T> = Pin<Box<dyn Future<Output = Result<T, SessionEnd>> + Send>>;
+
+/// Tells the stages what came of [`Stages::material`]. `None`: the service has no credential.
+pub type TakeMaterial<S> = Box<dyn FnOnce(&mut S) -> Result<Option<Material>, SessionEnd> + Send>;
 
 /// What a session may ask of the stages behind its protocol. Kept by `engine`.
+///
+/// A session of a protocol in which one thing follows on another has them to itself. One whose exchanges run side by side
+/// shares them as [`Shared`]: so what may be waited for while others go on is not bound to `self`, and what is said of
+/// a command names it, where it need not be the last one.
 pub trait Stages: Send {
-    /// Resolves when the next frame of up to 64 KiB can be recorded without waiting for the disk. To be called before
-    /// [`record`](Self::record), so that a slow disk holds back this session and not the thread that it runs on.
-    fn ready(&mut self) -> impl Future<Output = Result<(), SessionEnd>> + Send;
+    /// `None`: the next frame of up to 64 KiB can be recorded without waiting for the disk. Otherwise what to wait for before
+    /// this is asked again.
+    fn room(&mut self) -> Option<Wait<()>>;
+
+    /// Resolves when [`room`](Self::room) is there. To be called before [`record`](Self::record), so that a slow disk holds
+    /// back this session and not the thread that it runs on.
+    fn ready(&mut self) -> impl Future<Output = Result<(), SessionEnd>> + Send {
+        async {
+            while let Some(room) = self.room() {
+                room.await?;
+            }
+            Ok(())
+        }
+    }
 
     /// Records `parts`, joined, as one frame. Returns when they would survive SIGKILL of the agent; so call it
     /// before the bytes are forwarded. Blocks for the disk only where [`ready`](Self::ready) was not asked before.
@@ -33,7 +79,10 @@ pub trait Stages: Send {
     /// Judges a command, and records command and verdict. In observe mode a refusal is recorded and the command passes.
     fn judge(&mut self, command: &Arc<Command>, occasion: Occasion<'_>) -> Result<Ruling, SessionEnd>;
 
-    /// Puts the command that was last judged [`Ruling::Hold`] before its approvers.
+    /// The command that was judged last.
+    fn judged(&self) -> CommandNumber;
+
+    /// Puts the command that was judged last, which was [`Ruling::Hold`], before its approvers.
     fn hold(&mut self, hold: HoldRequest) -> Result<PlacedHold, SessionEnd>;
 
     /// Records how a hold ended.
@@ -43,9 +92,14 @@ pub trait Stages: Send {
     /// not counted.
     fn count(&mut self, rows: u64, bytes: u64) -> Result<(), SessionEnd>;
 
-    /// Records that values of a result column, by its name in the result, were masked in what the command that was
-    /// judged last returned.
-    fn masked(&mut self, column: &str, by: MaskedBy, values: u64) -> Result<(), SessionEnd>;
+    /// Records that values of a result column, by its name in the result, were masked in what `command` returned.
+    fn masked(
+        &mut self,
+        command: CommandNumber,
+        column: &str,
+        by: MaskedBy,
+        values: u64,
+    ) -> Result<(), SessionEnd>;
 
     /// What a client that logs in as `user` is asked for before it is let in, because the policy wants to know whether it has
     /// a password of its own; `None`: nothing.
@@ -63,8 +117,14 @@ pub trait Stages: Send {
     /// A login for the target: the lease is the session's and ends with it.
     fn login(&mut self) -> impl Future<Output = Result<Login, SessionEnd>> + Send;
 
-    /// A connection to the target, dialled outside every managed cgroup.
-    fn dial(&mut self) -> impl Future<Output = Result<Stream, SessionEnd>> + Send;
+    /// What the target is shown, for protocols that know more than logins. The lease is the session's and ends with it. Not bound
+    /// to `self`; what comes of it has to be told to the stages, which then say what it is.
+    fn material(&mut self) -> Wait<TakeMaterial<Self>>
+    where
+        Self: Sized + 'static;
+
+    /// A connection to the target, dialled outside every managed cgroup. Not bound to `self`.
+    fn dial(&mut self) -> Wait<Stream>;
 
     /// Resolves when the session has to end for a reason of its own: its identity expired, the agent stops.
     /// Not bound to `self`, so that it can be waited for beside everything else.
@@ -78,7 +138,13 @@ pub enum Occasion<'a> {
     Check,
     /// It would run now, with these parameters.
     Run(&'a [Parameter]),
+    /// It would run now, and is the exchange of this number: of a protocol whose exchanges run side by side.
+    Exchange(u64, &'a [Parameter]),
 }
+
+/// Number of a command in its session, from 1; 0: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandNumber(pub u64);
 
 /// Why values were masked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,7 +227,7 @@ pub struct Login {
 }
 
 /// Why a session cannot go on: whose fault it is decides who is told what.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum SessionEnd {
     /// The workload broke the protocol.
     #[error("the client broke the protocol: {0}")]

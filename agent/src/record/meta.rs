@@ -73,6 +73,9 @@ impl CloseMeta {
 pub struct CommandMeta {
     /// Number of the command in its session, from 1. Verdict, approval and mask frames refer to it.
     pub number: u64,
+    /// Number of the exchange that it is, where exchanges run side by side: what its bytes are marked with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exchange: Option<u64>,
     /// Number of the identity that it ran under: 0 is the open frame's, others those of [identity frames](IdentityMeta).
     #[serde(default)]
     pub identity: u32,

@@ -128,6 +128,8 @@ pub struct SessionRecord {
     unsealed: usize,
     /// A frame was lost: nothing may follow as if it had not been.
     broken: bool,
+    /// Since when there has been no room.
+    stalled: Option<Instant>,
     durability: Durability,
     shared: Arc<Shared>,
     writer: Thread,
@@ -172,6 +174,7 @@ impl SessionRecord {
             ring,
             unsealed: 0,
             broken: false,
+            stalled: None,
             durability,
             shared: Arc::clone(&shared),
             writer,
@@ -244,24 +247,35 @@ impl SessionRecord {
     /// # Errors
     /// As for [`SessionRecord::append`].
     pub async fn ready(&mut self) -> Result<(), RecordError> {
-        let begun = Instant::now();
-        loop {
-            self.shared.check()?;
-            if self.has_room() {
-                return Ok(());
-            }
-            self.writer.unpark();
-            let left = PATIENCE.saturating_sub(begun.elapsed());
-            if left.is_zero() {
-                return Err(RecordError::Stalled { waited: PATIENCE });
-            }
-            // The writer signals after it made room; the time-out covers a signal that came before the wait.
-            let _ = tokio::time::timeout(
-                left.min(Duration::from_millis(100)),
-                self.shared.notify.notified(),
-            )
-            .await;
+        while let Some(room) = self.room()? {
+            room.await;
         }
+        Ok(())
+    }
+
+    /// `None`: the next append of up to 64 KiB will not have to wait for the writer. Otherwise what to wait for before this is
+    /// asked again; it is not bound to the record.
+    ///
+    /// # Errors
+    /// As for [`SessionRecord::append`].
+    pub fn room(&mut self) -> Result<Option<impl Future<Output = ()> + Send + use<>>, RecordError> {
+        self.shared.check()?;
+        if self.has_room() {
+            self.stalled = None;
+            return Ok(None);
+        }
+        self.writer.unpark();
+        let left = PATIENCE.saturating_sub(self.stalled.get_or_insert_with(Instant::now).elapsed());
+        if left.is_zero() {
+            return Err(RecordError::Stalled { waited: PATIENCE });
+        }
+        let shared = Arc::clone(&self.shared);
+        Ok(Some(async move {
+            // The writer signals after it made room; the time-out covers a signal that came before the wait, or that
+            // another exchange of the session has taken.
+            let signalled = shared.notify.notified();
+            let _ = tokio::time::timeout(left.min(Duration::from_millis(100)), signalled).await;
+        }))
     }
 
     /// Ends the record with a Close frame and hands it to the writer, which seals it.

@@ -98,6 +98,11 @@ fn refuse_foreign(table: &Table<'_>, protocol: Option<Protocol>) {
                 );
             }
         }
+        Some(Protocol::Http) => table.refuse(
+            "columns",
+            "\"columns\" is for services of databases: answers of HTTP have no columns",
+            "write json = [\"$.users[*].email\"], keys = [\"email\"], headers = [\"Set-Cookie\"] or detect = [\"card\"]",
+        ),
         // An opaque service has no masks at all, and is told so.
         Some(Protocol::Opaque) | None => {}
     }
@@ -105,6 +110,9 @@ fn refuse_foreign(table: &Table<'_>, protocol: Option<Protocol>) {
 
 fn example(protocol: Option<Protocol>) -> &'static str {
     match protocol {
+        Some(Protocol::Http) => {
+            "add json = [\"$.users[*].email\"], keys = [\"email\"] or detect = [\"card\"]"
+        }
         Some(Protocol::Postgres | Protocol::Opaque) | None => {
             "add columns = [\"customers.email\"] or detect = [\"card\"]"
         }

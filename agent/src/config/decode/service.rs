@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use crate::config::http_mask::media_pattern;
 use crate::config::keys;
-use crate::config::policy::{Endpoint, Limits, Protocol, ServiceDoc, TlsMode, TlsSpec};
+use crate::config::policy::{ClientTls, Endpoint, Limits, Protocol, ServiceDoc, TlsMode, TlsSpec};
 use crate::config::reader::{Field, Table, Wrong};
 use crate::config::scalar;
 use crate::config::sweep::SweepDoc;
@@ -12,7 +12,7 @@ use crate::model::{ServiceName, SocketPath};
 
 use super::{JobProof, credential, mask, or_default, rule, unix};
 
-const LATER_PROTOCOLS: &[&str] = &["mysql", "mariadb", "ssh", "http", "https", "grpc", "kubernetes"];
+const LATER_PROTOCOLS: &[&str] = &["mysql", "mariadb", "ssh", "https", "grpc", "kubernetes"];
 /// Keys that need a protocol which is understood.
 const NEEDS_COMMANDS: &[(&str, &str)] = &[
     (
@@ -140,7 +140,11 @@ pub(super) fn sweepable(field: Field<'_>, wanted: &str) -> Option<SweepDoc> {
 fn service(table: Table<'_>, proof: JobProof) -> Option<ServiceDoc> {
     let protocol = table.required("protocol").and_then(|field| {
         field.one_of(
-            &[("postgres", Protocol::Postgres), ("opaque", Protocol::Opaque)],
+            &[
+                ("postgres", Protocol::Postgres),
+                ("http", Protocol::Http),
+                ("opaque", Protocol::Opaque),
+            ],
             LATER_PROTOCOLS,
         )
     });
@@ -151,6 +155,9 @@ fn service(table: Table<'_>, proof: JobProof) -> Option<ServiceDoc> {
         addresses,
         tls,
     } = reach(&table, protocol);
+    let client_tls = or_default(table.optional("tls"), ClientTls::default(), |field| {
+        client_tls(field.table(&keys::TLS)?, protocol)
+    });
     let credential = or_default(table.optional("credential"), None, |field| {
         let table = field.table(&keys::CREDENTIAL)?;
         credential::credential(table, (protocol, http), proof).map(Some)
@@ -190,6 +197,14 @@ fn service(table: Table<'_>, proof: JobProof) -> Option<ServiceDoc> {
                 "add [service.credential] with source, user and password",
             );
         }
+        Some(Protocol::Http) => {
+            if let Some(rows) = limits.as_ref().and_then(|limits| limits.rows) {
+                table.error(
+                    format!("an http service has no rows, so {rows} of them cannot be its limit"),
+                    "limit bytes or session",
+                );
+            }
+        }
         Some(Protocol::Postgres) | None => {}
     }
     Some(ServiceDoc {
@@ -198,6 +213,7 @@ fn service(table: Table<'_>, proof: JobProof) -> Option<ServiceDoc> {
         unix: unix?,
         addresses: addresses?,
         tls: tls?,
+        client_tls: client_tls?,
         credential: credential?,
         unmasked: unmasked?,
         masks: masks?,
@@ -233,6 +249,23 @@ fn tls(table: Table<'_>) -> Option<TlsSpec> {
         upstream: upstream?,
         ca: ca?,
         server_name: server_name?,
+    })
+}
+
+/// How the workload speaks to the agent.
+fn client_tls(table: Table<'_>, protocol: Option<Protocol>) -> Option<ClientTls> {
+    if matches!(protocol, Some(Protocol::Postgres)) {
+        table.refuse(
+            "client",
+            "\"client\" is for http services: a client of PostgreSQL says itself whether it wants TLS",
+            "remove it",
+        );
+    }
+    or_default(table.optional("client"), ClientTls::default(), |field| {
+        field.one_of(
+            &[("terminate", ClientTls::Terminate), ("plain", ClientTls::Plain)],
+            &["pass"],
+        )
     })
 }
 

@@ -1,5 +1,6 @@
 //! How a credential goes into a request: what each source may be told, and what is said, with its line, where it cannot be.
 
+use super::parse;
 use super::sources::with_credential;
 use super::strict::errors;
 
@@ -12,11 +13,12 @@ fn http(lines: &str) -> String {
     with_credential(lines).replace("protocol = \"postgres\"", "protocol = \"http\"")
 }
 
-/// What is said of a credential, and not of the rest of a policy that is another protocol's.
+/// What is said of a credential.
 fn told(lines: &str) -> Vec<String> {
-    let mut told = errors(&http(lines));
-    told.retain(|line| !line.contains("protocol \"http\" is not supported"));
-    told
+    match parse(&http(lines)) {
+        Ok(_) => Vec::new(),
+        Err(told) => told.to_string().lines().map(str::to_owned).collect(),
+    }
 }
 
 #[test]

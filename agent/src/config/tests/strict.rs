@@ -45,6 +45,11 @@ fn each_mistake_is_named_with_place_and_remedy() {
         ),
         ("egress", "record = \"x\"", &["not supported in this version"]),
         (
+            "address",
+            "address = [\"db.acme.test:5432\"]\ntls = { client = \"plain\" }",
+            &["\"client\" is for http services"],
+        ),
+        (
             "egress",
             "require = [\"lms\"]",
             &[

@@ -12,7 +12,7 @@ use crate::credential::CredentialError;
 use crate::flow::Stream;
 use crate::kernel::{dial, netns::Netns};
 use crate::model::{Place, ServiceName};
-use crate::protocol::postgres::Target;
+use crate::protocol::Target;
 use crate::tls::{TlsError, Upstream};
 
 const DIAL_PATIENCE: Duration = Duration::from_secs(10);

@@ -12,7 +12,7 @@ use super::packet::{Packets, Reader, Text};
 use crate::config::TlsMode;
 use crate::flow::Stream;
 use crate::protocol::Login;
-use crate::protocol::postgres::Target;
+use crate::protocol::Target;
 use crate::protocol::postgres::login::ServerStream;
 
 /// More steps than any login has.

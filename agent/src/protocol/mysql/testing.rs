@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use crate::config::{EndpointHost, TlsSpec};
 use crate::model::Place;
-use crate::protocol::postgres::Target;
+use crate::protocol::Target;
 use crate::protocol::postgres::login::testing::Authority;
 use crate::tls::Upstream;
 

@@ -9,5 +9,4 @@ mod session;
 pub mod startup;
 pub mod wire;
 
-pub use login::Target;
 pub use session::Adapter;

@@ -16,8 +16,9 @@ use tokio::sync::Notify;
 
 use crate::model::{PolicyId, ServiceName};
 
-use super::login::{BackendKey, Target};
+use super::login::BackendKey;
 use super::startup::CancelKey;
+use crate::protocol::Target;
 
 pub use forward::forward;
 

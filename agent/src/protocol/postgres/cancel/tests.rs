@@ -6,7 +6,8 @@ use futures_util::FutureExt;
 use super::{CancelMap, Cancelled, Owner};
 use crate::config::{EndpointHost, TlsMode, TlsSpec};
 use crate::model::PolicyId;
-use crate::protocol::postgres::login::{BackendKey, Target};
+use crate::protocol::Target;
+use crate::protocol::postgres::login::BackendKey;
 use crate::protocol::postgres::startup::CancelKey;
 use crate::tls::Upstream;
 

@@ -23,8 +23,9 @@ use crate::model::ColumnName;
 use crate::protocol::sql::RelationName;
 use crate::protocol::{SessionEnd, Stages};
 
-use super::login::{Ask, LoggedIn, LoginError, Settings, Target, login};
+use super::login::{Ask, LoggedIn, LoginError, Settings, login};
 use super::query::QueryError;
+use crate::protocol::Target;
 
 pub use cache::{CatalogCache, CatalogCaches, CatalogKey, MAX_AGE};
 

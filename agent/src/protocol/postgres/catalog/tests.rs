@@ -11,7 +11,10 @@ use crate::model::{Command, Direction, FrameKind, HoldId};
 use crate::policy::Ruling;
 use crate::protocol::postgres::login::testing::{Authority, Server, credential, dial};
 use crate::protocol::sql::RelationName;
-use crate::protocol::{HoldDecision, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages};
+use crate::protocol::{
+    CommandNumber, HoldDecision, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages,
+    TakeMaterial, Wait,
+};
 
 const SCHEMA: &str = r"
 CREATE ROLE app LOGIN PASSWORD 'secret';
@@ -52,8 +55,12 @@ struct Asker<'a> {
 }
 
 impl Stages for Asker<'_> {
-    async fn ready(&mut self) -> Result<(), SessionEnd> {
-        Ok(())
+    fn room(&mut self) -> Option<Wait<()>> {
+        None
+    }
+
+    fn judged(&self) -> CommandNumber {
+        CommandNumber::default()
     }
 
     fn record(&mut self, _: FrameKind, _: Direction, _: &[&[u8]]) -> Result<(), SessionEnd> {
@@ -80,7 +87,7 @@ impl Stages for Asker<'_> {
         Ok(())
     }
 
-    fn masked(&mut self, _: &str, _: MaskedBy, _: u64) -> Result<(), SessionEnd> {
+    fn masked(&mut self, _: CommandNumber, _: &str, _: MaskedBy, _: u64) -> Result<(), SessionEnd> {
         Ok(())
     }
 
@@ -106,10 +113,19 @@ impl Stages for Asker<'_> {
         Ok(credential("app", "secret"))
     }
 
-    fn dial(&mut self) -> impl Future<Output = Result<Stream, SessionEnd>> + Send {
+    fn material(&mut self) -> Wait<TakeMaterial<Self>>
+    where
+        Self: 'static,
+    {
+        Box::pin(std::future::ready(Ok(
+            Box::new(|_: &mut Self| Ok(None)) as TakeMaterial<Self>
+        )))
+    }
+
+    fn dial(&mut self) -> Wait<Stream> {
         self.dialled += 1;
         let address = self.server.address();
-        async move { Ok(dial(address).await) }
+        Box::pin(async move { Ok(dial(address).await) })
     }
 }
 

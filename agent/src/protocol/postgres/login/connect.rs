@@ -1,44 +1,18 @@
 //! Encryption of a connection that was just dialled, as the service asks for it.
 
-use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::client::TlsStream;
 
-use crate::config::{EndpointHost, TlsMode};
+use crate::config::TlsMode;
 use crate::flow::Stream;
-use crate::model::{Place, ServiceName};
-use crate::tls::{MaybeTls, Upstream};
+use crate::protocol::Target;
+use crate::tls::MaybeTls;
 
 use super::super::startup::SSL_REQUEST;
 use super::LoginError;
 
 /// The target's end of a session.
 pub type ServerStream = MaybeTls<TlsStream<Stream>>;
-
-/// A server of a service, and how to speak to it.
-#[derive(Clone, Debug)]
-pub struct Target {
-    /// The service that it belongs to.
-    pub service: ServiceName,
-    /// The endpoint of the service that matched: its name is what the certificate has to be for.
-    pub host: EndpointHost,
-    /// Where it is.
-    pub address: Place,
-    /// TLS, as the service asks for.
-    pub tls: Arc<Upstream>,
-}
-
-impl Target {
-    /// Its address; that of the loopback for a unix socket, which has none.
-    pub fn ip(&self) -> IpAddr {
-        match &self.address {
-            Place::Network(address) => address.ip(),
-            Place::Unix(_) => Ipv4Addr::LOCALHOST.into(),
-        }
-    }
-}
 
 /// Asks for TLS and shakes hands, or leaves the connection as it is, as the service says.
 pub(in super::super) async fn secure(

@@ -23,7 +23,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-pub use connect::{ServerStream, Target};
+pub use connect::ServerStream;
 pub use error::LoginError;
 pub use greeting::{greeting, shown_parameter, take_password};
 pub use scram::{ScramError, verifier};

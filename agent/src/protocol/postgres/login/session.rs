@@ -11,9 +11,10 @@ use crate::flow::Stream;
 use crate::protocol::Login;
 
 use super::auth::{Authentication, Step};
-use super::connect::{ServerStream, Target, secure};
+use super::connect::{ServerStream, secure};
 use super::message::{Frame, next_frame, parameter, sqlstate, startup};
 use super::{LoginError, Settings};
+use crate::protocol::Target;
 
 /// How long the target may take to start a session: PostgreSQL's own `authentication_timeout`.
 const PATIENCE: Duration = Duration::from_mins(1);

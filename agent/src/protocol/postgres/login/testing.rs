@@ -13,12 +13,13 @@ use tempfile::TempDir;
 use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixStream};
 
-use super::{Ask, Settings, Target, greeting, login, take_password};
+use super::{Ask, Settings, greeting, login, take_password};
 use crate::config::{EndpointHost, TlsMode, TlsSpec};
 use crate::flow::Stream;
 use crate::model::Place;
 use crate::model::{PolicyId, Secret};
 use crate::protocol::Login;
+use crate::protocol::Target;
 use crate::protocol::postgres::cancel::{CancelMap, Cancelled, Owner, forward};
 use crate::protocol::postgres::startup::{ClientTls, Opened, accept, refuse};
 use crate::tls::{LocalCa, Upstream};

@@ -8,9 +8,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::testing::{Authority, Proxy, Server, credential, dial_target, program};
-use super::{Ask, LoggedIn, LoginError, Settings, Target, greeting, login, message::next_frame};
+use super::{Ask, LoggedIn, LoginError, Settings, greeting, login, message::next_frame};
 use crate::config::{TlsMode, TlsSpec};
 use crate::protocol::Login;
+use crate::protocol::Target;
 use crate::protocol::postgres::cancel::CancelMap;
 use crate::protocol::postgres::startup::{CancelKey, Startup};
 use crate::tls::{LocalCa, TlsError, Upstream};

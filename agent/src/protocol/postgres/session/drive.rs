@@ -339,13 +339,14 @@ impl<'a, S: Stages> Conversation<'a, S> {
         for event in self.turn.events.drain(..) {
             match event {
                 Event::Masked { columns, .. } => {
+                    let command = self.stages.judged();
                     for column in columns {
                         let by = if column.mask.is_some() {
                             MaskedBy::Column
                         } else {
                             MaskedBy::Detector
                         };
-                        self.stages.masked(&column.label, by, column.values)?;
+                        self.stages.masked(command, &column.label, by, column.values)?;
                     }
                 }
                 Event::Completed { command, .. } => {

@@ -23,10 +23,11 @@ use crate::tls::LocalCa;
 
 use super::cancel::{CancelMap, Cancelled, Owner, forward};
 use super::catalog::{Catalog, CatalogCaches, CatalogKey};
-use super::login::{self, LoggedIn, Settings, Target, greeting, login};
+use super::login::{self, LoggedIn, Settings, greeting, login};
 use super::relay::{Classify, Masking, Relay, Turn};
 use super::startup::probe::{self, Answer};
 use super::startup::{self, CancelKey, ClientStream, ClientTls, Fatal, Opened, Startup};
+use crate::protocol::Target;
 
 use drive::Conversation;
 use statements::Statements;

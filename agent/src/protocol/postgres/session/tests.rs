@@ -17,12 +17,13 @@ use crate::flow::Stream;
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, PolicyId};
 use crate::policy::{PolicySet, Ruling};
+use crate::protocol::Target;
 use crate::protocol::postgres::cancel::{CancelMap, Owner};
 use crate::protocol::postgres::catalog::{Catalog, CatalogCaches, CatalogKey};
-use crate::protocol::postgres::login::Target;
 use crate::protocol::postgres::relay::Relay;
 use crate::protocol::{
-    HoldDecision, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages, sql,
+    CommandNumber, HoldDecision, HoldRequest, Login, MaskedBy, Occasion, PlacedHold, SessionEnd, Stages,
+    TakeMaterial, Wait, sql,
 };
 use crate::tls::Upstream;
 
@@ -112,8 +113,12 @@ struct Recording {
 }
 
 impl Stages for Recording {
-    async fn ready(&mut self) -> Result<(), SessionEnd> {
-        Ok(())
+    fn room(&mut self) -> Option<Wait<()>> {
+        None
+    }
+
+    fn judged(&self) -> CommandNumber {
+        CommandNumber::default()
     }
 
     fn record(&mut self, kind: FrameKind, direction: Direction, parts: &[&[u8]]) -> Result<(), SessionEnd> {
@@ -144,7 +149,7 @@ impl Stages for Recording {
         Ok(())
     }
 
-    fn masked(&mut self, _: &str, _: MaskedBy, _: u64) -> Result<(), SessionEnd> {
+    fn masked(&mut self, _: CommandNumber, _: &str, _: MaskedBy, _: u64) -> Result<(), SessionEnd> {
         Ok(())
     }
 
@@ -166,8 +171,15 @@ impl Stages for Recording {
         Err(SessionEnd::Agent("nobody logs in here".to_owned()))
     }
 
-    async fn dial(&mut self) -> Result<Stream, SessionEnd> {
-        Err(SessionEnd::Agent("nobody is dialled here".to_owned()))
+    fn material(&mut self) -> Wait<TakeMaterial<Self>> {
+        Box::pin(std::future::ready(Ok(
+            Box::new(|_: &mut Self| Ok(None)) as TakeMaterial<Self>
+        )))
+    }
+
+    fn dial(&mut self) -> Wait<Stream> {
+        let nobody = SessionEnd::Agent("nobody is dialled here".to_owned());
+        Box::pin(std::future::ready(Err(nobody)))
     }
 
     fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>> {

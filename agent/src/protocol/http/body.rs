@@ -1,0 +1,205 @@
+//! Bodies on their way: each chunk is recorded before it is passed on.
+//!
+//! Nothing is stored up: a chunk is asked for when the other side has taken the one before it, so that a slow reader holds
+//! back the writer.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+
+use crate::model::{Direction, FrameKind};
+use crate::protocol::{SessionEnd, Stages, Wait};
+
+use super::record::{self, Part};
+use super::session::Link;
+
+/// Recorded as one frame.
+const MOST: usize = 64 * 1024 - record::HEADER;
+
+/// Why a body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    /// Its sender broke it off, or the connection failed.
+    #[error("the message was broken off: {0}")]
+    Sender(#[from] hyper::Error),
+    /// The session ends.
+    #[error("the session ends")]
+    Session,
+}
+
+/// A body, recorded as it passes.
+pub(super) struct Recorded<S: Stages> {
+    inner: Incoming,
+    /// Received and not passed on yet.
+    rest: Bytes,
+    link: Arc<Link<S>>,
+    exchange: u64,
+    direction: Direction,
+    /// What is waited for until something can be recorded.
+    waiting: Option<Wait<()>>,
+    /// Its last frame was recorded.
+    ended: bool,
+}
+
+impl<S: Stages> Recorded<S> {
+    /// `inner` goes the way that `direction` says, as the body of `exchange`.
+    pub(super) fn new(inner: Incoming, link: Arc<Link<S>>, exchange: u64, direction: Direction) -> Self {
+        let ended = inner.is_end_stream();
+        Self {
+            inner,
+            rest: Bytes::new(),
+            link,
+            exchange,
+            direction,
+            waiting: None,
+            ended,
+        }
+    }
+
+    fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            if let Some(waiting) = &mut self.waiting {
+                let waited = ready!(waiting.as_mut().poll(cx));
+                self.waiting = None;
+                self.link.check(waited).map_err(|_| Broken::Session)?;
+            }
+            self.waiting = self.link.stages.with(Stages::room);
+            if self.waiting.is_none() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn record(&mut self, part: Part, last: bool, bytes: &[u8]) -> Result<(), Broken> {
+        self.ended |= last;
+        let recorded = self
+            .link
+            .record(self.direction, (self.exchange, part, last), bytes);
+        self.link.check(recorded).map_err(|_| Broken::Session)
+    }
+}
+
+impl<S: Stages> Body for Recorded<S> {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = self.get_mut();
+        if this.link.is_over() {
+            return Poll::Ready(Some(Err(Broken::Session)));
+        }
+        ready!(this.poll_room(cx))?;
+        if this.rest.is_empty() {
+            match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+                None => {
+                    if !this.ended {
+                        this.record(Part::Body, true, b"")?;
+                    }
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => {
+                    this.record(Part::Cut, true, b"")?;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => this.rest = data,
+                    Err(other) => {
+                        let Ok(trailers) = other.into_trailers() else {
+                            return Poll::Ready(Some(Err(Broken::Session)));
+                        };
+                        this.record(Part::Trailers, true, &record::trailers(&trailers))?;
+                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                    }
+                },
+            }
+        }
+        let chunk = this.rest.split_to(this.rest.len().min(MOST));
+        let last = this.rest.is_empty() && this.inner.is_end_stream();
+        this.record(Part::Body, last, &chunk)?;
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.inner.size_hint();
+        let rest = self.rest.len() as u64;
+        if let Some(exact) = hint.exact() {
+            hint.set_exact(exact + rest);
+        }
+        hint
+    }
+}
+
+impl<S: Stages> Drop for Recorded<S> {
+    fn drop(&mut self) {
+        if !self.ended {
+            // Whoever was to read it is gone. Where this cannot be recorded the session ends anyway.
+            let _ = self
+                .link
+                .record(self.direction, (self.exchange, Part::Cut, true), b"");
+        }
+    }
+}
+
+/// The body of an answer.
+pub(super) enum Answer<S: Stages> {
+    /// The target's.
+    Target(Recorded<S>),
+    /// The agent's own.
+    Own(Bytes),
+}
+
+impl<S: Stages> Body for Answer<S> {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Target(body) => Pin::new(body).poll_frame(cx),
+            Self::Own(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Own(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Target(body) => body.is_end_stream(),
+            Self::Own(bytes) => bytes.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Target(body) => body.size_hint(),
+            Self::Own(bytes) => SizeHint::with_exact(bytes.len() as u64),
+        }
+    }
+}
+
+impl<S: Stages> Link<S> {
+    /// Records a part of a message, and counts it where it goes to the client.
+    pub(super) fn record(
+        &self,
+        direction: Direction,
+        (exchange, part, last): (u64, Part, bool),
+        bytes: &[u8],
+    ) -> Result<(), SessionEnd> {
+        let kind = match direction {
+            Direction::ToServer => FrameKind::ClientBytes,
+            Direction::ToClient => FrameKind::ServerBytes,
+        };
+        self.stages.with(|stages| {
+            if direction == Direction::ToClient {
+                stages.count(0, bytes.len() as u64)?;
+            }
+            stages.record(kind, direction, &[&record::mark(exchange, part, last), bytes])
+        })
+    }
+}

@@ -1,0 +1,235 @@
+//! One request and its answer.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST};
+use http::{HeaderValue, Method, Request, Response, Uri, Version, request};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::time::timeout;
+
+use crate::flow::Stream;
+use crate::model::{Command, Direction, HttpAsks, Parameter};
+use crate::policy::{Authorized, HoldTerms, Ruling};
+use crate::protocol::{HoldOutcome, HoldRequest, Occasion, SessionEnd, Stages};
+
+use super::answer::{self, Own};
+use super::body::{Answer, Recorded};
+use super::facts;
+use super::headers::{self, Hop};
+use super::record::{self, Part};
+use super::session::Link;
+use super::upstream::Unanswered;
+
+/// How long a client that is not let in is given to ask, and to be told.
+const REFUSAL: Duration = Duration::from_secs(5);
+
+/// The connection of the client is closed without an answer, for this reason.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Aborted(pub(super) String);
+
+/// Why an exchange ends without the target's answer.
+enum Ended {
+    /// The client is told this.
+    Told(Box<Own>),
+    /// The session ends, and the client is told so.
+    Session(SessionEnd),
+    /// The connection is closed.
+    Aborted(Aborted),
+}
+
+fn told(own: Own) -> Ended {
+    Ended::Told(Box::new(own))
+}
+
+impl From<SessionEnd> for Ended {
+    fn from(end: SessionEnd) -> Self {
+        Self::Session(end)
+    }
+}
+
+/// Answers one request.
+pub(super) async fn exchange<S: Stages + 'static>(
+    link: Arc<Link<S>>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer<S>>, Aborted> {
+    let number = link.next();
+    let version = request.version();
+    let answered = tokio::select! {
+        biased;
+        end = link.ended() => Err(Ended::Session(end)),
+        answered = forward(&link, number, request) => answered,
+    };
+    let own = match answered {
+        Ok(answer) => return Ok(answer),
+        Err(Ended::Told(own)) => *own,
+        Err(Ended::Aborted(why)) => return Err(why),
+        Err(Ended::Session(end)) => {
+            // Who it was found by does not matter: the session is over for all of its exchanges.
+            let mut own = answer::ended(&end);
+            link.check(Err::<(), _>(end)).ok();
+            own.parts
+                .headers
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+            own
+        }
+    };
+    let Own { parts, body } = own;
+    let head = record::response_head(&parts, version);
+    let recorded = link
+        .record(Direction::ToClient, (number, Part::Head, false), &head)
+        .and_then(|()| link.record(Direction::ToClient, (number, Part::Body, true), &body));
+    if let Err(end) = link.check(recorded)
+        && !matches!(end, SessionEnd::Record(_))
+    {
+        return Err(Aborted(end.to_string()));
+    }
+    Ok(Response::from_parts(parts, Answer::Own(body)))
+}
+
+async fn forward<S: Stages + 'static>(
+    link: &Arc<Link<S>>,
+    number: u64,
+    request: Request<Incoming>,
+) -> Result<Response<Answer<S>>, Ended> {
+    let version = request.version();
+    let (mut parts, body) = request.into_parts();
+    link.stages.ready().await?;
+    let empty = http_body::Body::is_end_stream(&body);
+    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = parts.uri.authority().map(http::uri::Authority::as_str).or(host);
+    let head = record::request_head(&parts, &link.origin(host));
+    link.record(Direction::ToServer, (number, Part::Head, empty), &head)?;
+    let read = if empty {
+        facts::Body::Empty
+    } else {
+        facts::Body::Unread {
+            length: http_body::Body::size_hint(&body).exact(),
+        }
+    };
+    let context = facts::Context {
+        scheme: link.scheme,
+        protocol: None,
+        asks: HttpAsks::default(),
+    };
+    let command = Arc::new(facts::command(&parts, context, read));
+    let authorized = judged(link, number, &command).await?;
+    // Injected where the policy says, as soon as it can say so.
+    link.material(&authorized).await?;
+
+    let hop = headers::take(&mut parts.headers);
+    let up = Recorded::new(body, Arc::clone(link), number, Direction::ToServer);
+    let request = Request::from_parts(towards_target(parts, hop), up);
+    let answer = match link.line.ask(link, request).await {
+        Ok(answer) => answer,
+        Err(Unanswered::Unreachable(end @ SessionEnd::Target(_))) => {
+            return Err(told(answer::ended(&end)));
+        }
+        Err(Unanswered::Unreachable(end)) => return Err(end.into()),
+        Err(Unanswered::Stale(why)) => return Err(Ended::Aborted(Aborted(why))),
+        Err(Unanswered::Broken(why)) => return Err(told(answer::ended(&SessionEnd::Target(why)))),
+    };
+    let (mut parts, body) = answer.into_parts();
+    let spoken = parts.version;
+    let hop = headers::take(&mut parts.headers);
+    let down = Recorded::new(body, Arc::clone(link), number, Direction::ToClient);
+    let ends = http_body::Body::is_end_stream(&down);
+    link.stages.ready().await?;
+    let head = record::response_head(&parts, spoken);
+    link.record(Direction::ToClient, (number, Part::Head, ends), &head)?;
+    parts.version = version;
+    if version < Version::HTTP_2 && (hop.close || (spoken == Version::HTTP_10 && !hop.keep_alive)) {
+        parts
+            .headers
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(Response::from_parts(parts, Answer::Target(down)))
+}
+
+/// Has a request judged, and waits where it is held.
+async fn judged<S: Stages>(
+    link: &Arc<Link<S>>,
+    number: u64,
+    command: &Arc<Command>,
+) -> Result<Authorized, Ended> {
+    let parameters: Vec<Parameter> = Vec::new();
+    let binding = *blake3::hash(command.text.as_bytes()).as_bytes();
+    let held = link.stages.with(|stages| {
+        let ruling = stages.judge(command, Occasion::Exchange(number, &parameters))?;
+        Ok::<_, Ended>(match ruling {
+            Ruling::Allow(authorized) => Ok(authorized),
+            Ruling::Deny(denied) => return Err(told(answer::denied(&denied))),
+            Ruling::Hold(terms) => Err(stages.hold(request_of(command, binding, terms))?),
+        })
+    })?;
+    let mut placed = match held {
+        Ok(authorized) => return Ok(authorized),
+        Err(placed) => placed,
+    };
+    let decision = (&mut placed.decision).await;
+    link.stages
+        .with(|stages| stages.hold_ended(&placed.id, &decision))?;
+    match decision.outcome {
+        HoldOutcome::Approved(authorized, bound) if bound == binding => Ok(authorized),
+        HoldOutcome::Approved(..) => Err(Ended::Session(SessionEnd::Agent(
+            "an approval is bound to another request".to_owned(),
+        ))),
+        HoldOutcome::Refused(denied) => Err(told(answer::denied(&denied))),
+        HoldOutcome::Cancelled => Err(Ended::Aborted(Aborted("the request was taken back".to_owned()))),
+    }
+}
+
+fn request_of(command: &Arc<Command>, binding: [u8; 32], terms: HoldTerms) -> HoldRequest {
+    HoldRequest {
+        command: Arc::clone(command),
+        parameters: Vec::new(),
+        binding,
+        terms,
+        writing_since: None,
+    }
+}
+
+/// The head as the target gets it.
+fn towards_target(mut parts: request::Parts, hop: Hop) -> request::Parts {
+    if parts.version < Version::HTTP_2 {
+        if hop.chunked {
+            parts.headers.insert(
+                http::header::TRANSFER_ENCODING,
+                HeaderValue::from_static("chunked"),
+            );
+        }
+        // Whatever the client speaks: its connection is not the target's.
+        parts.version = Version::HTTP_11;
+        if parts.method != Method::CONNECT
+            && let Some(target) = parts.uri.path_and_query()
+            && parts.uri.authority().is_some()
+        {
+            parts.uri = Uri::from(target.clone());
+        }
+    }
+    parts
+}
+
+/// Tells a client that it is not let in, whatever it asks for.
+pub(super) async fn refuse(stream: Stream, why: &SessionEnd) {
+    let service = service_fn(|_: Request<Incoming>| {
+        let Own { parts, body } = answer::ended(why);
+        let mut response = Response::from_parts(parts, Full::<Bytes>::new(body));
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+        std::future::ready(Ok::<_, std::convert::Infallible>(response))
+    });
+    let connection = http1::Builder::new()
+        .keep_alive(false)
+        .header_read_timeout(None)
+        .serve_connection(TokioIo::new(stream), service);
+    // The client may be gone: then there is nobody left to tell.
+    timeout(REFUSAL, connection).await.ok();
+}

@@ -1,0 +1,4 @@
+//! Sessions over loopback, with stages that record into memory.
+
+mod double;
+mod exchanges;
