@@ -6,8 +6,14 @@
 //! Known limits: certificates of targets are not checked for revocation (no CRL, no OCSP); clients' certificates are
 //! not asked for; the authority is valid for ten years and is not renewed by itself.
 
+mod alert;
 mod authority;
+mod client_identity;
+mod hello;
+mod intercept;
 mod leaf;
+mod opening;
+mod prefixed;
 mod stream;
 mod unverified;
 mod upstream;
@@ -16,10 +22,16 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub use alert::Alert;
 pub use authority::LocalCa;
+pub use client_identity::ClientIdentity;
+pub use hello::{ClientHello, HelloError, HelloReader};
+pub use intercept::{Intercepted, NotIntercepted, Terms, Why, intercept};
 pub use leaf::LeafNames;
+pub use opening::{ClientFault, Hello, Opening, TerminateError, WorkloadTls, closed_without_a_word};
+pub use prefixed::Prefixed;
 pub use stream::MaybeTls;
-pub use upstream::Upstream;
+pub use upstream::{Offer, Secured, TargetTls, Upstream};
 
 /// Why TLS cannot be had. Each sentence says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +142,24 @@ pub enum TlsError {
         #[source]
         source: rustls::Error,
     },
+    /// A certificate and key that the agent should show do not belong together, or are none.
+    #[error(
+        "the credential is no certificate with its key: it has to hold both in PEM, the key unencrypted, and the certificates \
+         of authorities in between after the certificate"
+    )]
+    NotAnIdentity,
+    /// The target insists on a certificate of its clients.
+    #[error(
+        "{name} asks its clients for a certificate{}: give the service a credential with inject = \"tls\", or set tls.client = \
+         \"pass\", so that the client shows its own",
+        if *.shown { ", and does not accept the one that it was shown" } else { "" }
+    )]
+    ClientCertificate {
+        /// The target.
+        name: String,
+        /// Whether it was shown one.
+        shown: bool,
+    },
     /// The peer does not speak TLS as it should, or refuses what is offered.
     #[error(
         "no TLS connection could be agreed on with the peer: TLS 1.2 or 1.3 with a modern cipher is needed on both sides"
@@ -149,12 +179,14 @@ impl TlsError {
             | Self::Configure(_)
             | Self::NoRoots
             | Self::NotACa { .. }
+            | Self::NotAnIdentity
             | Self::BadName { .. } => true,
             Self::Expired { .. }
             | Self::UnknownAuthority { .. }
             | Self::WrongName { .. }
             | Self::AuthorityAsServer { .. }
             | Self::BadCertificate { .. }
+            | Self::ClientCertificate { .. }
             | Self::Handshake(_) => false,
         }
     }

@@ -14,8 +14,31 @@ use tokio_rustls::client::TlsStream;
 
 use crate::config::{EndpointHost, TlsMode, TlsSpec};
 
+use super::alert::is_about_client_certificate;
+use super::client_identity::{ClientIdentity, Shown};
 use super::unverified::Unverified;
 use super::{TlsError, provider};
+
+/// The target's end of a connection.
+pub type TargetTls<S> = TlsStream<S>;
+
+/// What the agent offers to a target.
+#[derive(Clone, Debug, Default)]
+pub struct Offer<'a> {
+    /// Protocols to be spoken inside, the best first; none: ALPN is not mentioned.
+    pub alpn: Vec<Vec<u8>>,
+    /// What it shows to a target that asks for a certificate.
+    pub identity: Option<&'a ClientIdentity>,
+}
+
+/// A connection to a target that was verified.
+#[derive(Debug)]
+pub struct Secured<S> {
+    /// The connection.
+    pub stream: TargetTls<S>,
+    /// Whether the target asked for a certificate and got none.
+    pub without_certificate: bool,
+}
 
 /// How the targets of one service are spoken to. Made once a policy, shared by its sessions.
 #[derive(Clone, Debug)]
@@ -61,6 +84,20 @@ impl Upstream {
         }
     }
 
+    /// As [`Upstream::name`], for a client that asks for a server by itself (SNI). What it asks for counts only where nothing
+    /// is verified and the policy has no name: a server that is told none may not know which certificate to show.
+    pub fn asked(
+        &self,
+        host: &EndpointHost,
+        address: IpAddr,
+        sni: Option<&str>,
+    ) -> Result<ServerName<'static>, TlsError> {
+        match (&self.server_name, host, self.mode, sni) {
+            (None, EndpointHost::Net(_), TlsMode::Require, Some(sni)) => parse_name(sni),
+            _ => self.name(host, address),
+        }
+    }
+
     /// Shakes hands as a client, and verifies as the service asks for.
     ///
     /// # Errors
@@ -70,18 +107,75 @@ impl Upstream {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let config = self
-            .config
-            .clone()
-            .ok_or(TlsError::Configure(rustls::Error::General(
-                "TLS is disabled for this service".to_owned(),
-            )))?;
         let shown = name.to_str().into_owned();
-        TlsConnector::from(config)
+        TlsConnector::from(self.config()?)
             .connect(name, stream)
             .await
             .map_err(|error| explain(error, shown))
     }
+
+    /// As [`Upstream::connect`], with what is offered.
+    ///
+    /// # Errors
+    /// As there, and where the target wants a certificate, or another one, and says so before the handshake is over (TLS 1.2).
+    pub async fn connect_offering<S>(
+        &self,
+        name: ServerName<'static>,
+        offer: Offer<'_>,
+        stream: S,
+    ) -> Result<Secured<S>, TlsError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut config = ClientConfig::clone(self.config()?.as_ref());
+        config.alpn_protocols = offer.alpn;
+        if let Some(identity) = offer.identity {
+            config.resumption = identity.resumption.clone();
+        }
+        let shown = Arc::new(Shown::new(offer.identity.cloned()));
+        config.client_auth_cert_resolver = shown.clone();
+        let text = name.to_str().into_owned();
+        let connected = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        match connected {
+            Ok(stream) => Ok(Secured {
+                stream,
+                without_certificate: shown.was_asked() && offer.identity.is_none(),
+            }),
+            Err(error) if shown.was_asked() && wants_certificate(&error) => {
+                Err(TlsError::ClientCertificate {
+                    name: text,
+                    shown: offer.identity.is_some(),
+                })
+            }
+            Err(error) => Err(explain(error, text)),
+        }
+    }
+
+    fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        self.config
+            .clone()
+            .ok_or(TlsError::Configure(rustls::Error::General(
+                "TLS is disabled for this service".to_owned(),
+            )))
+    }
+}
+
+impl TlsError {
+    /// What a target means that ends a connection after the handshake, where that is about a certificate of the client:
+    /// TLS 1.3 has no earlier time for it. `None`: it is about something else.
+    pub fn of_target(error: &io::Error, name: &str, shown: bool) -> Option<Self> {
+        wants_certificate(error).then(|| Self::ClientCertificate {
+            name: name.to_owned(),
+            shown,
+        })
+    }
+}
+
+fn wants_certificate(error: &io::Error) -> bool {
+    let cause = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(cause, Some(rustls::Error::AlertReceived(alert)) if is_about_client_certificate(*alert))
 }
 
 fn parse_name(name: &str) -> Result<ServerName<'static>, TlsError> {
