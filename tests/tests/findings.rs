@@ -1,6 +1,7 @@
 //! Secrets that a job still has of its own are found, told and listed; and are nowhere afterwards.
 
-use std::process::Command;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -280,9 +281,86 @@ fn secrets_of_a_process_are_found_where_the_policy_has_them_looked_for() {
     }
 }
 
+/// A process that runs until this is dropped.
+struct Running(Child);
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+#[test]
+fn a_process_that_never_opens_a_session_is_looked_at_where_the_policy_says_how_often() {
+    let world = world("environment = true\ncommand_line = true\ninterval = \"1s\"");
+    let variable = |name: &str| {
+        let wanted = serde_json::json!({ "variable": { "name": name } });
+        list(&world).into_iter().find(|found| found["at"] == wanted)
+    };
+    let (go, gone) = (world.agent.dir().join("go"), "then-token-51aa");
+    // It has one secret from its beginning, and another one when it has become another program.
+    let script = format!(
+        "while [ ! -e {} ]; do sleep 0.1; done; exec env THEN_TOKEN={gone} sleep 600",
+        go.display()
+    );
+    std::fs::set_permissions(world.agent.dir(), PermissionsExt::from_mode(0o755)).unwrap();
+    let mut shell = world.program("sh");
+    shell.args(["-c", &script]).env("IDLE_TOKEN", "idle-token-51aa");
+    let _running = Running::start(&mut shell);
+    let idle = eventually("the process to be found", LIMIT, || variable("IDLE_TOKEN")).unwrap();
+    for (key, value) in [("kind", "token"), ("workload", "test-job")] {
+        assert_eq!(idle[key], value, "{idle}");
+    }
+    for key in ["session", "service", "protocol"] {
+        assert_eq!(idle[key], Value::Null, "{idle}");
+    }
+    assert_eq!(idle["cgroup"], world.job.path(), "{idle}");
+    assert_eq!(
+        idle["identity"],
+        idle["uid"].as_u64().map(|uid| format!("uid {uid}")).unwrap()
+    );
+    assert!(world.sessions().unwrap().is_empty());
+    assert!(variable("THEN_TOKEN").is_none());
+
+    std::fs::write(&go, "").unwrap();
+    let then = eventually("the program to be found that it executed", LIMIT, || {
+        variable("THEN_TOKEN")
+    })
+    .unwrap();
+    assert!(then["executable"].as_str().unwrap().ends_with("sleep"), "{then}");
+    // What it had before it still has: seen again, with the new program.
+    let seen = |name: &str| variable(name).unwrap()["count"].as_u64().unwrap();
+    let before = (seen("IDLE_TOKEN"), seen("THEN_TOKEN"));
+    // A second process, which is found by a later round. By then nothing that was looked at was looked at again.
+    let mut late = world.program("sleep");
+    late.arg("600").env("LATE_TOKEN", "late-token-51aa");
+    let _late = Running::start(&mut late);
+    eventually("the later process to be found", LIMIT, || variable("LATE_TOKEN")).unwrap();
+    assert_eq!((seen("IDLE_TOKEN"), seen("THEN_TOKEN")), before);
+    // A process that is under no policy is nobody's business.
+    let mut other = Command::new("sleep");
+    let _other = Running::start(other.arg("600").env("OTHER_TOKEN", "other-token-51aa"));
+    let mut last = world.program("sleep");
+    let _last = Running::start(last.arg("600").env("LAST_TOKEN", "last-token-51aa"));
+    eventually("the last process to be found", LIMIT, || variable("LAST_TOKEN")).unwrap();
+    assert!(variable("OTHER_TOKEN").is_none());
+    for secret in ["idle-token-51aa", gone, "late-token-51aa"] {
+        nowhere(&world, secret);
+    }
+}
+
 #[test]
 fn nothing_is_asked_or_looked_at_that_the_policy_does_not_name() {
     let world = World::start(ALLOW_ALL).unwrap();
+    let mut idle = world.program("sleep");
+    let _idle = Running::start(idle.arg("600").env("IDLE_TOKEN", "idle-token-51aa"));
     let mut psql = psql_with(&world, OWN);
     psql.args([
         "-d",

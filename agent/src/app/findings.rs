@@ -3,7 +3,7 @@
 use crate::config::{FindingsSpec, Glob, PolicyDoc, TokenSource};
 use crate::control::Response;
 use crate::finding::{FindingId, Findings, Sighting, process};
-use crate::identity::{FlowFacts, Hangs, Interior, read_beside};
+use crate::identity::{FlowFacts, Hangs, Interior, is_gone, read_beside};
 
 use super::start::{StartError, host};
 use super::state::StateDir;
@@ -19,15 +19,48 @@ pub(super) fn open(state: &StateDir) -> Result<Findings, StartError> {
     })
 }
 
+/// Why a process could not be looked at.
+pub(super) struct Unseen {
+    gone: bool,
+    why: String,
+}
+
+impl Unseen {
+    /// Into the log, unless it has just ended.
+    pub(super) fn tell(&self, doc: &PolicyDoc, pid: u32) {
+        if !self.gone {
+            self.tell_all(doc, pid);
+        }
+    }
+
+    fn tell_all(&self, doc: &PolicyDoc, pid: u32) {
+        tracing::info!(
+            event = "finding.unseen",
+            pid,
+            workload = %doc.workload.name,
+            why = self.why,
+            "a process could not be looked at for secrets"
+        );
+    }
+}
+
 /// Secrets in the process that opened a flow, where its policy has them looked for.
 pub(super) async fn look_at(doc: &PolicyDoc, facts: &FlowFacts) -> Vec<Sighting> {
+    look(doc, facts).await.unwrap_or_else(|unseen| {
+        unseen.tell_all(doc, facts.pid);
+        Vec::new()
+    })
+}
+
+/// Secrets in a process, where its policy has them looked for.
+pub(super) async fn look(doc: &PolicyDoc, facts: &FlowFacts) -> Result<Vec<Sighting>, Unseen> {
     let FindingsSpec {
         environment,
         command_line,
         ..
     } = doc.findings;
     if !environment && !command_line {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let ignored = ignored(doc);
     let of_flow = facts.clone();
@@ -35,19 +68,16 @@ pub(super) async fn look_at(doc: &PolicyDoc, facts: &FlowFacts) -> Vec<Sighting>
         let interior = Interior::read(&of_flow, command_line, environment)?;
         Ok::<_, std::io::Error>(process::sightings(&interior, &ignored))
     };
-    let why = match read_beside(facts.cgroup, look).await {
-        Ok(Ok(sightings)) => return sightings,
-        Ok(Err(error)) => error.to_string(),
-        Err(Hangs) => "its memory does not answer".to_owned(),
-    };
-    tracing::info!(
-        event = "finding.unseen",
-        pid = facts.pid,
-        workload = %doc.workload.name,
-        why,
-        "a process could not be looked at for secrets"
-    );
-    Vec::new()
+    match read_beside(facts.cgroup, look).await {
+        Ok(sightings) => sightings.map_err(|error| Unseen {
+            gone: is_gone(&error),
+            why: error.to_string(),
+        }),
+        Err(Hangs) => Err(Unseen {
+            gone: false,
+            why: "its memory does not answer".to_owned(),
+        }),
+    }
 }
 
 /// Variables that are not looked at: those that the policy names, and the one that it wants the workload's token in.

@@ -19,6 +19,7 @@ mod names;
 mod policies;
 mod protection;
 mod reload;
+mod residents;
 mod resolve;
 mod running;
 mod shipping;

@@ -44,7 +44,7 @@ use super::start::{StartError, demands_met, host};
 use super::state::StateDir;
 use super::unix::{self, UnixSockets};
 use super::upgrade::{Left, Program, Upgrader};
-use super::{demands, existing, findings, identities, kernel_side, last_good, leases, shipping};
+use super::{demands, existing, findings, identities, kernel_side, last_good, leases, residents, shipping};
 
 /// Group whose members may use the control socket. Who may decide on a command, its rule says.
 const OPERATORS: &str = "tollgate";
@@ -265,6 +265,7 @@ impl Running {
         background.spawn(leases::follow(Arc::clone(&reception)));
         background.spawn(known.follow(protection.awaited(), Arc::clone(&protection), cgroup2));
         background.spawn(kernel_side::watch_links(kernel));
+        background.spawn(residents::watch(Arc::clone(&reception), managed.clone()));
         background.spawn(existing::watch(
             Arc::clone(&reception),
             managed,
@@ -279,7 +280,6 @@ impl Running {
         let login_keeper = serve_jobs(&mut background, jobs, &reception, start.logins);
         background.spawn(control.serve(Arc::clone(&holds), Arc::new(desk), std::future::pending()));
         background.spawn(watchdog());
-        let shipping = shipper.map(Shipping::start);
         Ok(Self {
             listener,
             reception,
@@ -289,7 +289,7 @@ impl Running {
             login_keeper,
             stopping,
             background,
-            shipping,
+            shipping: shipper.map(Shipping::start),
             upgrader,
             handing_over,
             pins,

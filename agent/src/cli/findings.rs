@@ -121,7 +121,7 @@ fn render(findings: &[Finding], now: DateTime<Utc>) -> String {
         "PROGRAM",
         "FIRST",
         "LAST",
-        "SESSIONS",
+        "SEEN",
     ]
     .map(str::to_owned);
     let rows = findings.iter().map(|found| {
@@ -173,7 +173,7 @@ mod tests {
         }))
         .unwrap();
         let expected = "\
-ID            WORKLOAD        SERVICE    SECRET    WHERE                     FINGERPRINT    PROGRAM           FIRST    LAST       SESSIONS
+ID            WORKLOAD        SERVICE    SECRET    WHERE                     FINGERPRINT    PROGRAM           FIRST    LAST       SEEN
 5f0c2a91d3e7  nightly-backup  orders-db  password  login as backup\\u{1b}[2J  abababababab…  /usr/bin/pg_dump  3 d ago  5 min ago  3
 ";
         assert_eq!(render(std::slice::from_ref(&found), now()), expected);

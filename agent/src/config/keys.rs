@@ -72,9 +72,10 @@ pub(super) const FINDINGS: TableKeys = TableKeys {
         ("probe", r#""password""#),
         ("environment", "true"),
         ("command_line", "true"),
+        ("interval", r#""10s""#),
         ("ignore", r#"["CI_JOB_TOKEN"]"#),
     ],
-    later: &["interval"],
+    later: &[],
     secret: false,
 };
 

@@ -146,6 +146,9 @@ pub struct FindingsSpec {
     pub environment: bool,
     /// `command_line`: whether its command line is.
     pub command_line: bool,
+    /// `interval`: how often it is looked for processes that were not looked at yet, whether they open sessions or not; `None`: it is
+    /// not.
+    pub interval: Option<Duration>,
     /// `ignore`: names of variables that are not looked at; `*` is any number of characters.
     pub ignore: Vec<String>,
 }

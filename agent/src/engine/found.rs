@@ -20,17 +20,19 @@ impl Lookout {
         let Witness {
             workload, service, ..
         } = &self.witness;
-        self.findings.question(self.spec.probe, workload, service, user)
+        self.findings
+            .question(self.spec.probe, workload, service.as_ref()?, user)
     }
 
     pub(super) fn has_no_password(&self, user: &str) {
         let Witness {
             workload, service, ..
         } = &self.witness;
+        let Some(service) = service else { return };
         self.findings.has_no_password(workload, service, user);
         tracing::info!(
             event = "finding.none",
-            session = %self.witness.session,
+            session = self.witness.session.map(tracing::field::display),
             %workload,
             %service,
             "a client that was asked for a password has none; it is not asked again"

@@ -60,17 +60,17 @@ pub struct Sighting {
     pub secret: Secret,
 }
 
-/// Who had a secret: the session in which it was met, and whoever opened it.
+/// Who had a secret: the session in which it was met, and whoever opened it; or a process.
 #[derive(Clone, Debug)]
 pub struct Witness {
     /// The workload.
     pub workload: WorkloadName,
-    /// The service of the session.
-    pub service: ServiceName,
+    /// The service of the session; `None`: the process was looked at without one.
+    pub service: Option<ServiceName>,
     /// What it speaks, as policies name it.
     pub protocol: &'static str,
     /// The session.
-    pub session: SessionId,
+    pub session: Option<SessionId>,
     /// Its cgroup.
     pub cgroup: CgroupPath,
     /// Who it is, whatever process it runs as.
@@ -142,15 +142,25 @@ impl Witness {
         session: SessionId,
         identity: &Identity,
     ) -> Self {
+        Self {
+            service: Some(service.clone()),
+            protocol,
+            session: Some(session),
+            ..Self::of_process(workload, identity)
+        }
+    }
+
+    /// The process of `identity`, which has opened no session.
+    pub fn of_process(workload: &WorkloadName, identity: &Identity) -> Self {
         let executable = match &identity.process {
             ProcessState::Known(process) => process.executable.as_deref(),
             ProcessState::Gone { .. } | ProcessState::Unreadable { .. } => None,
         };
         Self {
             workload: workload.clone(),
-            service: service.clone(),
-            protocol,
-            session,
+            service: None,
+            protocol: "",
+            session: None,
             cgroup: identity.cgroup.path.clone(),
             identity: cut(&identity.principal()),
             executable: executable.map(|path| cut(&path.to_string_lossy())),

@@ -66,13 +66,14 @@ pub struct Finding {
     pub executable: Option<String>,
     /// As which user.
     pub uid: u32,
-    /// In which session.
-    pub session: SessionId,
+    /// In which session; `None`: in a process that was looked at without one.
+    #[serde(default)]
+    pub session: Option<SessionId>,
     /// When it was seen first.
     pub first: DateTime<Utc>,
     /// When it was seen last.
     pub last: DateTime<Utc>,
-    /// In how many sessions.
+    /// How often it was seen: in a session, or in a process.
     pub count: u64,
 }
 
@@ -142,12 +143,16 @@ impl Findings {
         drop(secret);
         let at = at.cut();
         let of_service = at.is_of_service().then_some(witness);
-        let id = FindingId(self.0.key.id(&[
-            witness.workload.as_str(),
-            of_service.map_or("", |witness| witness.service.as_str()),
-            &at.to_string(),
-            &fingerprint.to_string(),
-        ]));
+        let id = FindingId(
+            self.0.key.id(&[
+                witness.workload.as_str(),
+                of_service
+                    .and_then(|witness| witness.service.as_ref())
+                    .map_or("", ServiceName::as_str),
+                &at.to_string(),
+                &fingerprint.to_string(),
+            ]),
+        );
         let now = Utc::now();
         let mut state = self.0.state.lock();
         let (first, count) = match state.found.get(&id) {
@@ -162,7 +167,7 @@ impl Findings {
             kind,
             fingerprint,
             workload: witness.workload.clone(),
-            service: of_service.map(|witness| witness.service.clone()),
+            service: of_service.and_then(|witness| witness.service.clone()),
             protocol: of_service.map(|witness| witness.protocol.to_owned()),
             at,
             identity: witness.identity.clone(),
@@ -185,8 +190,8 @@ impl Findings {
                 kind = kind.name(),
                 fingerprint = %finding.fingerprint,
                 workload = %finding.workload,
-                service = %witness.service,
-                session = %witness.session,
+                service = witness.service.as_ref().map(tracing::field::display),
+                session = witness.session.map(tracing::field::display),
                 identity = finding.identity,
                 at = %finding.at,
                 "the workload has a secret of its own"
@@ -195,7 +200,7 @@ impl Findings {
             tracing::debug!(
                 event = "finding.again",
                 finding = %finding.id,
-                session = %witness.session,
+                session = witness.session.map(tracing::field::display),
                 count = finding.count,
                 "the workload still has a secret of its own"
             );

@@ -16,9 +16,9 @@ const KEY: [u8; 32] = [7; 32];
 fn witness(workload: &str) -> Witness {
     Witness {
         workload: workload.into(),
-        service: "orders-db".into(),
+        service: Some("orders-db".into()),
         protocol: "postgres",
-        session: SessionId::new(),
+        session: Some(SessionId::new()),
         cgroup: CgroupPath("/backup.slice/1".into()),
         identity: "uid 1000".into(),
         executable: Some("/usr/bin/psql".into()),

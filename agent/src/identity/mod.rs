@@ -17,6 +17,7 @@ mod life;
 mod logins;
 mod process;
 mod readers;
+mod resident;
 mod revoked;
 mod scrub;
 mod source;
@@ -39,12 +40,13 @@ pub use interior::Interior;
 pub use keep::keep;
 pub use life::{Lapse, Life, Standing};
 pub use logins::{Logins, TooMany, Unreadable};
-pub use process::Process;
+pub use process::{Process, is_gone};
+pub use resident::{Image, Resident};
 pub use revoked::{Revocation, RevocationError, Revoked, Which};
 pub use scrub::{Looks, SecretPlace, secret_variable, secrets_by_looks, secrets_in_arguments};
 pub use token::{JobToken, SamlError, TokenClaims, TokenError, TokenKind, TokenVerifier};
 
-use process::{ProcessHandle, is_gone};
+use process::ProcessHandle;
 pub use readers::{Hangs, read_beside};
 
 /// What tokens are looked for and checked with. One for the whole agent.

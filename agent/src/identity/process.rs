@@ -165,6 +165,16 @@ fn parse_cgroup(bytes: &[u8]) -> Option<CgroupPath> {
     Some(CgroupPath(path.into()))
 }
 
+/// Thread group and effective user: `Tgid:`, and `Uid:` real, effective, saved, file system.
+pub(super) fn parse_whose(bytes: &[u8]) -> Option<(u32, u32)> {
+    let text = std::str::from_utf8(bytes.get(memchr::memmem::find(bytes, b"\nTgid:")?..)?).ok()?;
+    let of = |name: &str, nth: usize| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_ascii_whitespace().nth(nth)?.parse().ok()
+    };
+    Some((of("Tgid:", 0)?, of("Uid:", 1)?))
+}
+
 /// `Gid:` real, effective, saved, file system.
 fn parse_file_gid(bytes: &[u8]) -> Option<u32> {
     let text = std::str::from_utf8(bytes.get(memchr::memmem::find(bytes, b"\nGid:")? + 1..)?).ok()?;
@@ -179,7 +189,7 @@ fn wall_clock_at(since_boot: Duration) -> io::Result<SystemTime> {
 }
 
 /// Whether this error says that there is no such process any more.
-pub(super) fn is_gone(error: &io::Error) -> bool {
+pub fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
@@ -208,7 +218,7 @@ const FIRST_READ: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
-    use super::{parse_cgroup, parse_file_gid};
+    use super::{parse_cgroup, parse_file_gid, parse_whose};
 
     #[test]
     fn the_unified_hierarchy_is_found_among_others() {
@@ -226,6 +236,7 @@ mod tests {
         fn nothing_in_proc_stops_it(raw in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
             parse_cgroup(&raw);
             parse_file_gid(&raw);
+            parse_whose(&raw);
         }
     }
 
@@ -234,5 +245,12 @@ mod tests {
         let status = b"Name:\tx\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\nGroups:\t9\n";
         assert_eq!(parse_file_gid(status), Some(8));
         assert_eq!(parse_file_gid(b"Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_thread_says_whose_it_is_and_as_whom_it_runs() {
+        let status = b"Name:\tTgid:\nUmask:\t0022\nTgid:\t12\nNgid:\t0\nPid:\t13\nUid:\t1\t2\t3\t4\nGid:\t5\t6\t7\t8\n";
+        assert_eq!(parse_whose(status), Some((12, 2)));
+        assert_eq!(parse_whose(b"Name:\tx\nTgid:\t12\n"), None);
     }
 }

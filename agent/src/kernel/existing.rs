@@ -13,10 +13,10 @@ use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 
 use agent_common::ip_protocol;
 
+use super::members::{Member, members};
 use super::netns::Netns;
 use super::sock_diag::{OpenSocket, SockDiag};
 use super::{Kernel, KernelError, ManagedCgroups, ProcessStanding};
@@ -80,15 +80,6 @@ pub fn shortcoming() -> io::Result<Option<&'static str>> {
     Ok(None)
 }
 
-/// A managed process.
-#[derive(Clone)]
-struct Holder {
-    pid: u32,
-    policy: PolicyId,
-    cgroup: CgroupId,
-    cgroup_path: CgroupPath,
-}
-
 impl Strays {
     /// Looks for strays of the processes in `managed`. Reads the kernel's tables of sockets, and the descriptors of
     /// each managed process.
@@ -100,8 +91,8 @@ impl Strays {
         if managed.is_empty() {
             return Ok(strays);
         }
-        let mut holders: HashMap<u64, Holder> = HashMap::new();
-        for holder in managed_processes(kernel, managed) {
+        let mut holders: HashMap<u64, Member> = HashMap::new();
+        for holder in members(kernel.cgroup2(), managed.values()) {
             for inode in sockets_of(holder.pid) {
                 holders.insert(inode, holder.clone());
             }
@@ -149,7 +140,7 @@ impl Strays {
 fn judge(
     kernel: &Kernel,
     socket: OpenSocket,
-    holders: &HashMap<u64, Holder>,
+    holders: &HashMap<u64, Member>,
     standings: &mut HashMap<CgroupId, Option<(PolicyId, CgroupPath)>>,
     (number, netns): (usize, NetnsCookie),
 ) -> Result<Option<Stray>, KernelError> {
@@ -210,45 +201,6 @@ fn standing(kernel: &Kernel, cgroup: CgroupId) -> Result<Option<(PolicyId, Cgrou
         ProcessStanding::Managed(policy) => Some((policy, path)),
         ProcessStanding::Free | ProcessStanding::Pending => None,
     })
-}
-
-/// Every process in the managed cgroups and below them.
-fn managed_processes(kernel: &Kernel, managed: &ManagedCgroups) -> Vec<Holder> {
-    let mut found = Vec::new();
-    for cgroup in managed.values() {
-        let mut paths = vec![cgroup.path.clone()];
-        while let Some(path) = paths.pop() {
-            let directory = kernel.cgroup2().directory(&path);
-            let Some(id) = super::cgroup2::id_of_directory(&directory) else {
-                continue;
-            };
-            found.extend(members(&directory).into_iter().map(|pid| Holder {
-                pid,
-                policy: cgroup.policy,
-                cgroup: id,
-                cgroup_path: path.clone(),
-            }));
-            let below = fs::read_dir(&directory).into_iter().flatten().flatten();
-            paths.extend(
-                below
-                    .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                    .filter_map(|entry| {
-                        Some(CgroupPath(
-                            format!("{path}/{}", entry.file_name().to_str()?).into(),
-                        ))
-                    }),
-            );
-        }
-    }
-    found
-}
-
-/// Processes of one cgroup; of a threaded one, which lists no processes, the threads, whose descriptors are the same.
-fn members(directory: &Path) -> Vec<u32> {
-    let listed = fs::read_to_string(directory.join("cgroup.procs"))
-        .or_else(|_| fs::read_to_string(directory.join("cgroup.threads")));
-    let listed = listed.unwrap_or_default();
-    listed.lines().filter_map(|pid| pid.parse().ok()).collect()
 }
 
 /// Inodes of the sockets that a process holds. One that has ended holds none.

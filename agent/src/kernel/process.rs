@@ -69,6 +69,9 @@ pub struct Stat {
     pub parent: u32,
     /// Start in clock ticks since boot.
     pub start_ticks: u64,
+    /// Addresses at which stack, arguments and environment begin; 0 where they are not told, for one because nobody may see
+    /// them.
+    pub memory: [u64; 3],
 }
 
 /// When the process that has the number `pid` now was started, since boot; not later than it was.
@@ -86,10 +89,16 @@ pub fn parse_stat(bytes: &[u8]) -> Option<Stat> {
     let after_name = memchr::memrchr(b')', bytes)?;
     let fields = std::str::from_utf8(bytes.get(after_name + 1..)?).ok()?;
     let mut fields = fields.split_ascii_whitespace();
+    // Fields 4, 22, 28, 48 and 50 of proc_pid_stat(5); the iterator starts at field 3.
+    let (parent, start_ticks) = (fields.nth(1)?.parse().ok()?, fields.nth(17)?.parse().ok()?);
+    let memory = [5, 19, 1].map(|further| {
+        let field = fields.nth(further).and_then(|field| field.parse().ok());
+        field.unwrap_or_default()
+    });
     Some(Stat {
-        // Fields 4 and 22 of proc_pid_stat(5); the iterator starts at field 3.
-        parent: fields.nth(1)?.parse().ok()?,
-        start_ticks: fields.nth(17)?.parse().ok()?,
+        parent,
+        start_ticks,
+        memory,
     })
 }
 
@@ -121,6 +130,7 @@ mod tests {
         let expected = Stat {
             parent: 7,
             start_ticks: 987_654,
+            memory: [0; 3],
         };
         for name in ["psql", "a) R 1 1", "((", "new\nline) S 0"] {
             assert_eq!(parse_stat(&line(name)), Some(expected), "{name}");
@@ -128,6 +138,14 @@ mod tests {
         for broken in [&b""[..], b"42 (psql", b"42 (psql) S 7", b"42 (psql) S x 1"] {
             assert_eq!(parse_stat(broken), None);
         }
+    }
+
+    #[test]
+    fn the_memory_of_a_process_is_where_the_manual_has_it() {
+        let fields: Vec<String> = (4..=52).map(|field| field.to_string()).collect();
+        let stat = parse_stat(format!("1 (a) R {}\n", fields.join(" ")).as_bytes()).unwrap();
+        assert_eq!((stat.parent, stat.start_ticks), (4, 22));
+        assert_eq!(stat.memory, [28, 48, 50]);
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! `[findings]`: where the agent looks for secrets that the workload still has.
 
+use std::time::Duration;
+
 use super::super::glob::Glob;
 use super::super::policy::{FindingsSpec, Probe};
 use super::super::reader::{Field, Table, Wrong};
+use super::super::scalar;
 use super::or_default;
 
+const LEAST_INTERVAL: Duration = Duration::from_secs(1);
+const MOST_INTERVAL: Duration = Duration::from_hours(1);
 /// Longest pattern of a variable's name, in bytes.
 const LONGEST: usize = 256;
 
@@ -22,6 +27,18 @@ pub(super) fn findings(table: &Table<'_>) -> Option<FindingsSpec> {
             "remove it, or write environment = true",
         );
     }
+    if environment == Some(false) && command_line == Some(false) {
+        table.refuse(
+            "interval",
+            "\"interval\" is how often processes are looked at, and nothing of them is",
+            "remove it, or write environment = true or command_line = true",
+        );
+    }
+    let interval = or_default(table.optional("interval"), None, |field| {
+        field
+            .parsed(|text| scalar::duration(text, LEAST_INTERVAL, MOST_INTERVAL))
+            .map(Some)
+    });
     let ignore = or_default(table.optional("ignore"), Vec::new(), |field| {
         field.parsed_list("name at least one variable, or remove the key", variable)
     });
@@ -29,6 +46,7 @@ pub(super) fn findings(table: &Table<'_>) -> Option<FindingsSpec> {
         probe: probe?,
         environment: environment?,
         command_line: command_line?,
+        interval: interval?,
         ignore: ignore?,
     })
 }

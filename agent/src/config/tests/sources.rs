@@ -216,3 +216,25 @@ fn a_user_of_mariadb_is_for_no_service_that_this_version_speaks_to_and_its_keys_
         );
     }
 }
+
+#[test]
+fn processes_are_looked_at_as_often_as_the_policy_says_if_anything_of_them_is() {
+    let with = |lines: &str| format!("{GOOD}\n[findings]\n{lines}\n");
+    let spec = parse(&with("environment = true\ninterval = \"10s\""))
+        .unwrap()
+        .findings;
+    assert_eq!(spec.interval, Some(std::time::Duration::from_secs(10)));
+    assert_eq!(
+        parse(&with("command_line = true")).unwrap().findings.interval,
+        None
+    );
+    for (lines, said) in [
+        ("interval = \"10s\"", "nothing of them is"),
+        ("environment = false\ninterval = \"10s\"", "nothing of them is"),
+        ("command_line = true\ninterval = \"500ms\"", "500ms"),
+        ("command_line = true\ninterval = \"2h\"", "2h"),
+    ] {
+        let told = errors(&with(lines)).join("\n");
+        assert!(told.contains(said) && told.contains("p.toml:"), "{lines}: {told}");
+    }
+}
