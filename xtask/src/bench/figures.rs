@@ -70,7 +70,8 @@ fn table(quantity: Quantity, rows: &[(&'static str, Vec<f64>)]) -> String {
     out
 }
 
-fn median(figures: &[f64]) -> f64 {
+/// The one in the middle; NaN of none.
+pub(super) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

@@ -1,6 +1,7 @@
 //! What Tollgate costs, measured on this host.
 
 mod figures;
+mod http;
 mod kernel;
 mod leases;
 mod programs;
@@ -21,6 +22,10 @@ pub(crate) enum Benchmark {
         #[arg(long)]
         no_build: bool,
     },
+    /// What HTTP through Tollgate costs (TLS on both sides; rules, an injected credential, records), beside nginx, haproxy and
+    /// mitmproxy in the same run: small answers, bulk, new connections, over HTTP/1.1 and HTTP/2. Needs root, and is best run
+    /// when nothing else does.
+    Http(http::Arguments),
     /// What a role of its own costs a session (`source = "postgres-role"`), and how much of that is the journal. Needs root.
     Leases {
         /// Use a binary that is built already (target/release/tollgate).
@@ -32,6 +37,7 @@ pub(crate) enum Benchmark {
 pub(crate) fn run(benchmark: &Benchmark) -> Result<()> {
     match benchmark {
         Benchmark::Kernel { quick, no_build } => kernel::run(*quick, *no_build),
+        Benchmark::Http(arguments) => http::run(arguments),
         Benchmark::Leases { no_build } => leases::run(*no_build),
     }
 }
