@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::Effect;
+
 /// What a request asks for.
 ///
 /// What may hold a secret is in [`HttpContent`], which neither `Debug` nor `Serialize` shows: records and logs have the
@@ -143,8 +145,37 @@ pub enum HttpBody {
 pub struct HttpAsks {
     /// The body has to be read before a request is judged, as far as its limit.
     pub body: bool,
+    /// Its length has to be known.
+    pub length: bool,
     /// Its GraphQL is asked for.
     pub graphql: bool,
+}
+
+/// Effects of a method, by its name as sent; `None`: it is not known. Methods are told apart by case.
+///
+/// They follow the semantics of RFC 9110 and RFC 5789. What a server does under a method is its own affair (a POST can delete):
+/// rules that need to know name paths.
+pub fn method_effects(method: &str) -> Option<&'static [Effect]> {
+    Some(match method {
+        "GET" | "HEAD" | "OPTIONS" => &[Effect::Read],
+        "POST" => &[Effect::Write],
+        "PUT" => &[Effect::Write, Effect::Modify],
+        "PATCH" => &[Effect::Modify],
+        "DELETE" => &[Effect::Delete],
+        _ => return None,
+    })
+}
+
+impl HttpAsks {
+    /// What either asks.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            body: self.body || other.body,
+            length: self.length || other.length,
+            graphql: self.graphql || other.graphql,
+        }
+    }
 }
 
 impl HttpFacts {

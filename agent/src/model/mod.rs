@@ -21,7 +21,7 @@ pub use effect::{Effect, Effects};
 pub use frame::{Direction, FrameKind};
 pub use http::{
     GraphqlKind, GraphqlOperation, GrpcCall, HttpAsks, HttpBody, HttpContent, HttpDoubt, HttpFacts, HttpPair,
-    HttpPart,
+    HttpPart, method_effects,
 };
 pub use ids::{
     CgroupId, CgroupPath, ClientAddr, HoldId, NetnsCookie, OriginalDst, PolicyId, RuleName, ServiceName,

@@ -1,13 +1,10 @@
-//! What a method does, and which other method a request may be taken for.
-//!
-//! Effects follow the semantics of RFC 9110 and RFC 5789. What a server does under a method is its own affair (a POST can delete):
-//! rules that need to know name paths.
+//! Which other method a request may be taken for.
 
 use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::model::{Effect, HttpPair};
+use crate::model::HttpPair;
 
 /// Headers with which a client asks to be taken for another method; `_` and `-` are one to CGI, WSGI and Rack.
 const OVERRIDES: [&str; 4] = [
@@ -19,18 +16,6 @@ const OVERRIDES: [&str; 4] = [
 
 /// Parameter of a query or form that says the same: Rails, Laravel, Symfony, Express' method-override.
 const PARAMETER: &str = "_method";
-
-/// Effects of a method by its name as sent; `None`: it is not known, and methods are told apart by case.
-pub(super) fn effects(method: &str) -> Option<&'static [Effect]> {
-    Some(match method {
-        "GET" | "HEAD" | "OPTIONS" => &[Effect::Read],
-        "POST" => &[Effect::Write],
-        "PUT" => &[Effect::Write, Effect::Modify],
-        "PATCH" => &[Effect::Modify],
-        "DELETE" => &[Effect::Delete],
-        _ => return None,
-    })
-}
 
 /// Methods that headers and parameters ask for, upper case, each once; `None`: what they ask for is no method.
 pub(super) fn overrides(headers: &HeaderMap, parameters: &[&[HttpPair]]) -> Option<Vec<Arc<str>>> {

@@ -15,16 +15,17 @@ mod tests;
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION, UPGRADE};
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, COOKIE, PROXY_AUTHORIZATION, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, Method};
 
 use crate::model::{
     Action, Command, Effect, Effects, GrpcCall, HttpAsks, HttpContent, HttpDoubt, HttpFacts, HttpPair,
-    HttpPart,
+    HttpPart, method_effects,
 };
 
 pub use body::{Body, LIMIT};
+pub(super) use text::{names_a_secret, shown};
 
 /// Headers with which a client asks to be routed by another path: IIS, Symfony, Zend.
 const OTHER_PATHS: [&str; 3] = ["x-original-url", "x-rewrite-url", "x-original-uri"];
@@ -44,7 +45,8 @@ pub struct Context<'a> {
 pub fn wants_body(parts: &Parts, asks: HttpAsks) -> bool {
     let form =
         body::media_type(&parts.headers).is_some_and(|media| media == "application/x-www-form-urlencoded");
-    asks.body || asks.graphql || (form && parts.method == Method::POST)
+    let untold = !parts.headers.contains_key(CONTENT_LENGTH);
+    asks.body || asks.graphql || (asks.length && untold) || (form && parts.method == Method::POST)
 }
 
 /// The command that a request is. Every part that a server may read otherwise is in it, or is said to be in doubt.
@@ -264,7 +266,7 @@ impl Reader {
     fn effects(&mut self, methods: &[Arc<str>], parts: &Parts, context: Context<'_>) -> Effects {
         let mut effects = Effects::NONE;
         for method in methods {
-            match method::effects(method) {
+            match method_effects(method) {
                 Some(known) => known.iter().for_each(|effect| effects.insert(*effect)),
                 None if **method == *"CONNECT" && context.protocol == Some("websocket") => {
                     effects.insert(Effect::Read);

@@ -9,6 +9,7 @@ const PLAIN: Context<'static> = Context {
     protocol: None,
     asks: HttpAsks {
         body: false,
+        length: false,
         graphql: false,
     },
 };

@@ -57,7 +57,7 @@ pub(super) fn line(method: &str, origin: &str, path: &str, query: Option<&str>) 
 }
 
 /// Whether the values of a parameter, a form field or a member of this name are secrets.
-pub(crate) fn names_a_secret(name: &str) -> bool {
+pub(in crate::protocol::http) fn names_a_secret(name: &str) -> bool {
     let bare: String = name
         .chars()
         .filter(|c| !matches!(c, '-' | '_' | '.'))
@@ -67,7 +67,7 @@ pub(crate) fn names_a_secret(name: &str) -> bool {
 }
 
 /// A text with the secrets that detectors know replaced, and control characters made visible.
-pub(crate) fn shown(text: &str) -> String {
+pub(in crate::protocol::http) fn shown(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut done = 0;
     for (_, hit) in mask::secrets(text.as_bytes()) {
