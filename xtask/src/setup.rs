@@ -18,6 +18,7 @@ const DEBIAN: &[(&str, &str)] = &[
         "/usr/share/doc/postgresql-contrib/copyright",
     ),
     ("curl", "/usr/bin/curl"),
+    ("nginx-light", "/usr/sbin/nginx"),
     ("openssl", "/usr/bin/openssl"),
     ("age", "/usr/bin/age"),
     ("mariadb-server", "/usr/sbin/mariadbd"),

@@ -381,6 +381,15 @@ pub(super) const RULE: TableKeys = TableKeys {
         ("tables", r#"["public.orders"]"#),
         ("functions", r#"["reporting.*"]"#),
         ("without_where", "true"),
+        ("methods", r#"["GET", "HEAD"]"#),
+        ("hosts", r#"["api.acme.test"]"#),
+        ("paths", r#"["/v1/users/{id}", "/v1/orders/**"]"#),
+        ("query", r#"{ dry_run = "true" }"#),
+        ("headers", r#"{ X-Environment = ["staging", "test"] }"#),
+        ("json", r#"{ "$.amount" = { max = 1000 } }"#),
+        ("body_max", r#""1MiB""#),
+        ("grpc", r#"["acme.orders.Orders/Get*"]"#),
+        ("graphql", r#"{ type = "query" }"#),
         ("verdict", r#""allow""#),
         ("hint", r#""write to the staging table instead""#),
         ("approvers", r#"["dba"]"#),
@@ -396,6 +405,29 @@ pub(super) const RULE: TableKeys = TableKeys {
         "scope",
         "when",
     ],
+    secret: false,
+};
+
+pub(super) const CONDITION: TableKeys = TableKeys {
+    heading: "a condition",
+    keys: &[
+        ("like", r#""svc-*""#),
+        ("min", "1"),
+        ("max", "100"),
+        ("present", "false"),
+    ],
+    later: &["not"],
+    secret: false,
+};
+
+pub(super) const GRAPHQL: TableKeys = TableKeys {
+    heading: "graphql",
+    keys: &[
+        ("type", r#""query""#),
+        ("name", r#""Get*""#),
+        ("fields", r#"["user", "orders"]"#),
+    ],
+    later: &["depth"],
     secret: false,
 };
 
@@ -506,6 +538,8 @@ pub(super) const ALL: &[&TableKeys] = &[
     &MASK,
     &CONSTANT,
     &RULE,
+    &CONDITION,
+    &GRAPHQL,
     &LIMITS,
     &AGENT,
     &AGENT_RECORD,

@@ -17,10 +17,12 @@ mod issuer;
 mod json_path;
 mod keys;
 mod load;
+mod path_pattern;
 mod policy;
 mod problem;
 mod reader;
 mod report;
+mod request;
 mod scalar;
 mod selector;
 mod sweep;
@@ -43,6 +45,7 @@ pub use issuer::{
 };
 pub use json_path::{JsonPath, JsonSegment, JsonSelector};
 pub use load::{load_policies, load_policy, load_policy_files, locate, parse_policy, policy_files};
+pub use path_pattern::{PathPattern, PathPatternError};
 pub use policy::{
     ClientTls, ColumnPattern, Demand, Detector, DnsSpec, Egress, Endpoint, EndpointHost, FindingsSpec,
     IdentitySpec, Limits, MaskOperator, MaskRule, MaskTarget, Mode, PolicyDoc, PolicyText, Probe, Proof,
@@ -50,6 +53,7 @@ pub use policy::{
     Workload,
 };
 pub use problem::{PolicyErrors, Position, Problem, Problems, Severity};
+pub use request::{Condition, FieldRule, GraphqlRule, RequestRule};
 pub use selector::{
     CgroupPlace, ContainerName, ContainerSpec, LabelRule, PlaceLevel, Selector, SelectorKind, container_at,
     container_in, unit_of, user_unit_of,

@@ -14,6 +14,7 @@ use super::credential::CredentialSource;
 use super::glob::Glob;
 use super::http_mask::{HeaderPattern, KeyPattern, MediaPattern};
 use super::json_path::JsonPath;
+use super::request::RequestRule;
 use super::selector::{ContainerSpec, LabelRule, Selector};
 use crate::model::{Effect, RuleName, ServiceName, SocketPath, WorkloadName};
 
@@ -385,7 +386,7 @@ pub enum MaskOperator {
 pub struct RuleDoc {
     /// `name`.
     pub name: RuleName,
-    /// `effects`; at least one.
+    /// `effects`; at least one. Of services of HTTP, if left out: those of every known method; of a deny rule all.
     pub effects: Vec<Effect>,
     /// `tables`; empty: any object, or none.
     pub tables: Vec<TablePattern>,
@@ -393,6 +394,8 @@ pub struct RuleDoc {
     pub functions: Vec<TablePattern>,
     /// `without_where = true`: only commands with an UPDATE or DELETE without WHERE.
     pub without_where: Option<bool>,
+    /// What is asked of requests of HTTP.
+    pub request: RequestRule,
     /// `verdict`.
     pub verdict: RuleVerdict,
 }

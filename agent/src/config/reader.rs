@@ -230,6 +230,24 @@ impl<'v> Field<'v> {
         value
     }
 
+    /// A text, a number, true or false.
+    pub(super) fn json_scalar(self) -> Option<serde_json::Value> {
+        let value = match self.value.as_ref() {
+            ValueInner::String(text) => Some(text.as_ref().into()),
+            ValueInner::Integer(number) => Some((*number).into()),
+            ValueInner::Float(number) => serde_json::Number::from_f64(*number).map(Into::into),
+            ValueInner::Boolean(flag) => Some((*flag).into()),
+            ValueInner::Array(_) | ValueInner::Table(_) => None,
+        };
+        if value.is_none() {
+            self.wrong_type(
+                "a text, a number, true or false",
+                "write one value, without brackets",
+            );
+        }
+        value
+    }
+
     /// A whole number from `least` to `most`.
     pub(super) fn integer(self, least: u64, most: u64) -> Option<u64> {
         let Some(number) = self.value.as_integer() else {

@@ -16,7 +16,7 @@ use crate::flow::Stream;
 use crate::identity::{Identity, Lapse, Life, TokenClaims};
 use crate::kernel::{dial, netns::Netns};
 use crate::mask::Masks;
-use crate::model::{Command, Direction, FrameKind, HoldId, Parameter, Place, SessionId};
+use crate::model::{Command, Direction, FrameKind, HoldId, HttpAsks, Parameter, Place, SessionId};
 use crate::policy::{self, Denied, Ruling};
 use crate::protocol::{
     CommandNumber, HoldDecision, HoldEnding, HoldOutcome, HoldRequest, Login, MaskedBy, Occasion, PlacedHold,
@@ -368,6 +368,14 @@ impl Stages for SessionStages {
             Mode::Enforce => ruling,
             Mode::Observe => Ruling::Allow(ruling.observed()),
         })
+    }
+
+    fn asks(&self) -> HttpAsks {
+        self.rules.policy.asks()
+    }
+
+    fn session(&self) -> Option<SessionId> {
+        Some(self.id)
     }
 
     fn judged(&self) -> CommandNumber {

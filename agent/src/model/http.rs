@@ -149,6 +149,8 @@ pub struct HttpAsks {
     pub length: bool,
     /// Its GraphQL is asked for.
     pub graphql: bool,
+    /// Requests may be held, which takes a body that was read.
+    pub held: bool,
 }
 
 /// Effects of a method, by its name as sent; `None`: it is not known. Methods are told apart by case.
@@ -167,6 +169,14 @@ pub fn method_effects(method: &str) -> Option<&'static [Effect]> {
 }
 
 impl HttpAsks {
+    /// All that can be asked.
+    pub const EVERYTHING: Self = Self {
+        body: true,
+        length: true,
+        graphql: true,
+        held: true,
+    };
+
     /// What either asks.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
@@ -174,6 +184,7 @@ impl HttpAsks {
             body: self.body || other.body,
             length: self.length || other.length,
             graphql: self.graphql || other.graphql,
+            held: self.held || other.held,
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Warnings: what a policy says that will surprise its author. Nothing here changes a verdict.
 
+mod request;
+
 use crate::config::{
     Egress, EndpointHost, Glob, MaskOperator, MaskTarget, Mode, PolicyDoc, Protocol, RuleDoc, RuleVerdict,
     Selector, SelectorKind, ServiceDoc, TablePattern, TlsMode,
@@ -58,6 +60,9 @@ pub fn lint(policy: &PolicyDoc) -> Vec<Finding> {
         masks(&at, doc, &mut warn);
         for (j, rule) in doc.rules.iter().enumerate() {
             one_rule(&format!("{at}/rule/{j}"), doc, rule, &mut warn);
+            if doc.protocol == Protocol::Http {
+                request::rule(&format!("{at}/rule/{j}"), rule, &mut warn);
+            }
         }
         shadows(&at, doc, &mut warn);
     }
@@ -358,6 +363,7 @@ fn encloses(wide: &RuleDoc, narrow: &RuleDoc) -> bool {
     let effects: Effects = wide.effects.iter().copied().collect();
     narrow.effects.iter().all(|effect| effects.contains(*effect))
         && (wide.without_where.is_none() || wide.without_where == narrow.without_where)
+        && request::encloses(&wide.request, &narrow.request)
         && (is_of_any_object(wide)
             || (!is_of_any_object(narrow)
                 && patterns_cover(&wide.tables, &narrow.tables)

@@ -5,6 +5,7 @@
 
 mod lint;
 mod refusal;
+mod request;
 mod rule;
 mod ruling;
 mod service;

@@ -1,13 +1,16 @@
 //! Refusals in words: what was refused, why, and what to do.
 
 use crate::config::{RuleDoc, RuleVerdict};
-use crate::model::{Action, Command, Effect, ObjectKind, RuleName};
+use crate::model::{Action, Command, Effect, HttpFacts, ObjectKind, RuleName};
 
 use super::Denied;
 use super::rule::Rule;
 
 /// Longest name of an object that a message repeats, in characters; PostgreSQL's own are at most 63 bytes.
 const LONGEST_NAME: usize = 128;
+
+/// Longest request that a message repeats, in characters.
+const LONGEST_REQUEST: usize = 300;
 
 /// Longest reason for [`Effect::Unknown`] that a message repeats, in characters.
 const LONGEST_REASON: usize = 200;
@@ -48,7 +51,7 @@ pub(super) fn by_rules(
         rules: names,
         message: format!(
             "tollgate: {}{} {is} refused by {rule} {}{}",
-            described(first),
+            described(command, first),
             and_others(others),
             quoted.join(", "),
             why(command, first),
@@ -71,6 +74,13 @@ pub(super) fn by_nobody(owner: &Owner, command: &Command, first: &Action, others
             "write the command in a form that can be understood, or ask the owner of {} to add a rule with effects = [\"unknown\"]",
             owner.0
         )
+    } else if let Some(facts) = &command.http {
+        let method = facts.methods.first().map_or("GET", |method| &**method);
+        format!(
+            "ask the owner of {} to add a rule that allows it, such as one with methods = [\"{}\"] and paths",
+            owner.0,
+            printable(method, LONGEST_NAME)
+        )
     } else {
         format!(
             "ask the owner of {} to add a rule with effects = [\"{}\"]{target}",
@@ -81,7 +91,7 @@ pub(super) fn by_nobody(owner: &Owner, command: &Command, first: &Action, others
         rules: Vec::new(),
         message: format!(
             "tollgate: no rule allows {}{}{}",
-            described(first),
+            described(command, first),
             and_others(others),
             why(command, first)
         ),
@@ -99,7 +109,14 @@ pub(super) fn rule_in_words(rule: &RuleDoc) -> String {
     format!("the {verdict} rule \"{}\"", rule.name)
 }
 
-fn described(action: &Action) -> String {
+fn described(command: &Command, action: &Action) -> String {
+    if command.http.is_some() {
+        let request = printable(&command.text, LONGEST_REQUEST);
+        return match action.effect {
+            Effect::Unknown => format!("{request}, which is not understood"),
+            effect => format!("{request} ({effect})"),
+        };
+    }
     let what = match action.effect {
         Effect::Unknown => "a command that is not understood".to_owned(),
         effect => effect.name().to_owned(),
@@ -131,8 +148,20 @@ fn why(command: &Command, first: &Action) -> String {
         Some(reason) if first.effect == Effect::Unknown => {
             format!(" ({})", printable(reason, LONGEST_REASON))
         }
-        _ => String::new(),
+        _ => command
+            .http
+            .as_ref()
+            .map_or_else(String::new, |facts| in_doubt(facts)),
     }
+}
+
+/// What may have kept a rule from being certain of a request.
+fn in_doubt(facts: &HttpFacts) -> String {
+    let whys: Vec<&str> = facts.doubts.iter().map(|doubt| doubt.why.as_str()).collect();
+    if whys.is_empty() {
+        return String::new();
+    }
+    format!(" ({})", printable(&whys.join("; "), LONGEST_REASON))
 }
 
 fn and_others(others: usize) -> String {

@@ -1,7 +1,13 @@
 //! One rule, compiled, and the two questions about it: does it cover an action for certain, could it concern it.
 
+use std::sync::Arc;
+
 use crate::config::{Glob, RuleDoc, RuleVerdict, TablePattern};
-use crate::model::{Action, Effect, Effects, Object, ObjectKind, RuleName, Schema};
+use crate::model::{
+    Action, Effect, Effects, HttpAsks, HttpFacts, Object, ObjectKind, RuleName, Schema, method_effects,
+};
+
+use super::request::{Reading, RequestMatch};
 
 /// One rule, compiled.
 #[derive(Clone, Debug)]
@@ -12,6 +18,7 @@ pub(super) struct Rule {
     tables: Vec<Pattern>,
     functions: Vec<Pattern>,
     without_where: Option<bool>,
+    request: RequestMatch,
 }
 
 /// A [`TablePattern`], compiled.
@@ -23,13 +30,15 @@ pub(super) struct Pattern {
     sound: bool,
 }
 
-/// One way in which a command may turn out at the server: its objects each in one schema.
+/// One way in which a command may turn out at the server: its objects each in one schema, a request read in one way.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum World<'a> {
     /// The object is in this schema.
     In(&'a str),
     /// The object is in some schema.
     Somewhere,
+    /// A request of HTTP is read like this.
+    Request(Reading<'a>),
 }
 
 impl Rule {
@@ -43,6 +52,15 @@ impl Rule {
             tables: compile(&doc.tables),
             functions: compile(&doc.functions),
             without_where: doc.without_where,
+            request: RequestMatch::compile(&doc.request),
+        }
+    }
+
+    /// What has to be known of a request's body to judge it by this rule.
+    pub(super) fn asks(&self) -> HttpAsks {
+        HttpAsks {
+            held: matches!(self.verdict, RuleVerdict::Approve { .. }),
+            ..self.request.asks()
         }
     }
 
@@ -55,6 +73,13 @@ impl Rule {
     pub(super) fn covers(&self, action: &Action, world: World<'_>) -> bool {
         if !self.effects.contains(action.effect) {
             return false;
+        }
+        match world {
+            World::Request(reading) if !self.request.certainly(reading) => return false,
+            World::Request(_) => {}
+            // No command but a request can be what the rule asks for.
+            World::In(_) | World::Somewhere if self.request.asks_anything() => return false,
+            World::In(_) | World::Somewhere => {}
         }
         if self.is_of_any_object() {
             return true;
@@ -71,6 +96,11 @@ impl Rule {
     /// something that contains tables or functions that the rule names (DROP SCHEMA, DROP DATABASE).
     pub(super) fn concerns(&self, action: &Action, world: World<'_>) -> bool {
         if !self.effects.contains(action.effect) {
+            return false;
+        }
+        if let World::Request(reading) = world
+            && !self.request.possibly(reading)
+        {
             return false;
         }
         if self.is_of_any_object() {
@@ -135,7 +165,7 @@ impl Pattern {
     fn certainly(&self, object: &Object, world: World<'_>) -> bool {
         let schema = match world {
             World::In(schema) => self.schema.matches(schema),
-            World::Somewhere => self.schema.is_any(),
+            World::Somewhere | World::Request(_) => self.schema.is_any(),
         };
         self.sound && schema && self.name.matches(&object.name)
     }
@@ -143,14 +173,23 @@ impl Pattern {
     fn possibly(&self, object: &Object, world: World<'_>) -> bool {
         let schema = match world {
             World::In(schema) => self.schema.matches(schema),
-            World::Somewhere => true,
+            World::Somewhere | World::Request(_) => true,
         };
         schema && self.name.matches(&object.name)
     }
 }
 
-/// Calls `judge` for each way in which the action may turn out; true as soon as it is true for one.
-pub(super) fn any_world<'a>(action: &'a Action, mut judge: impl FnMut(World<'a>) -> bool) -> bool {
+/// Calls `judge` for each way in which the action of a command may turn out; true as soon as it is true for one.
+pub(super) fn any_world<'a>(
+    http: Option<&'a HttpFacts>,
+    action: &'a Action,
+    mut judge: impl FnMut(World<'a>) -> bool,
+) -> bool {
+    if let Some(facts) = http {
+        return readings(facts, action.effect)
+            .into_iter()
+            .any(|reading| judge(World::Request(reading)));
+    }
     match action.object.as_ref().map(|object| &object.schema) {
         Some(Schema::Named(schema)) => judge(World::In(schema)),
         Some(Schema::AnyOf(schemas)) if !schemas.is_empty() => {
@@ -159,4 +198,40 @@ pub(super) fn any_world<'a>(action: &'a Action, mut judge: impl FnMut(World<'a>)
         // A name that is in no schema yet may be in any by the time that the server looks.
         Some(Schema::Unresolved | Schema::AnyOf(_)) | None => judge(World::Somewhere),
     }
+}
+
+/// Every way to read a request under which it has this effect: each method that has it, with each path.
+fn readings(facts: &HttpFacts, effect: Effect) -> Vec<Reading<'_>> {
+    let has_it = |method: &str| match method_effects(method) {
+        Some(effects) => effects.contains(&effect) || matches!(effect, Effect::Websocket | Effect::Unknown),
+        None => true,
+    };
+    let mut methods: Vec<Option<&str>> = facts
+        .methods
+        .iter()
+        .filter(|method| has_it(method))
+        .map(|method| Some(&**method))
+        .collect();
+    if methods.is_empty() {
+        methods.push(None);
+    }
+    let mut paths: Vec<Option<&[Arc<str>]>> = facts
+        .content
+        .paths
+        .iter()
+        .map(|path| Some(path.as_slice()))
+        .collect();
+    if paths.is_empty() {
+        paths.push(None);
+    }
+    methods
+        .iter()
+        .flat_map(|method| {
+            paths.iter().map(|path| Reading {
+                facts,
+                method: *method,
+                path: *path,
+            })
+        })
+        .collect()
 }

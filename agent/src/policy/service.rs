@@ -6,6 +6,8 @@
 //! - A deny rule refuses what it could concern, an approve rule holds what it could concern.
 //! - Something has to cover the action for certain, an allow rule or an approve rule; otherwise it is refused.
 //!
+//! A request of HTTP is judged in every way in which a server may read it: each method that it may be taken for, with each path.
+//!
 //! Known limit: where several approve rules hold a command, one approver of any of them decides, within the shortest of
 //! their time-outs; there is no quorum.
 
@@ -13,7 +15,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::{RuleVerdict, ServiceDoc};
-use crate::model::{Action, Command, Effect};
+use crate::model::{Action, Command, Effect, HttpAsks, HttpFacts};
 
 use super::refusal::{self, Owner};
 use super::rule::{Rule, World, any_world};
@@ -52,6 +54,14 @@ impl ServicePolicy {
         self
     }
 
+    /// What has to be known of the bodies of requests, so that the rules can judge them.
+    pub fn asks(&self) -> HttpAsks {
+        self.rules
+            .iter()
+            .map(Rule::asks)
+            .fold(HttpAsks::default(), HttpAsks::and)
+    }
+
     /// Judges one command. Pure, and cheap enough to be called for each command.
     ///
     /// A command without actions does nothing (an empty query) and is allowed by no rule.
@@ -65,6 +75,7 @@ impl ServicePolicy {
         } else {
             command.actions.as_slice()
         };
+        let http = command.http.as_deref();
         let rules: Vec<&Rule> = self
             .rules
             .iter()
@@ -72,7 +83,7 @@ impl ServicePolicy {
             .collect();
         let (mut refused, mut uncovered, mut held) = (Tally::default(), Tally::default(), false);
         for action in actions {
-            match standing(&rules, action) {
+            match standing(&rules, http, action) {
                 Standing::Refused => refused.add(action),
                 Standing::Uncovered => uncovered.add(action),
                 Standing::Held => held = true,
@@ -80,7 +91,7 @@ impl ServicePolicy {
             }
         }
         if let Some(first) = refused.first {
-            let by = concerned(&rules, actions, |verdict| {
+            let by = concerned(&rules, http, actions, |verdict| {
                 matches!(verdict, RuleVerdict::Deny { .. })
             });
             return Ruling::Deny(refusal::by_rules(
@@ -100,11 +111,13 @@ impl ServicePolicy {
             ));
         }
         if held {
-            return Ruling::Hold(terms(&concerned(&rules, actions, |verdict| {
+            return Ruling::Hold(terms(&concerned(&rules, http, actions, |verdict| {
                 matches!(verdict, RuleVerdict::Approve { .. })
             })));
         }
-        let by = concerned(&rules, actions, |verdict| matches!(verdict, RuleVerdict::Allow));
+        let by = concerned(&rules, http, actions, |verdict| {
+            matches!(verdict, RuleVerdict::Allow)
+        });
         Ruling::Allow(Authorized::by(by.iter().map(|rule| rule.name.clone()).collect()))
     }
 }
@@ -124,23 +137,23 @@ impl<'a> Tally<'a> {
 }
 
 /// The strictest standing over all worlds.
-fn standing(rules: &[&Rule], action: &Action) -> Standing {
+fn standing(rules: &[&Rule], http: Option<&HttpFacts>, action: &Action) -> Standing {
     let concerned_by = |world: World<'_>, wanted: fn(&RuleVerdict) -> bool| {
         rules
             .iter()
             .any(|rule| wanted(&rule.verdict) && rule.concerns(action, world))
     };
-    if any_world(action, |world| {
+    if any_world(http, action, |world| {
         concerned_by(world, |verdict| matches!(verdict, RuleVerdict::Deny { .. }))
     }) {
         return Standing::Refused;
     }
-    if any_world(action, |world| {
+    if any_world(http, action, |world| {
         !rules.iter().any(|rule| rule.covers(action, world))
     }) {
         return Standing::Uncovered;
     }
-    if any_world(action, |world| {
+    if any_world(http, action, |world| {
         concerned_by(world, |verdict| matches!(verdict, RuleVerdict::Approve { .. }))
     }) {
         return Standing::Held;
@@ -149,7 +162,12 @@ fn standing(rules: &[&Rule], action: &Action) -> Standing {
 }
 
 /// Rules of a verdict that concern any of the actions, in the order of the policy.
-fn concerned<'r>(rules: &[&'r Rule], actions: &[Action], wanted: fn(&RuleVerdict) -> bool) -> Vec<&'r Rule> {
+fn concerned<'r>(
+    rules: &[&'r Rule],
+    http: Option<&HttpFacts>,
+    actions: &[Action],
+    wanted: fn(&RuleVerdict) -> bool,
+) -> Vec<&'r Rule> {
     rules
         .iter()
         .copied()
@@ -157,7 +175,7 @@ fn concerned<'r>(rules: &[&'r Rule], actions: &[Action], wanted: fn(&RuleVerdict
             wanted(&rule.verdict)
                 && actions
                     .iter()
-                    .any(|action| any_world(action, |world| rule.concerns(action, world)))
+                    .any(|action| any_world(http, action, |world| rule.concerns(action, world)))
         })
         .collect()
 }

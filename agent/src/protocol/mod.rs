@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use crate::finding::{Question, Sighting};
 use crate::flow::Stream;
 use crate::mask::Masks;
-use crate::model::{Command, Direction, FrameKind, HoldId, Material, Parameter, Secret};
+use crate::model::{Command, Direction, FrameKind, HoldId, HttpAsks, Material, Parameter, Secret, SessionId};
 use crate::policy::{Authorized, Denied, HoldTerms, Ruling};
 use crate::tls::LocalCa;
 
@@ -78,6 +78,16 @@ pub trait Stages: Send {
 
     /// Judges a command, and records command and verdict. In observe mode a refusal is recorded and the command passes.
     fn judge(&mut self, command: &Arc<Command>, occasion: Occasion<'_>) -> Result<Ruling, SessionEnd>;
+
+    /// What the rules have to know of the bodies of requests. Whoever cannot say asks for everything.
+    fn asks(&self) -> HttpAsks {
+        HttpAsks::EVERYTHING
+    }
+
+    /// The session, where it has a name in the records.
+    fn session(&self) -> Option<SessionId> {
+        None
+    }
 
     /// The command that was judged last.
     fn judged(&self) -> CommandNumber;

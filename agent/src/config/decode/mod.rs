@@ -10,6 +10,7 @@ mod issuer;
 mod mask;
 mod oauth2;
 mod on_server;
+mod request;
 mod rule;
 mod service;
 mod source;

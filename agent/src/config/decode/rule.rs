@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use crate::config::keys;
-use crate::config::policy::{Limits, RuleDoc, RuleVerdict};
-use crate::config::reader::{Field, Table, choose};
+use crate::config::policy::{Limits, Protocol, RuleDoc, RuleVerdict};
+use crate::config::reader::{Field, Table, Wrong, choose};
 use crate::config::scalar;
 use crate::model::{Effect, RuleName};
 
-use super::or_default;
+use super::{or_default, request};
 
 const DEFAULT_TIMEOUT: Duration = Duration::from_mins(10);
 const SECOND: Duration = Duration::from_secs(1);
@@ -22,11 +22,29 @@ enum Word {
     Approve,
 }
 
-pub(super) fn rules(field: Field<'_>) -> Option<Vec<RuleDoc>> {
+/// Keys that only services of databases have.
+const SQL_KEYS: [&str; 3] = ["tables", "functions", "without_where"];
+
+/// What requests of HTTP do.
+const REQUEST_EFFECTS: [Effect; 6] = [
+    Effect::Read,
+    Effect::Write,
+    Effect::Modify,
+    Effect::Delete,
+    Effect::Websocket,
+    Effect::Unknown,
+];
+
+/// What a rule of HTTP that names no effect lets pass: what is done by methods that are known.
+const USUAL_EFFECTS: [Effect; 4] = [Effect::Read, Effect::Write, Effect::Modify, Effect::Delete];
+
+pub(super) fn rules(field: Field<'_>, protocol: Option<Protocol>) -> Option<Vec<RuleDoc>> {
     let mut rules: Vec<RuleDoc> = Vec::new();
     let tables = field.tables(&keys::RULE);
     for table in &tables {
-        let Some(rule) = rule(*table) else { continue };
+        let Some(rule) = rule(*table, protocol) else {
+            continue;
+        };
         if rules.iter().any(|other| other.name == rule.name) {
             table.error(
                 format!("a second rule of this service has the name \"{}\"", rule.name),
@@ -38,20 +56,21 @@ pub(super) fn rules(field: Field<'_>) -> Option<Vec<RuleDoc>> {
     (!tables.is_empty() && rules.len() == tables.len()).then_some(rules)
 }
 
-fn rule(table: Table<'_>) -> Option<RuleDoc> {
+fn rule(table: Table<'_>, protocol: Option<Protocol>) -> Option<RuleDoc> {
+    refuse_foreign(&table, protocol);
     let name = table
         .required("name")
         .and_then(|field| field.parsed(|text| scalar::line(text, 100)));
-    let effects = table.required("effects").and_then(|field| {
-        let all: Vec<(&'static str, Effect)> = Effect::ALL
-            .iter()
-            .map(|effect| (effect.name(), *effect))
-            .collect();
-        field.parsed_list(
-            "name at least one effect: a rule without any would match nothing",
-            |text| choose("effects", text, &all, &[]),
-        )
-    });
+    let request = request::request(table);
+    let verdict = verdict(table);
+    let effects = effects(&table, protocol, verdict.as_ref());
+    if matches!(verdict, Some(RuleVerdict::Deny { .. })) {
+        table.refuse(
+            "body_max",
+            "a deny rule with \"body_max\" would refuse short bodies and let long ones pass",
+            "write an allow rule with body_max: what no rule allows is refused",
+        );
+    }
     let tables = or_default(table.optional("tables"), Vec::new(), |field| {
         field.parsed_list(
             "name tables, or leave the key out to mean any object",
@@ -67,15 +86,80 @@ fn rule(table: Table<'_>) -> Option<RuleDoc> {
     let without_where = or_default(table.optional("without_where"), None, |field| {
         field.boolean().map(Some)
     });
-    let verdict = verdict(table);
     Some(RuleDoc {
         name: RuleName::from(name?.as_str()),
         effects: effects?,
         tables: tables?,
         functions: functions?,
         without_where: without_where?,
+        request: request?,
         verdict: verdict?,
     })
+}
+
+fn effects(
+    table: &Table<'_>,
+    protocol: Option<Protocol>,
+    verdict: Option<&RuleVerdict>,
+) -> Option<Vec<Effect>> {
+    let http = protocol == Some(Protocol::Http);
+    if http && table.optional("effects").is_none() {
+        return Some(match verdict {
+            Some(RuleVerdict::Deny { .. }) => REQUEST_EFFECTS.to_vec(),
+            _ => USUAL_EFFECTS.to_vec(),
+        });
+    }
+    let field = table.required("effects")?;
+    let all: Vec<(&'static str, Effect)> = Effect::ALL
+        .iter()
+        .map(|effect| (effect.name(), *effect))
+        .collect();
+    field.parsed_list(
+        "name at least one effect: a rule without any would match nothing",
+        |text| {
+            let effect = choose("effects", text, &all, &[])?;
+            let of_requests = REQUEST_EFFECTS.contains(&effect);
+            if http && !of_requests {
+                return Err(Wrong::new(
+                    format!("no request of HTTP is \"{effect}\""),
+                    "it has to be one of read, write, modify, delete, websocket, unknown",
+                ));
+            }
+            if protocol == Some(Protocol::Postgres) && effect == Effect::Websocket {
+                return Err(Wrong::new(
+                    "no command of a database is \"websocket\"",
+                    "remove it",
+                ));
+            }
+            Ok(effect)
+        },
+    )
+}
+
+/// Reports keys that the service's protocol has nothing for.
+fn refuse_foreign(table: &Table<'_>, protocol: Option<Protocol>) {
+    match protocol {
+        Some(Protocol::Http) => {
+            for key in SQL_KEYS {
+                table.refuse(
+                    key,
+                    &format!("\"{key}\" is for services of databases: requests of HTTP have none"),
+                    "write methods = [\"GET\"] and paths = [\"/v1/users/{id}\"]",
+                );
+            }
+        }
+        Some(Protocol::Postgres) => {
+            for key in request::KEYS {
+                table.refuse(
+                    key,
+                    &format!("\"{key}\" is for services with protocol = \"http\""),
+                    "write effects = [\"read\"] and tables = [\"public.orders\"]",
+                );
+            }
+        }
+        // An opaque service has no rules at all, and is told so.
+        Some(Protocol::Opaque) | None => {}
+    }
 }
 
 fn verdict(table: Table<'_>) -> Option<RuleVerdict> {

@@ -168,7 +168,9 @@ fn service(table: Table<'_>, proof: JobProof) -> Option<ServiceDoc> {
     let unmasked = or_default(table.optional("unmasked"), Vec::new(), |field| {
         field.parsed_list("name at least one media type", media_pattern)
     });
-    let rules = or_default(table.optional("rule"), Vec::new(), rule::rules);
+    let rules = or_default(table.optional("rule"), Vec::new(), |field| {
+        rule::rules(field, protocol)
+    });
     let limits = or_default(table.optional("limits"), Limits::default(), |field| {
         field.table(&keys::LIMITS).and_then(rule::limits)
     });

@@ -3,6 +3,7 @@
 mod invariants;
 mod lints;
 mod refusals;
+mod requests;
 mod sets;
 mod verdicts;
 

@@ -3,6 +3,8 @@
 //! Nothing is stored up: a chunk is asked for when the other side has taken the one before it, so that a slow reader holds
 //! back the writer.
 
+use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -34,6 +36,8 @@ pub(super) enum Broken {
 /// A body, recorded as it passes.
 pub(super) struct Recorded<S: Stages> {
     inner: Incoming,
+    /// Read and recorded before it was asked for.
+    ahead: VecDeque<Frame<Bytes>>,
     /// Received and not passed on yet.
     rest: Bytes,
     link: Arc<Link<S>>,
@@ -51,6 +55,7 @@ impl<S: Stages> Recorded<S> {
         let ended = inner.is_end_stream();
         Self {
             inner,
+            ahead: VecDeque::new(),
             rest: Bytes::new(),
             link,
             exchange,
@@ -58,6 +63,27 @@ impl<S: Stages> Recorded<S> {
             waiting: None,
             ended,
         }
+    }
+
+    /// Reads and records until the body ends, and gives all of it; `None`: it is longer than `most` bytes. It is passed on as if it
+    /// had not been read.
+    pub(super) async fn read_ahead(&mut self, most: u64) -> Result<Option<Bytes>, Broken> {
+        let mut ahead = VecDeque::new();
+        let mut all = Vec::new();
+        let mut short = true;
+        while short {
+            let Some(frame) = poll_fn(|cx| Pin::new(&mut *self).poll_frame(cx)).await else {
+                break;
+            };
+            let frame = frame?;
+            if let Some(data) = frame.data_ref() {
+                all.extend_from_slice(data);
+                short = all.len() as u64 <= most;
+            }
+            ahead.push_back(frame);
+        }
+        self.ahead = ahead;
+        Ok(short.then(|| all.into()))
     }
 
     fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Broken>> {
@@ -92,6 +118,9 @@ impl<S: Stages> Body for Recorded<S> {
         if this.link.is_over() {
             return Poll::Ready(Some(Err(Broken::Session)));
         }
+        if let Some(frame) = this.ahead.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         ready!(this.poll_room(cx))?;
         if this.rest.is_empty() {
             match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
@@ -124,12 +153,18 @@ impl<S: Stages> Body for Recorded<S> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.inner.is_end_stream()
+        self.ahead.is_empty() && self.rest.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
         let mut hint = self.inner.size_hint();
-        let rest = self.rest.len() as u64;
+        let ahead: usize = self
+            .ahead
+            .iter()
+            .filter_map(Frame::data_ref)
+            .map(Bytes::len)
+            .sum();
+        let rest = (self.rest.len() + ahead) as u64;
         if let Some(exact) = hint.exact() {
             hint.set_exact(exact + rest);
         }

@@ -14,15 +14,17 @@ use hyper_util::rt::TokioIo;
 use tokio::time::timeout;
 
 use crate::flow::Stream;
-use crate::model::{Command, Direction, HttpAsks, Parameter};
-use crate::policy::{Authorized, HoldTerms, Ruling};
+use crate::model::{Command, Direction};
+use crate::policy::{Authorized, Ruling};
 use crate::protocol::{HoldOutcome, HoldRequest, Occasion, SessionEnd, Stages};
 
-use super::answer::{self, Own};
-use super::body::{Answer, Recorded};
+use super::answer::Own;
+use super::body::{Answer, Broken, Recorded};
 use super::facts;
 use super::headers::{self, Hop};
+use super::hold;
 use super::record::{self, Part};
+use super::refusal::{Asker, Problem};
 use super::session::Link;
 use super::upstream::Unanswered;
 
@@ -37,15 +39,15 @@ pub(super) struct Aborted(pub(super) String);
 /// Why an exchange ends without the target's answer.
 enum Ended {
     /// The client is told this.
-    Told(Box<Own>),
+    Told(Box<Problem>),
     /// The session ends, and the client is told so.
     Session(SessionEnd),
     /// The connection is closed.
     Aborted(Aborted),
 }
 
-fn told(own: Own) -> Ended {
-    Ended::Told(Box::new(own))
+fn told(problem: Problem) -> Ended {
+    Ended::Told(Box::new(problem))
 }
 
 impl From<SessionEnd> for Ended {
@@ -61,18 +63,20 @@ pub(super) async fn exchange<S: Stages + 'static>(
 ) -> Result<Response<Answer<S>>, Aborted> {
     let number = link.next();
     let version = request.version();
+    let asker = Asker::of(request.method(), request.headers());
     let answered = tokio::select! {
         biased;
         end = link.ended() => Err(Ended::Session(end)),
         answered = forward(&link, number, request) => answered,
     };
+    let instance = link.instance(number);
     let own = match answered {
         Ok(answer) => return Ok(answer),
-        Err(Ended::Told(own)) => *own,
+        Err(Ended::Told(problem)) => Own::of(&problem, &asker, &instance),
         Err(Ended::Aborted(why)) => return Err(why),
         Err(Ended::Session(end)) => {
             // Who it was found by does not matter: the session is over for all of its exchanges.
-            let mut own = answer::ended(&end);
+            let mut own = Own::of(&Problem::ended(&end), &asker, &instance);
             link.check(Err::<(), _>(end)).ok();
             own.parts
                 .headers
@@ -106,34 +110,46 @@ async fn forward<S: Stages + 'static>(
     let host = parts.uri.authority().map(http::uri::Authority::as_str).or(host);
     let head = record::request_head(&parts, &link.origin(host));
     link.record(Direction::ToServer, (number, Part::Head, empty), &head)?;
-    let read = if empty {
-        facts::Body::Empty
+    let asks = link.stages.with(|stages| stages.asks());
+    let length = http_body::Body::size_hint(&body).exact();
+    let mut up = Recorded::new(body, Arc::clone(link), number, Direction::ToServer);
+    let whole = if empty || !facts::wants_body(&parts, asks) {
+        None
     } else {
-        facts::Body::Unread {
-            length: http_body::Body::size_hint(&body).exact(),
-        }
+        up.read_ahead(facts::LIMIT).await.map_err(|broken| match broken {
+            Broken::Sender(why) => told(Problem::malformed(&why.to_string())),
+            Broken::Session => Ended::Session(link.why()),
+        })?
+    };
+    let read = match &whole {
+        Some(bytes) => facts::Body::Whole(bytes),
+        None if empty => facts::Body::Empty,
+        None => facts::Body::Unread { length },
     };
     let context = facts::Context {
         scheme: link.scheme,
         protocol: None,
-        asks: HttpAsks::default(),
+        asks,
     };
-    let command = Arc::new(facts::command(&parts, context, read));
-    let authorized = judged(link, number, &command).await?;
+    let asked = Asked {
+        command: Arc::new(facts::command(&parts, context, read)),
+        binding: hold::binding(&parts, link.scheme, read),
+        body: read,
+    };
+    let authorized = judged(link, number, &asked).await?;
     // Injected where the policy says, as soon as it can say so.
     link.material(&authorized).await?;
 
     let hop = headers::take(&mut parts.headers);
-    let up = Recorded::new(body, Arc::clone(link), number, Direction::ToServer);
     let request = Request::from_parts(towards_target(parts, hop), up);
     let answer = match link.line.ask(link, request).await {
         Ok(answer) => answer,
         Err(Unanswered::Unreachable(end @ SessionEnd::Target(_))) => {
-            return Err(told(answer::ended(&end)));
+            return Err(told(Problem::ended(&end)));
         }
         Err(Unanswered::Unreachable(end)) => return Err(end.into()),
         Err(Unanswered::Stale(why)) => return Err(Ended::Aborted(Aborted(why))),
-        Err(Unanswered::Broken(why)) => return Err(told(answer::ended(&SessionEnd::Target(why)))),
+        Err(Unanswered::Broken(why)) => return Err(told(Problem::ended(&SessionEnd::Target(why)))),
     };
     let (mut parts, body) = answer.into_parts();
     let spoken = parts.version;
@@ -152,21 +168,41 @@ async fn forward<S: Stages + 'static>(
     Ok(Response::from_parts(parts, Answer::Target(down)))
 }
 
+/// A request that is judged.
+struct Asked<'a> {
+    command: Arc<Command>,
+    body: facts::Body<'a>,
+    /// `None`: its body was not read.
+    binding: Option<[u8; 32]>,
+}
+
 /// Has a request judged, and waits where it is held.
-async fn judged<S: Stages>(
-    link: &Arc<Link<S>>,
-    number: u64,
-    command: &Arc<Command>,
-) -> Result<Authorized, Ended> {
-    let parameters: Vec<Parameter> = Vec::new();
-    let binding = *blake3::hash(command.text.as_bytes()).as_bytes();
+async fn judged<S: Stages>(link: &Arc<Link<S>>, number: u64, asked: &Asked<'_>) -> Result<Authorized, Ended> {
+    let parameters = asked
+        .command
+        .http
+        .as_ref()
+        .map(|facts| hold::shown(facts, asked.body))
+        .unwrap_or_default();
     let held = link.stages.with(|stages| {
-        let ruling = stages.judge(command, Occasion::Exchange(number, &parameters))?;
-        Ok::<_, Ended>(match ruling {
-            Ruling::Allow(authorized) => Ok(authorized),
-            Ruling::Deny(denied) => return Err(told(answer::denied(&denied))),
-            Ruling::Hold(terms) => Err(stages.hold(request_of(command, binding, terms))?),
-        })
+        let ruling = stages.judge(&asked.command, Occasion::Exchange(number, &parameters))?;
+        match (ruling, asked.binding) {
+            (Ruling::Allow(authorized), _) => Ok(Ok(authorized)),
+            (Ruling::Deny(denied), _) => Err(told(Problem::denied(&denied))),
+            (Ruling::Hold(terms), Some(binding)) => {
+                let hold = HoldRequest {
+                    command: Arc::clone(&asked.command),
+                    parameters: parameters.clone(),
+                    binding,
+                    terms,
+                    writing_since: None,
+                };
+                Ok(Err(stages.hold(hold)?))
+            }
+            (Ruling::Hold(_), None) => Err(told(Problem::too_large(
+                "this request needs approval, and its body is too long to be shown to anybody",
+            ))),
+        }
     })?;
     let mut placed = match held {
         Ok(authorized) => return Ok(authorized),
@@ -176,22 +212,12 @@ async fn judged<S: Stages>(
     link.stages
         .with(|stages| stages.hold_ended(&placed.id, &decision))?;
     match decision.outcome {
-        HoldOutcome::Approved(authorized, bound) if bound == binding => Ok(authorized),
+        HoldOutcome::Approved(authorized, bound) if Some(bound) == asked.binding => Ok(authorized),
         HoldOutcome::Approved(..) => Err(Ended::Session(SessionEnd::Agent(
             "an approval is bound to another request".to_owned(),
         ))),
-        HoldOutcome::Refused(denied) => Err(told(answer::denied(&denied))),
+        HoldOutcome::Refused(denied) => Err(told(Problem::denied(&denied))),
         HoldOutcome::Cancelled => Err(Ended::Aborted(Aborted("the request was taken back".to_owned()))),
-    }
-}
-
-fn request_of(command: &Arc<Command>, binding: [u8; 32], terms: HoldTerms) -> HoldRequest {
-    HoldRequest {
-        command: Arc::clone(command),
-        parameters: Vec::new(),
-        binding,
-        terms,
-        writing_since: None,
     }
 }
 
@@ -218,8 +244,12 @@ fn towards_target(mut parts: request::Parts, hop: Hop) -> request::Parts {
 
 /// Tells a client that it is not let in, whatever it asks for.
 pub(super) async fn refuse(stream: Stream, why: &SessionEnd) {
-    let service = service_fn(|_: Request<Incoming>| {
-        let Own { parts, body } = answer::ended(why);
+    let service = service_fn(|request: Request<Incoming>| {
+        let Own { parts, body } = Own::of(
+            &Problem::ended(why),
+            &Asker::of(request.method(), request.headers()),
+            "about:blank",
+        );
         let mut response = Response::from_parts(parts, Full::<Bytes>::new(body));
         response
             .headers_mut()

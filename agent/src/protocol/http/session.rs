@@ -140,6 +140,19 @@ impl<S: Stages> Link<S> {
         });
     }
 
+    /// Names an exchange where nobody but the record knows what it was.
+    pub(super) fn instance(&self, number: u64) -> String {
+        match self.stages.with(|stages| stages.session()) {
+            Some(session) => format!("urn:tollgate:session:{session}#{number}"),
+            None => "about:blank".to_owned(),
+        }
+    }
+
+    /// Why the session ends that has ended.
+    pub(super) fn why(&self) -> SessionEnd {
+        self.over.borrow().clone().unwrap_or(SessionEnd::Stop)
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.over.borrow().is_some()
     }

@@ -4,6 +4,7 @@
 //! see the limits in `path`, `query` and `method`.
 
 mod body;
+mod graphql;
 mod host;
 mod method;
 mod path;
@@ -46,7 +47,11 @@ pub fn wants_body(parts: &Parts, asks: HttpAsks) -> bool {
     let form =
         body::media_type(&parts.headers).is_some_and(|media| media == "application/x-www-form-urlencoded");
     let untold = !parts.headers.contains_key(CONTENT_LENGTH);
-    asks.body || asks.graphql || (asks.length && untold) || (form && parts.method == Method::POST)
+    asks.body
+        || asks.graphql
+        || asks.held
+        || (asks.length && untold)
+        || (form && parts.method == Method::POST)
 }
 
 /// The command that a request is. Every part that a server may read otherwise is in it, or is said to be in doubt.
@@ -61,6 +66,13 @@ pub fn command(parts: &Parts, context: Context<'_>, body: Body<'_>) -> Command {
     reader.doubt(HttpPart::Body, why);
     let headers = reader.headers(&parts.headers);
     let content_type = body::media_type(&parts.headers);
+    let graphql = if context.asks.graphql {
+        let operations = graphql::read(content_type.as_deref(), &query, &read, body);
+        reader.doubt(HttpPart::Graphql, operations.doubt);
+        operations.all
+    } else {
+        Vec::new()
+    };
     let methods = reader.methods(parts, &query, content_type.as_deref(), body);
     let grpc = grpc_call(content_type.as_deref(), &paths);
     let mut effects = reader.effects(&methods, parts, context);
@@ -99,7 +111,7 @@ pub fn command(parts: &Parts, context: Context<'_>, body: Body<'_>) -> Command {
             content_type: content_type.map(Arc::from),
             body_bytes: body.bytes(),
             grpc,
-            graphql: Vec::new(),
+            graphql,
             doubts: reader.doubts,
             content: HttpContent {
                 paths,

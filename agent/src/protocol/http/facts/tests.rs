@@ -1,3 +1,5 @@
+mod upstreams;
+
 use http::Request;
 use http::request::Parts;
 
@@ -11,6 +13,7 @@ const PLAIN: Context<'static> = Context {
         body: false,
         length: false,
         graphql: false,
+        held: false,
     },
 };
 

@@ -104,6 +104,10 @@ impl Stages for Double {
         Ok(self.rules.policy.judge(command))
     }
 
+    fn asks(&self) -> crate::model::HttpAsks {
+        self.rules.policy.asks()
+    }
+
     fn judged(&self) -> CommandNumber {
         CommandNumber(self.number)
     }
