@@ -155,10 +155,15 @@ pub(super) fn details(hold: &HoldView, now: DateTime<Utc>) -> String {
     };
     field("asked by", vec![one_line(&hold.requester.summary)]);
     field("command", lines(&hold.command.text));
-    field(
-        "with",
-        hold.parameters.iter().enumerate().map(parameter).collect(),
-    );
+    if hold.command.http.is_some() {
+        let body = hold.parameters.iter().filter_map(|line| line.shown.as_deref());
+        field("body", body.map(one_line).collect());
+    } else {
+        field(
+            "with",
+            hold.parameters.iter().enumerate().map(parameter).collect(),
+        );
+    }
     field("does", hold.command.actions.iter().map(action).collect());
     if hold.command.without_where {
         field(
@@ -291,5 +296,21 @@ abcdefgh  ci-report on orders-db
     #[test]
     fn an_empty_list_says_so() {
         assert!(render(&[], now(), 80).starts_with("No command waits"));
+    }
+
+    #[test]
+    fn a_request_is_shown_with_its_body() {
+        let mut hold = hold();
+        let facts: crate::model::HttpFacts =
+            serde_json::from_str(r#"{"methods": ["POST"], "scheme": "https", "host": "a.test"}"#).unwrap();
+        let mut command = Command::clone(&hold.command);
+        command.http = Some(Arc::new(facts));
+        hold.command = Arc::new(command);
+        hold.parameters = vec![Parameter {
+            shown: Some("\"amount\": 5,\u{1b}[2K".into()),
+        }];
+        let shown = super::details(&hold, now());
+        assert!(shown.contains("  body        \"amount\": 5,"), "{shown}");
+        assert!(!shown.contains("$1") && !shown.contains('\u{1b}'), "{shown}");
     }
 }

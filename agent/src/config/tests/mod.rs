@@ -4,6 +4,7 @@ mod agent;
 mod inject;
 mod issuers;
 mod load;
+mod requests;
 mod scalars;
 mod sources;
 mod strict;

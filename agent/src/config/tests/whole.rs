@@ -227,7 +227,7 @@ attributes = { "urn:oid:2.5.4.11" = ["billing", "audit-*"], "/not/a/pointer" = "
 
 #[test]
 fn the_shipped_policies_are_right() {
-    for name in ["ci-report", "gitlab-docker-job", "nightly-backup"] {
+    for name in ["api-client", "ci-report", "gitlab-docker-job", "nightly-backup"] {
         let path = format!("{}/../policies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         let policy = load_policy(path.as_ref()).unwrap_or_else(|errors| panic!("{errors}"));
         assert_eq!(policy.workload.name.as_str(), name);

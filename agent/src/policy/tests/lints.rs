@@ -137,7 +137,7 @@ fn workloads_and_addresses_are_looked_at() {
 
 #[test]
 fn the_shipped_policies_surprise_nobody() {
-    for name in ["ci-report", "gitlab-docker-job", "nightly-backup"] {
+    for name in ["api-client", "ci-report", "gitlab-docker-job", "nightly-backup"] {
         let path = format!("{}/../policies/{name}.toml", env!("CARGO_MANIFEST_DIR"));
         assert_eq!(lint(&load_policy(path.as_ref()).unwrap()), [], "{name}");
     }

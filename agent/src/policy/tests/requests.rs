@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::super::{Ruling, ServicePolicy, lint};
 use super::{rule, word};
-use crate::config::{PolicyDoc, parse_policy};
+use crate::config::{PolicyDoc, load_policy, parse_policy};
 use crate::model::{
     Action, Command, Effect, GraphqlKind, GraphqlOperation, GrpcCall, HttpBody, HttpContent, HttpDoubt,
     HttpFacts, HttpPart, method_effects,
@@ -647,5 +647,33 @@ fn surprises_of_requests_are_warned_of() {
             + &rule("b", "allow", "methods = [\"GET\"]\nquery = { a = \"2\" }"),
     ] {
         assert_eq!(found(&rules), [""; 0], "{rules}");
+    }
+}
+
+#[test]
+fn the_shipped_policy_of_an_api_does_what_it_says() {
+    let path = format!("{}/../policies/api-client.toml", env!("CARGO_MANIFEST_DIR"));
+    let doc = load_policy(path.as_ref()).unwrap_or_else(|errors| panic!("{errors}"));
+    let policy = ServicePolicy::compile(&doc.services[0]);
+    let pay = |amount| ask("POST", "/v1/payments").json(json!({"amount": amount, "currency": "EUR"}));
+    for (asked, wanted) in [
+        (ask("GET", "/v1/users/7"), "allow"),
+        (ask("GET", "/v1/orders/7/lines"), "allow"),
+        (ask("GET", "/v1/orders/7/address"), "deny"),
+        (ask("GET", "/v1/orders/7/Address/"), "deny"),
+        (ask("GET", "/v1/users"), "deny"),
+        (ask("DELETE", "/v1/orders/7"), "deny"),
+        (pay(1000), "allow"),
+        (pay(1001), "deny"),
+        (pay(0), "deny"),
+        (pay(5).doubt(HttpPart::Body), "deny"),
+        (ask("POST", "/v1/orders/7/refund"), "hold"),
+    ] {
+        assert_eq!(
+            word(&policy.judge(&asked.command())),
+            wanted,
+            "{}",
+            asked.command().text
+        );
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use crate::model::HttpPair;
+use crate::model::{HttpBody, HttpPair};
 
 /// Headers with which a client asks to be taken for another method; `_` and `-` are one to CGI, WSGI and Rack.
 const OVERRIDES: [&str; 4] = [
@@ -43,6 +43,23 @@ pub(super) fn overrides(headers: &HeaderMap, parameters: &[&[HttpPair]]) -> Opti
         }
     }
     Some(asked)
+}
+
+/// What a JSON body's own members say: Laravel takes them for a form's.
+pub(super) fn in_json(body: &HttpBody) -> Vec<HttpPair> {
+    let HttpBody::Json(value) = body else {
+        return Vec::new();
+    };
+    let members = value.as_object().into_iter().flatten();
+    members
+        .filter(|(name, _)| name.eq_ignore_ascii_case(PARAMETER))
+        .map(|(name, value)| {
+            (
+                Arc::from(name.as_str()),
+                Arc::from(value.as_str().unwrap_or_default()),
+            )
+        })
+        .collect()
 }
 
 /// Whether a multipart body seems to have the parameter.

@@ -21,8 +21,8 @@ use http::request::Parts;
 use http::{HeaderMap, Method};
 
 use crate::model::{
-    Action, Command, Effect, Effects, GrpcCall, HttpAsks, HttpContent, HttpDoubt, HttpFacts, HttpPair,
-    HttpPart, method_effects,
+    Action, Command, Effect, Effects, GrpcCall, HttpAsks, HttpBody, HttpContent, HttpDoubt, HttpFacts,
+    HttpPair, HttpPart, method_effects,
 };
 
 pub use body::{Body, LIMIT};
@@ -73,7 +73,7 @@ pub fn command(parts: &Parts, context: Context<'_>, body: Body<'_>) -> Command {
     } else {
         Vec::new()
     };
-    let methods = reader.methods(parts, &query, content_type.as_deref(), body);
+    let methods = reader.methods(parts, &query, content_type.as_deref(), (body, &read));
     let grpc = grpc_call(content_type.as_deref(), &paths);
     let mut effects = reader.effects(&methods, parts, context);
     for part in [HttpPart::Method, HttpPart::Host, HttpPart::Path] {
@@ -232,7 +232,7 @@ impl Reader {
         parts: &Parts,
         query: &[HttpPair],
         content_type: Option<&str>,
-        body: Body<'_>,
+        (body, read): (Body<'_>, &HttpBody),
     ) -> Vec<Arc<str>> {
         // A form names a method whatever else its bytes can be read as.
         let form = match (content_type, body) {
@@ -259,7 +259,7 @@ impl Reader {
             _ => Vec::new(),
         };
         let mut methods: Vec<Arc<str>> = vec![parts.method.as_str().into()];
-        match method::overrides(&parts.headers, &[query, &form]) {
+        match method::overrides(&parts.headers, &[query, &form, &method::in_json(read)]) {
             Some(others) => {
                 for other in others {
                     if !methods.contains(&other) {

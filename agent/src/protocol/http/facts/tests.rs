@@ -101,6 +101,8 @@ fn a_request_may_be_taken_for_another_method() {
             "",
             "write,unknown",
         ),
+        ("POST", "/x", &[], "{\"_method\": \"delete\"}", "write,delete"),
+        ("POST", "/x", &[], "{\"_Method\": 7}", "write,unknown"),
         (
             "POST",
             "/x",
