@@ -37,6 +37,23 @@ pub enum SeenAt {
         /// As whom it logged in.
         user: String,
     },
+    /// In a header of a request.
+    Header {
+        /// Its name, in lower case.
+        name: String,
+    },
+    /// In a parameter of a request's query.
+    Query {
+        /// Its name, in lower case.
+        name: String,
+    },
+    /// In a cookie.
+    Cookie {
+        /// Its name, in lower case.
+        name: String,
+    },
+    /// In the URL of a request, before its host.
+    Url,
     /// In the environment of a process.
     Variable {
         /// Name of the variable.
@@ -110,7 +127,14 @@ impl SecretKind {
 impl SeenAt {
     /// Whether it was seen at the service, and not in a process whatever that speaks to.
     pub fn is_of_service(&self) -> bool {
-        matches!(self, Self::Login { .. })
+        match self {
+            Self::Login { .. }
+            | Self::Header { .. }
+            | Self::Query { .. }
+            | Self::Cookie { .. }
+            | Self::Url => true,
+            Self::Variable { .. } | Self::Argument { .. } => false,
+        }
     }
 
     /// The same, with texts that are no longer than they need to be.
@@ -118,6 +142,10 @@ impl SeenAt {
     pub(super) fn cut(&self) -> Self {
         match self {
             Self::Login { user } => Self::Login { user: cut(user) },
+            Self::Header { name } => Self::Header { name: cut(name) },
+            Self::Query { name } => Self::Query { name: cut(name) },
+            Self::Cookie { name } => Self::Cookie { name: cut(name) },
+            Self::Url => Self::Url,
             Self::Variable { name } => Self::Variable { name: cut(name) },
             Self::Argument { number } => Self::Argument { number: *number },
         }
@@ -128,6 +156,10 @@ impl fmt::Display for SeenAt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Login { user } => write!(f, "login as {user}"),
+            Self::Header { name } => write!(f, "header {name}"),
+            Self::Query { name } => write!(f, "parameter {name}"),
+            Self::Cookie { name } => write!(f, "cookie {name}"),
+            Self::Url => f.write_str("login in the URL"),
             Self::Variable { name } => write!(f, "variable {name}"),
             Self::Argument { number } => write!(f, "argument {number}"),
         }

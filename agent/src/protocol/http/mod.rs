@@ -14,6 +14,7 @@ mod exchange;
 pub mod facts;
 mod headers;
 pub mod hold;
+pub mod inject;
 pub mod record;
 pub mod refusal;
 mod session;
