@@ -73,6 +73,7 @@ pub(super) const FINDINGS: TableKeys = TableKeys {
         ("environment", "true"),
         ("command_line", "true"),
         ("interval", r#""10s""#),
+        ("cookies", "true"),
         ("ignore", r#"["CI_JOB_TOKEN"]"#),
     ],
     later: &[],

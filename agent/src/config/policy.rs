@@ -150,6 +150,8 @@ pub struct FindingsSpec {
     /// `interval`: how often it is looked for processes that were not looked at yet, whether they open sessions or not; `None`: it is
     /// not.
     pub interval: Option<Duration>,
+    /// `cookies`: whether cookies whose names say that they hold a login are findings.
+    pub cookies: bool,
     /// `ignore`: names of variables that are not looked at; `*` is any number of characters.
     pub ignore: Vec<String>,
 }

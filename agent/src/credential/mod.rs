@@ -39,7 +39,7 @@ mod tests;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::config::{CredentialKind, CredentialSource, Share, SourceSpec, TlsSpec};
+use crate::config::{CredentialKind, CredentialSource, HttpCredential, Share, SourceSpec, TlsSpec};
 use crate::model::Secret;
 pub use crate::model::{AwsKeys, Material};
 
@@ -64,6 +64,7 @@ pub struct Credentials {
     way: Way,
     kind: CredentialKind,
     database: Option<String>,
+    http: Option<HttpCredential>,
 }
 
 #[derive(Clone, Debug)]
@@ -104,12 +105,18 @@ impl Credentials {
             way,
             kind: spec.kind.clone(),
             database: spec.database.clone(),
+            http: spec.http.clone(),
         })
     }
 
     /// Kind of source, as policies name it.
     pub fn source(&self) -> &'static str {
         self.kind.name()
+    }
+
+    /// How requests of HTTP get it; `None`: the service is none of HTTP's.
+    pub fn http(&self) -> Option<&HttpCredential> {
+        self.http.as_ref()
     }
 
     /// Who uses what is made.

@@ -18,6 +18,7 @@ use crate::kernel::{dial, netns::Netns};
 use crate::mask::Masks;
 use crate::model::{Command, Direction, FrameKind, HoldId, HttpAsks, Parameter, Place, SessionId};
 use crate::policy::{self, Denied, Ruling};
+use crate::protocol::http::inject::Injection;
 use crate::protocol::{
     CommandNumber, HoldDecision, HoldEnding, HoldOutcome, HoldRequest, Login, MaskedBy, Occasion, PlacedHold,
     SessionEnd, Stages, TakeMaterial, Target, Wait,
@@ -525,6 +526,14 @@ impl Stages for SessionStages {
                     as TakeMaterial<Self>,
             )
         })
+    }
+
+    fn injection(&self) -> Injection {
+        let spec = self
+            .credentials
+            .as_ref()
+            .and_then(|credentials| credentials.http());
+        Injection::new(spec.cloned(), self.lookout.spec.cookies)
     }
 
     fn dial(&mut self) -> Wait<Stream> {

@@ -133,6 +133,11 @@ pub trait Stages: Send {
     where
         Self: Sized + 'static;
 
+    /// How requests get what [`material`](Self::material) gives; by default not at all.
+    fn injection(&self) -> http::inject::Injection {
+        http::inject::Injection::default()
+    }
+
     /// A connection to the target, dialled outside every managed cgroup. Not bound to `self`.
     fn dial(&mut self) -> Wait<Stream>;
 

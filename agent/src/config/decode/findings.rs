@@ -39,6 +39,7 @@ pub(super) fn findings(table: &Table<'_>) -> Option<FindingsSpec> {
             .parsed(|text| scalar::duration(text, LEAST_INTERVAL, MOST_INTERVAL))
             .map(Some)
     });
+    let cookies = or_default(table.optional("cookies"), false, Field::boolean);
     let ignore = or_default(table.optional("ignore"), Vec::new(), |field| {
         field.parsed_list("name at least one variable, or remove the key", variable)
     });
@@ -47,6 +48,7 @@ pub(super) fn findings(table: &Table<'_>) -> Option<FindingsSpec> {
         environment: environment?,
         command_line: command_line?,
         interval: interval?,
+        cookies: cookies?,
         ignore: ignore?,
     })
 }

@@ -10,12 +10,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use crate::model::{Direction, FrameKind};
 use crate::protocol::{SessionEnd, Stages, Wait};
 
+use super::credential::Unechoed;
+use super::inject::{BodyWork, InjectError};
 use super::record::{self, Part};
 use super::session::Link;
 
@@ -31,6 +34,9 @@ pub(super) enum Broken {
     /// The session ends.
     #[error("the session ends")]
     Session,
+    /// It is not as its head says.
+    #[error(transparent)]
+    Work(InjectError),
 }
 
 /// A body, recorded as it passes.
@@ -47,6 +53,14 @@ pub(super) struct Recorded<S: Stages> {
     waiting: Option<Wait<()>>,
     /// Its last frame was recorded.
     ended: bool,
+    /// What is done to it before it is recorded.
+    unechoed: Option<Unechoed>,
+    /// What is behind its end, and waits for what was held back.
+    trailers: Option<HeaderMap>,
+    /// What is done to it after it was recorded.
+    work: BodyWork,
+    /// All of it was passed on.
+    done: bool,
 }
 
 impl<S: Stages> Recorded<S> {
@@ -62,7 +76,23 @@ impl<S: Stages> Recorded<S> {
             direction,
             waiting: None,
             ended,
+            unechoed: None,
+            trailers: None,
+            work: BodyWork::None,
+            done: ended,
         }
+    }
+
+    /// `work` is done to it after it was recorded: what the credential is in is in no record.
+    pub(super) fn worked(mut self, work: BodyWork) -> Self {
+        self.work = work;
+        self
+    }
+
+    /// What echoes the credential is taken out of it before it is recorded.
+    pub(super) fn unechoed(mut self, unechoed: Option<Unechoed>) -> Self {
+        self.unechoed = unechoed;
+        self
     }
 
     /// Reads and records until the body ends, and gives all of it; `None`: it is longer than `most` bytes. It is passed on as if it
@@ -109,6 +139,102 @@ impl<S: Stages> Recorded<S> {
     }
 }
 
+impl<S: Stages> Recorded<S> {
+    /// The next frame, recorded.
+    fn poll_recorded(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(frame) = self.ahead.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        ready!(self.poll_room(cx))?;
+        while self.rest.is_empty() {
+            if let Some(trailers) = self.trailers.take() {
+                self.record(Part::Trailers, true, &record::trailers(&trailers))?;
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
+            match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+                None => {
+                    self.rest = self.held_back();
+                    if !self.rest.is_empty() {
+                        break;
+                    }
+                    if !self.ended {
+                        self.record(Part::Body, true, b"")?;
+                    }
+                    return Poll::Ready(None);
+                }
+                Some(Err(error)) => {
+                    self.record(Part::Cut, true, b"")?;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(data) => {
+                        let last = self.inner.is_end_stream();
+                        self.rest = match &mut self.unechoed {
+                            Some(unechoed) => unechoed.push(&data, last),
+                            None => data,
+                        };
+                        if last {
+                            break;
+                        }
+                    }
+                    Err(other) => {
+                        let Ok(mut trailers) = other.into_trailers() else {
+                            return Poll::Ready(Some(Err(Broken::Session)));
+                        };
+                        self.fields(&mut trailers)?;
+                        self.trailers = Some(trailers);
+                        self.rest = self.held_back();
+                    }
+                },
+            }
+        }
+        let chunk = self.rest.split_to(self.rest.len().min(MOST));
+        let last = self.rest.is_empty() && self.inner.is_end_stream() && self.trailers.is_none();
+        self.record(Part::Body, last, &chunk)?;
+        Poll::Ready(Some(Ok(Frame::data(chunk))))
+    }
+
+    /// Takes out of the fields behind it what is not to pass.
+    fn fields(&self, trailers: &mut HeaderMap) -> Result<(), Broken> {
+        match (self.direction, &self.unechoed) {
+            (Direction::ToServer, _) => {
+                let stripped = self.link.strip_trailers(trailers);
+                self.link.check(stripped).map_err(|_| Broken::Session)
+            }
+            (Direction::ToClient, Some(unechoed)) => {
+                unechoed.fields(trailers);
+                Ok(())
+            }
+            (Direction::ToClient, None) => Ok(()),
+        }
+    }
+
+    /// What was held back and is not the beginning of anything any more.
+    fn held_back(&mut self) -> Bytes {
+        match &mut self.unechoed {
+            Some(unechoed) => unechoed.push(b"", true),
+            None => Bytes::new(),
+        }
+    }
+
+    fn held(&self) -> usize {
+        self.unechoed.as_ref().map_or(0, Unechoed::held)
+    }
+
+    fn worked_on(
+        &mut self,
+        work: impl FnOnce(&mut BodyWork) -> Result<Vec<u8>, InjectError>,
+    ) -> Result<Bytes, Broken> {
+        work(&mut self.work).map(Bytes::from).map_err(|error| {
+            tracing::warn!(
+                exchange = self.exchange,
+                "the body of a request cannot go on: {error}"
+            );
+            Broken::Work(error)
+        })
+    }
+}
+
 impl<S: Stages> Body for Recorded<S> {
     type Data = Bytes;
     type Error = Broken;
@@ -118,45 +244,43 @@ impl<S: Stages> Body for Recorded<S> {
         if this.link.is_over() {
             return Poll::Ready(Some(Err(Broken::Session)));
         }
-        if let Some(frame) = this.ahead.pop_front() {
-            return Poll::Ready(Some(Ok(frame)));
+        if this.work.is_none() {
+            return this.poll_recorded(cx);
         }
-        ready!(this.poll_room(cx))?;
-        if this.rest.is_empty() {
-            match ready!(Pin::new(&mut this.inner).poll_frame(cx)) {
+        loop {
+            let frame = ready!(this.poll_recorded(cx)).transpose()?;
+            let data = frame.as_ref().and_then(Frame::data_ref);
+            let out = match data {
+                Some(data) => this.worked_on(|work| work.push(data))?,
+                None if this.done => return Poll::Ready(frame.map(Ok)),
                 None => {
-                    if !this.ended {
-                        this.record(Part::Body, true, b"")?;
+                    this.done = true;
+                    let end = this.worked_on(BodyWork::finish)?;
+                    match frame {
+                        // Fields behind it, which wait until its end was passed on.
+                        Some(frame) if !end.is_empty() => this.ahead.push_front(frame),
+                        frame if end.is_empty() => return Poll::Ready(frame.map(Ok)),
+                        _ => {}
                     }
-                    return Poll::Ready(None);
+                    end
                 }
-                Some(Err(error)) => {
-                    this.record(Part::Cut, true, b"")?;
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => this.rest = data,
-                    Err(other) => {
-                        let Ok(trailers) = other.into_trailers() else {
-                            return Poll::Ready(Some(Err(Broken::Session)));
-                        };
-                        this.record(Part::Trailers, true, &record::trailers(&trailers))?;
-                        return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
-                    }
-                },
+            };
+            if !out.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(out))));
             }
         }
-        let chunk = this.rest.split_to(this.rest.len().min(MOST));
-        let last = this.rest.is_empty() && this.inner.is_end_stream();
-        this.record(Part::Body, last, &chunk)?;
-        Poll::Ready(Some(Ok(Frame::data(chunk))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_empty() && self.rest.is_empty() && self.inner.is_end_stream()
+        let passed = self.work.is_none() || self.done;
+        let held = self.held() > 0 || self.trailers.is_some();
+        self.ahead.is_empty() && self.rest.is_empty() && !held && passed && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
+        if !self.work.keeps_length() {
+            return SizeHint::default();
+        }
         let mut hint = self.inner.size_hint();
         let ahead: usize = self
             .ahead
@@ -164,7 +288,7 @@ impl<S: Stages> Body for Recorded<S> {
             .filter_map(Frame::data_ref)
             .map(Bytes::len)
             .sum();
-        let rest = (self.rest.len() + ahead) as u64;
+        let rest = (self.rest.len() + ahead + self.held()) as u64;
         if let Some(exact) = hint.exact() {
             hint.set_exact(exact + rest);
         }

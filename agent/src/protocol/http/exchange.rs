@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST};
-use http::{HeaderValue, Method, Request, Response, Uri, Version, request};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -23,6 +23,7 @@ use super::body::{Answer, Broken, Recorded};
 use super::facts;
 use super::headers::{self, Hop};
 use super::hold;
+use super::inject::{InjectError, MOST_HASHED, Read};
 use super::record::{self, Part};
 use super::refusal::{Asker, Problem};
 use super::session::Link;
@@ -105,6 +106,7 @@ async fn forward<S: Stages + 'static>(
     let version = request.version();
     let (mut parts, body) = request.into_parts();
     link.stages.ready().await?;
+    let stripped = link.strip(&mut parts)?;
     let empty = http_body::Body::is_end_stream(&body);
     let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
     let host = parts.uri.authority().map(http::uri::Authority::as_str).or(host);
@@ -113,13 +115,10 @@ async fn forward<S: Stages + 'static>(
     let asks = link.stages.with(|stages| stages.asks());
     let length = http_body::Body::size_hint(&body).exact();
     let mut up = Recorded::new(body, Arc::clone(link), number, Direction::ToServer);
-    let whole = if empty || !facts::wants_body(&parts, asks) {
+    let mut whole = if empty || !facts::wants_body(&parts, asks) {
         None
     } else {
-        up.read_ahead(facts::LIMIT).await.map_err(|broken| match broken {
-            Broken::Sender(why) => told(Problem::malformed(&why.to_string())),
-            Broken::Session => Ended::Session(link.why()),
-        })?
+        read_whole(link, &mut up, facts::LIMIT).await?
     };
     let read = match &whole {
         Some(bytes) => facts::Body::Whole(bytes),
@@ -137,8 +136,19 @@ async fn forward<S: Stages + 'static>(
         body: read,
     };
     let authorized = judged(link, number, &asked).await?;
-    // Injected where the policy says, as soon as it can say so.
-    link.material(&authorized).await?;
+    let held = link.held(&authorized).await?;
+    if whole.is_none() && !empty && link.wants_body(&parts, &stripped) {
+        whole = read_whole(link, &mut up, MOST_HASHED).await?;
+    }
+    let read = match &whole {
+        Some(bytes) => Read::Whole(bytes),
+        None if empty => Read::Whole(b""),
+        None => Read::Not,
+    };
+    let work = link
+        .inject(&mut parts, &stripped, &held, read)
+        .map_err(|error| told(uninjected(&error)))?;
+    let up = up.worked(work);
 
     let hop = headers::take(&mut parts.headers);
     let request = Request::from_parts(towards_target(parts, hop), up);
@@ -153,8 +163,12 @@ async fn forward<S: Stages + 'static>(
     };
     let (mut parts, body) = answer.into_parts();
     let spoken = parts.version;
+    if parts.status == StatusCode::UNAUTHORIZED {
+        link.refused(&held).await;
+    }
     let hop = headers::take(&mut parts.headers);
-    let down = Recorded::new(body, Arc::clone(link), number, Direction::ToClient);
+    held.unecho(&mut parts.headers);
+    let down = Recorded::new(body, Arc::clone(link), number, Direction::ToClient).unechoed(held.unechoed());
     let ends = http_body::Body::is_end_stream(&down);
     link.stages.ready().await?;
     let head = record::response_head(&parts, spoken);
@@ -166,6 +180,28 @@ async fn forward<S: Stages + 'static>(
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(Response::from_parts(parts, Answer::Target(down)))
+}
+
+/// Reads a body that has to be known; `None`: it is longer than `most` bytes.
+async fn read_whole<S: Stages + 'static>(
+    link: &Arc<Link<S>>,
+    body: &mut Recorded<S>,
+    most: u64,
+) -> Result<Option<Bytes>, Ended> {
+    body.read_ahead(most).await.map_err(|broken| match broken {
+        Broken::Session => Ended::Session(link.why()),
+        Broken::Sender(_) | Broken::Work(_) => told(Problem::malformed(&broken.to_string())),
+    })
+}
+
+/// What a client is told whose request cannot get the credential.
+fn uninjected(why: &InjectError) -> Problem {
+    Problem::new(
+        StatusCode::BAD_GATEWAY,
+        "credential",
+        &format!("the request cannot get its credential, and was not sent: {why}"),
+        "whoever wrote the policy can say what this service needs",
+    )
 }
 
 /// A request that is judged.

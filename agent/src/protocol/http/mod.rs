@@ -10,6 +10,7 @@
 
 mod answer;
 mod body;
+mod credential;
 mod exchange;
 pub mod facts;
 mod headers;

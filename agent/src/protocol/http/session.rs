@@ -8,16 +8,16 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::sync::{Notify, OnceCell, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::config::{ClientTls, EndpointHost};
 use crate::flow::Stream;
-use crate::model::{Material, Place};
-use crate::policy::Authorized;
+use crate::model::Place;
 use crate::protocol::{SessionEnd, Shared, Stages, Target};
 use crate::tls::LocalCa;
 
+use super::credential::Credential;
 use super::exchange::{self, exchange};
 use super::tasks::{Driver, Tasks};
 use super::upstream::Line;
@@ -43,9 +43,9 @@ pub(super) struct Link<S: Stages> {
     over: watch::Sender<Option<SessionEnd>>,
     /// Exchanges so far.
     exchanges: AtomicU64,
-    material: OnceCell<Option<Material>>,
+    pub(super) credential: Credential,
     /// There is a credential now, which may end.
-    credentialed: Notify,
+    pub(super) credentialed: Notify,
 }
 
 impl Adapter {
@@ -83,6 +83,7 @@ impl Adapter {
 
 impl<S: Stages + 'static> Link<S> {
     fn new(stages: Shared<S>, target: Target, scheme: &'static str) -> Arc<Self> {
+        let credential = Credential::new(stages.with(|stages| stages.injection()));
         Arc::new(Self {
             stages,
             tasks: Tasks::default(),
@@ -91,20 +92,9 @@ impl<S: Stages + 'static> Link<S> {
             scheme,
             over: watch::Sender::new(None),
             exchanges: AtomicU64::new(0),
-            material: OnceCell::new(),
+            credential,
             credentialed: Notify::new(),
         })
-    }
-
-    /// The credential of the session, taken when the first exchange needs it.
-    pub(super) async fn material(&self, _: &Authorized) -> Result<Option<&Material>, SessionEnd> {
-        let taken = self.material.get_or_try_init(|| async {
-            let take = self.stages.with(Stages::material).await?;
-            self.stages.with(take)
-        });
-        let material = taken.await?.as_ref();
-        self.credentialed.notify_one();
-        Ok(material)
     }
 
     /// Scheme and authority, for requests that name none.

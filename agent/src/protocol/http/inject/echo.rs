@@ -27,12 +27,6 @@ pub struct Echo {
     cookie: Option<String>,
 }
 
-/// An answer's body on its way.
-pub struct EchoStream<'a> {
-    echo: &'a Echo,
-    kept: Kept,
-}
-
 /// What was held back of a body, since it may be the beginning of the credential.
 #[derive(Default)]
 pub struct Kept {
@@ -154,15 +148,7 @@ impl Echo {
         marks
     }
 
-    /// A body on its way.
-    pub fn stream(&self) -> EchoStream<'_> {
-        EchoStream {
-            echo: self,
-            kept: Kept::default(),
-        }
-    }
-
-    /// What can be passed on of a body after `bytes` came, and how many times the credential ended in it. Held back is only what
+    /// What can be passed on of a body after `bytes` came. Held back is only what
     /// may be a beginning of it: an event that has none of it is not delayed.
     pub fn push(&self, kept: &mut Kept, bytes: &[u8]) -> Vec<u8> {
         let mut text = std::mem::take(&mut kept.bytes);
@@ -196,15 +182,15 @@ impl Echo {
     }
 }
 
-impl EchoStream<'_> {
-    /// As [`Echo::push`].
-    pub fn push(&mut self, bytes: &[u8]) -> Vec<u8> {
-        self.echo.push(&mut self.kept, bytes)
+impl Kept {
+    /// Bytes that are held back.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
     }
 
-    /// As [`Echo::finish`].
-    pub fn finish(mut self) -> Vec<u8> {
-        self.echo.finish(&mut self.kept)
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 }
 

@@ -35,7 +35,7 @@ use crate::finding::Sighting;
 use crate::model::{Material, Secret};
 
 pub use body::BodyWork;
-pub use echo::{Echo, EchoStream};
+pub use echo::{Echo, Kept};
 pub use error::InjectError;
 pub use sigv4::MOST_HASHED;
 
@@ -90,6 +90,12 @@ impl Injection {
     /// Whether requests get something.
     pub fn is_some(&self) -> bool {
         self.spec.is_some()
+    }
+
+    /// What looks for `material` in answers; `None`: there is nothing to look for.
+    pub fn echo(&self, material: &Material) -> Option<Echo> {
+        let echo = Echo::new(self.spec.as_ref()?, material);
+        (!echo.is_empty()).then_some(echo)
     }
 
     /// Whether the credential goes into the TLS handshake with the target.

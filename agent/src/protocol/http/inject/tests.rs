@@ -7,8 +7,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request};
 
-use super::echo::Kept;
-use super::{Echo, InjectError, Injection, Read, Way};
+use super::{Echo, InjectError, Injection, Kept, Read, Way};
 use crate::config::{Glob, HttpCredential, Inject, Placeholder};
 use crate::finding::{SecretKind, SeenAt};
 use crate::model::{Material, Secret};

@@ -35,7 +35,7 @@ use super::{BodyWork, InjectError, Read, Way, query};
 pub(super) use chunks::ChunkSigner;
 
 /// Longest body that is hashed before it is sent, in bytes.
-pub const MOST_HASHED: usize = 8 << 20;
+pub const MOST_HASHED: u64 = 8 << 20;
 
 /// Headers that a signature brings with it, besides `Authorization`.
 pub(super) const HEADERS: &[&str] = &["x-amz-date", "x-amz-security-token", "x-amz-region-set"];
