@@ -254,6 +254,15 @@ const CREDENTIALS: &[Example] = &[
         not_run: Some("against AWS: moto, a server of somebody else's, stands for it"),
         ..PLAIN
     },
+    Example {
+        chapter: "Requests of HTTP",
+        protocol: "http",
+        runs: &[(
+            "agent/src/protocol/http/inject/tests.rs",
+            "the_only_authorization_that_goes_on_is_the_agents",
+        )],
+        ..PLAIN
+    },
 ];
 
 const PAGES: &[(&str, &[Example])] = &[
