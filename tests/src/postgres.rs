@@ -100,6 +100,16 @@ impl Postgres {
         Ok(())
     }
 
+    /// Lets it have that many connections, which takes a restart.
+    pub fn takes(&mut self, connections: u32) -> Result<()> {
+        self.admin(
+            "postgres",
+            &format!("ALTER SYSTEM SET max_connections = {connections}"),
+        )?;
+        self.crash()?;
+        self.resume()
+    }
+
     /// Ends the server at once, as a crash would (SIGQUIT: immediate shutdown).
     pub fn crash(&mut self) -> Result<()> {
         if let Some(mut service) = self.service.take() {

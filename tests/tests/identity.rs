@@ -1,7 +1,7 @@
 //! A job is who its token says, and without the right one it does not get in.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tollgate_tests::agent::Agent;
 use tollgate_tests::cgroup::Cgroup;
@@ -391,6 +391,65 @@ print(told(client.until(b""))[2])
     assert!(refused.stderr.contains("for good"), "{refused:?}");
     let list = setting.agent.cli("identity", &["revocations"]).unwrap();
     assert!(list.contains("job-4711") && list.contains("for good"), "{list}");
+}
+
+#[test]
+fn two_hundred_sessions_of_a_revoked_identity_end_within_a_second() {
+    let mut setting = start();
+    setting.server.takes(600).unwrap();
+    let token = setting.provider.token("tollgate").unwrap();
+    // Some are busy, the others wait for the server to say something.
+    let text = r#"
+import selectors, threading, time
+from wire import *
+clients = [Client() for _ in range(200)]
+for client in clients:
+    client.until(b"Z")
+ends, busy = [], clients[:8]
+def work(client):
+    try:
+        while client.send(query("SELECT 1")) or client.until(b"Z")[-1][0] == b"Z":
+            pass
+    except OSError:
+        pass
+    ends.append(time.time())
+threads = [threading.Thread(target=work, args=(client,)) for client in busy]
+for thread in threads:
+    thread.start()
+waiting = selectors.DefaultSelector()
+for client in clients[len(busy):]:
+    client.socket.setblocking(False)
+    waiting.register(client.socket, selectors.EVENT_READ)
+print("ready", flush=True)
+while waiting.get_map():
+    for key, _ in waiting.select(20):
+        try:
+            more = key.fileobj.recv(1 << 16)
+        except ConnectionResetError:
+            more = b""
+        if not more:
+            waiting.unregister(key.fileobj)
+            ends.append(time.time())
+for thread in threads:
+    thread.join()
+print(len(ends), max(ends))
+"#;
+    let mut job = script(&setting, text);
+    job.env("TOLLGATE_ID_TOKEN", &token);
+    let child = tollgate_tests::script::first_line(&mut job, "ready");
+    let listed = setting.agent.cli("identity", &["list", "--json"]).unwrap();
+    let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
+    assert_eq!(listed[0]["sessions"].as_array().unwrap().len(), 200);
+    let words = ["revoke", "--subject", "job-*", "--reason", "runner 7 was stolen"];
+    let asked = SystemTime::now();
+    setting.agent.cli("identity", &words).unwrap();
+    let told = tollgate_tests::script::ended(child);
+    let (count, last) = told.trim().split_once(' ').unwrap();
+    assert_eq!(count, "200");
+    let last = UNIX_EPOCH + Duration::from_secs_f64(last.parse().unwrap());
+    let took = last.duration_since(asked).unwrap();
+    println!("200 sessions had ended {took:.2?} after an operator wanted that");
+    assert!(took < Duration::from_secs(1), "{took:?}");
 }
 
 #[test]

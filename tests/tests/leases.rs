@@ -203,6 +203,41 @@ fn a_pool_of_connections_has_one_role_which_goes_with_the_job() {
 }
 
 #[test]
+fn two_hundred_sessions_that_begin_at_once_have_one_role() {
+    let mut world = world("share = \"workload\"\nconnections = 500\nttl = \"30m\"");
+    world.server.takes(700).unwrap();
+    let mut script = world.script(
+        r#"
+import sys, threading
+from wire import *
+together, users = threading.Barrier(200), []
+def work():
+    together.wait()
+    client = Client(timeout=60)
+    client.until(b"Z")
+    client.send(query("SELECT session_user"))
+    users.extend(body for tag, body in client.until(b"Z") if tag == b"D")
+    together.wait()
+threads = [threading.Thread(target=work) for _ in range(200)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(users), len(set(users)))
+"#,
+    );
+    let begun = std::time::Instant::now();
+    let ended = tollgate_tests::job::run_within(&mut script, Duration::from_mins(1)).unwrap();
+    let said = ended.success();
+    let said = said.unwrap_or_else(|error| panic!("{error:#}\n{}", world.agent.log()));
+    println!("200 sessions with one role: {:.1?}", begun.elapsed());
+    assert_eq!(said.trim(), "200 1");
+    assert_eq!(minted(&world.server), 1);
+    let made = world.server.log().matches("CREATE ROLE \"tollgate_").count();
+    assert_eq!(made, 1, "roles were made that nobody had");
+}
+
+#[test]
 fn killed_at_any_step_of_a_lease_the_agent_leaves_nothing_on_the_database() {
     let mut world = world("");
 

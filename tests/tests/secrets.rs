@@ -14,6 +14,10 @@ use tollgate_tests::process::{eventually, run};
 use tollgate_tests::world::{ALLOW_ALL, DATABASE, PASSWORD, ROLE, World};
 
 const LIMIT: Duration = Duration::from_secs(40);
+/// How long the agent may take to be done with a secret when its log says that it is.
+const MOMENT: Duration = Duration::from_secs(1);
+/// Sessions that each test has: each leaves copies behind, if any does.
+const SESSIONS: usize = 12;
 /// Bytes that every process of these tests has at least.
 const SOME_MEMORY: usize = 1 << 20;
 /// Bytes that glibc's allocator may write over at the beginning of what is given back.
@@ -191,14 +195,26 @@ fn nowhere_in(client: &Client, secrets: &[&str]) {
     }
 }
 
-/// Waits until `secret` is not in the agent's memory any more. `canary`: something that is.
-fn forgotten(world: &World, secret: &str, canary: &str) {
-    // The allocator writes over the first bytes of what is given back; the rest of a copy that nobody wiped stays.
+/// What stays of a copy that nobody wiped: the allocator writes over the first bytes of what is given back.
+fn tail(secret: &str) -> &[u8] {
     let tail = secret.as_bytes().get(ALLOCATORS..).unwrap_or_default();
     assert!(tail.len() > 5, "{secret} is too short to be searched for");
-    let needles = [canary.as_bytes(), tail];
-    // What is void is voided when the session has ended already.
-    let gone = eventually("the agent to have forgotten", LIMIT, || {
+    tail
+}
+
+/// Whether the search finds `secret` in the agent's memory. Where it has to be there, that shows that the search would find
+/// it where it has not.
+fn held(world: &World, secret: &str) -> bool {
+    Memory::search(world.agent.pid(), &[tail(secret)]).unwrap().has(0)
+}
+
+/// Sees that `secret` is not in the agent's memory any more. `canary`: something that is.
+///
+/// Nobody asks the agent anything meanwhile, and it is not waited for long: an agent that works writes over what it has given back,
+/// wiped or not.
+fn forgotten(world: &World, secret: &str, canary: &str) {
+    let needles = [canary.as_bytes(), tail(secret)];
+    let gone = eventually("the agent to have forgotten", MOMENT, || {
         let memory = Memory::search(world.agent.pid(), &needles).unwrap();
         assert!(memory.size > SOME_MEMORY && memory.has(0));
         (!memory.has(1)).then_some(())
@@ -210,13 +226,44 @@ fn forgotten(world: &World, secret: &str, canary: &str) {
     }
 }
 
+/// Waits until no session is open, and nothing of one is to be voided.
 fn ended(world: &World) {
     eventually("all sessions to end", LIMIT, || {
         let status: serde_json::Value =
             serde_json::from_str(&world.agent.cli("status", &["--json"]).ok()?).ok()?;
-        (status["live_sessions"] == 0).then_some(())
+        let leases: serde_json::Value =
+            serde_json::from_str(&world.agent.cli("leases", &["list", "--json"]).ok()?).ok()?;
+        (status["live_sessions"] == 0 && leases.as_array()?.is_empty()).then_some(())
     })
     .unwrap();
+}
+
+#[test]
+fn the_search_finds_what_was_given_back_unwiped_and_nothing_that_was_wiped() {
+    const SECRET: &str = "a-secret-of-the-search-itself-2f6d";
+    for (how, found) in [("keep", true), ("free", true), ("wipe", false)] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate-forgetful"))
+            .arg(how)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let shifted: Vec<u8> = SECRET.bytes().map(|byte| byte + 1).collect();
+        input.write_all(&shifted).unwrap();
+        input.write_all(b"\n").unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        assert_eq!(line, "ready\n");
+        let memory = Memory::search(child.id(), &[tail(SECRET), &shifted[ALLOCATORS..]]).unwrap();
+        drop(input);
+        child.wait().unwrap();
+        // What it was sent is found in any case.
+        assert!(memory.has(1), "{how}: {memory:?}");
+        assert_eq!(memory.has(0), found, "{how}: {memory:?}");
+    }
 }
 
 #[test]
@@ -226,6 +273,9 @@ fn a_password_from_a_file_is_in_no_output_and_in_no_memory_but_for_the_moment_of
     ))
     .unwrap();
     trace(&mut world);
+    for _ in 0..SESSIONS {
+        Client::start(&world).end();
+    }
     let mut client = Client::start(&world);
     assert_eq!(client.ask(&format!("SELECT '{CANARY}'")), CANARY);
     // The catalog is asked by a connection of the agent's own, with the same login.
@@ -265,6 +315,13 @@ fn what_a_program_printed_is_forgotten_when_its_session_ends() {
     assert_eq!(client.ask(&format!("SELECT '{CANARY}'")), CANARY);
     assert_eq!(client.ask("SELECT count(*) FROM customers"), "3");
     nowhere_in(&client, &[PRINTED, EXEC_ROLE]);
+    assert!(
+        held(&world, PRINTED),
+        "the session's own connections log in with it"
+    );
+    for _ in 0..SESSIONS {
+        Client::start(&world).end();
+    }
     client.end();
     ended(&world);
     forgotten(&world, PRINTED, "print-secret");
@@ -314,6 +371,10 @@ fn the_password_of_a_role_that_was_made_is_with_the_agent_for_as_long_as_the_rol
         .filter_map(|candidate| String::from_utf8(candidate).ok());
     let minted = candidates.into_iter().find(opens).unwrap();
     nowhere_in(&client, &[&minted, KEEPER_PASSWORD]);
+    assert!(held(&world, &minted));
+    for _ in 0..SESSIONS {
+        Client::start(&world).end();
+    }
     client.end();
     ended(&world);
     for secret in [minted.as_str(), KEEPER_PASSWORD] {

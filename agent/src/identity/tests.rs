@@ -331,3 +331,58 @@ fn for_a_process_that_ended_the_host_stands_in_but_never_for_a_container() {
         Err(IdentityError::ProcessGone { .. })
     ));
 }
+
+/// `fs.suid_dumpable` as it was, when this is dropped.
+struct SuidDumpable(String);
+
+impl SuidDumpable {
+    const PATH: &str = "/proc/sys/fs/suid_dumpable";
+
+    fn set(value: &str) -> Self {
+        let before = fs::read_to_string(Self::PATH).unwrap();
+        fs::write(Self::PATH, value).unwrap();
+        Self(before)
+    }
+}
+
+impl Drop for SuidDumpable {
+    fn drop(&mut self) {
+        fs::write(Self::PATH, &self.0).unwrap();
+    }
+}
+
+#[test]
+fn a_thread_that_took_on_another_user_leaves_no_door_open_to_dumps() {
+    use nix::sys::prctl::get_dumpable;
+    use nix::unistd::{Uid, setfsuid};
+
+    if !is_root() {
+        return;
+    }
+    crate::kernel::dump::forbid().unwrap();
+    // As hosts have it on which programs that change their user are to be debugged. By default the kernel would set 0 anyway.
+    let _before = SuidDumpable::set("1");
+    let comes_to = |wanted: bool, mut act: Box<dyn FnMut()>| {
+        // Other tests of this process do the same.
+        (0..1000).any(|_| {
+            act();
+            get_dumpable().unwrap() == wanted
+        })
+    };
+    // The kernel does open it: what follows would be seen otherwise.
+    let changes = || {
+        let changed = std::thread::spawn(|| setfsuid(Uid::from_raw(JOB)));
+        changed.join().unwrap();
+    };
+    assert!(comes_to(true, Box::new(changes)));
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let own = directory.path().join("own");
+    write(&own, b"token\n", 0o600, JOB);
+    let process = Waiting::start(WAIT, &[], &[]);
+    let mut facts = process.facts();
+    facts.uid = JOB;
+    assert_eq!(read_file(&facts, false, &own).unwrap(), b"token");
+    let waits = || std::thread::sleep(Duration::from_millis(1));
+    assert!(comes_to(false, Box::new(waits)), "it can be dumped from then on");
+}
