@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use tollgate_tests::agent::workspace;
 
+use super::table::{Columns, Table, Tests, cargo_test};
 use crate::build;
 use crate::setup::{self, run as run_quietly, say};
 
@@ -26,7 +27,7 @@ const RELEASES: &[(u32, &str)] = &[
 ];
 
 /// What the table says, and the tests that say so. Each has to be there: one with another name would be missed by nobody.
-const COLUMNS: &[(&str, &[&str])] = &[
+const COLUMNS: Columns = &[
     (
         "make",
         &[
@@ -84,11 +85,9 @@ pub(super) fn run(only: Option<u32>) -> Result<()> {
         .filter(|(major, _)| only.is_none_or(|only| only == *major))
         .collect();
     ensure!(!wanted.is_empty(), "there is no such version here: {only:?}");
-    let mut table = Vec::new();
-    let mut failures = Vec::new();
+    let mut table = Table::new(COLUMNS);
     for (_, release) in wanted {
         let programs = server(release)?;
-        let mut results = BTreeMap::new();
         let suites: [&[&str]; 2] = [
             &[
                 "--package",
@@ -106,33 +105,14 @@ pub(super) fn run(only: Option<u32>) -> Result<()> {
                 "--test-threads=1",
             ],
         ];
+        let mut tests = Tests::default();
         for suite in suites {
-            let output = Command::new("cargo")
-                .args(["test", "--locked"])
-                .args(suite)
-                .current_dir(workspace())
-                .env("TOLLGATE_EBPF", &object)
-                .env("TOLLGATE_BIN", &agent)
-                .env("TOLLGATE_TEST_POSTGRES", &programs)
-                .stdin(Stdio::null())
-                .stderr(Stdio::inherit())
-                .output()
-                .context("start cargo")?;
-            let said = String::from_utf8_lossy(&output.stdout);
-            let before = results.len();
-            results.extend(outcomes(&said));
-            ensure!(results.len() > before, "no test was run:\n{said}");
-            if !output.status.success() {
-                failures.push(format!("PostgreSQL {release}:\n{said}"));
-            }
+            let mut cargo = cargo_test(suite, &object, &agent);
+            tests.run(cargo.env("TOLLGATE_TEST_POSTGRES", &programs))?;
         }
-        table.push((*release, results));
+        table.add(format!("PostgreSQL {release}"), tests);
     }
-    print(&table);
-    if failures.is_empty() && table.iter().all(|(_, results)| complete(results)) {
-        return Ok(());
-    }
-    bail!("not every version passed\n{}", failures.join("\n"))
+    table.told()
 }
 
 /// The directory of a release's programs, which is fetched where it is missing.
@@ -218,61 +198,4 @@ fn link_libraries(package: &Path) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// What each test came to, by its name.
-fn outcomes(said: &str) -> impl Iterator<Item = (String, bool)> + '_ {
-    said.lines().filter_map(|line| {
-        let (name, outcome) = line.strip_prefix("test ")?.split_once(" ... ")?;
-        Some((name.to_owned(), outcome == "ok"))
-    })
-}
-
-/// Whether every test of the table was run and passed, and every other one passed too.
-fn complete(results: &BTreeMap<String, bool>) -> bool {
-    results.values().all(|passed| *passed)
-        && COLUMNS
-            .iter()
-            .all(|(_, tests)| verdict(results, tests) == "passed")
-}
-
-fn verdict(results: &BTreeMap<String, bool>, tests: &[&str]) -> &'static str {
-    let found: Option<Vec<bool>> = tests.iter().map(|test| results.get(*test).copied()).collect();
-    match found {
-        None => "not run",
-        Some(found) if found.iter().all(|passed| *passed) => "passed",
-        Some(_) => "FAILED",
-    }
-}
-
-#[expect(clippy::print_stdout, reason = "a task tells its result")]
-fn print(table: &[(&str, BTreeMap<String, bool>)]) {
-    let line = |first: &str, cells: Vec<&str>| {
-        let mut line = format!("{first:<18}");
-        for cell in cells {
-            line.push_str(cell);
-            line.push_str(&" ".repeat(10_usize.saturating_sub(cell.len())));
-        }
-        println!("{}", line.trim_end());
-    };
-    line("PostgreSQL", COLUMNS.iter().map(|(name, _)| *name).collect());
-    for (release, results) in table {
-        let verdicts = COLUMNS.iter().map(|(_, tests)| verdict(results, tests));
-        line(release, verdicts.collect());
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{complete, outcomes, verdict};
-
-    #[test]
-    fn a_test_that_is_not_there_is_no_test_that_passed() {
-        let said = "running 2 tests\ntest a::b ... ok\ntest c ... FAILED\n\nfailures:\n";
-        let results = outcomes(said).collect();
-        assert_eq!(verdict(&results, &["a::b"]), "passed");
-        assert_eq!(verdict(&results, &["a::b", "c"]), "FAILED");
-        assert_eq!(verdict(&results, &["a::b", "d"]), "not run");
-        assert!(!complete(&results));
-    }
 }
