@@ -218,7 +218,7 @@ fn walk(pattern: &[Segment], path: &[&str]) -> bool {
                 Segment::Rest => enter(&mut next, at),
                 Segment::Empty if segment.is_empty() => enter(&mut next, at + 1),
                 Segment::One(glob) if !segment.is_empty() && glob.matches(segment) => {
-                    enter(&mut next, at + 1)
+                    enter(&mut next, at + 1);
                 }
                 Segment::Empty | Segment::One(_) => {}
             }

@@ -399,6 +399,12 @@ fn number(value: &Value) -> Option<f64> {
     }
 }
 
+/// Whether a text is a number, or true or false, as JSON writes it.
+fn spells(text: &str, value: &Value) -> bool {
+    let written = value.to_string();
+    written == text
+}
+
 fn same(wanted: &Value, value: &Value, sense: Sense) -> bool {
     match (wanted, value) {
         (Value::Number(wanted), Value::Number(value)) => wanted == value || wanted.as_f64() == value.as_f64(),
@@ -406,9 +412,9 @@ fn same(wanted: &Value, value: &Value, sense: Sense) -> bool {
             wanted == value || (sense == Sense::Possibly && wanted.to_lowercase() == value.to_lowercase())
         }
         // Texts of a query and of headers have no types; of JSON, some servers do not mind.
-        (Value::Number(_) | Value::Bool(_), Value::String(text)) => wanted.to_string() == *text,
+        (Value::Number(_) | Value::Bool(_), Value::String(text)) => spells(text, wanted),
         (Value::String(text), Value::Number(_) | Value::Bool(_)) => {
-            sense == Sense::Possibly && value.to_string() == *text
+            sense == Sense::Possibly && spells(text, value)
         }
         _ => wanted == value,
     }

@@ -65,7 +65,7 @@ const READERS: [(&str, Reader); 9] = [
     (
         "C strings: cut at NUL, a question mark that was encoded begins the query",
         |raw| {
-            let text = decode_bytes(raw)?;
+            let text = decode_bytes(raw);
             let end = text
                 .iter()
                 .position(|b| matches!(b, 0 | b'?' | b'#'))
@@ -76,6 +76,7 @@ const READERS: [(&str, Reader); 9] = [
     ),
 ];
 
+#[expect(clippy::unnecessary_wraps, reason = "readers have one type")]
 fn plain(raw: &str) -> Option<Vec<String>> {
     Some(split(raw))
 }
@@ -97,11 +98,11 @@ fn split(text: &str) -> Vec<String> {
 }
 
 fn decode(text: &str) -> Option<String> {
-    String::from_utf8(decode_bytes(text)?).ok()
+    String::from_utf8(decode_bytes(text)).ok()
 }
 
 /// Lenient: what is no escape stands for itself.
-fn decode_bytes(text: &str) -> Option<Vec<u8>> {
+fn decode_bytes(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::new();
     let mut at = 0;
@@ -120,7 +121,7 @@ fn decode_bytes(text: &str) -> Option<Vec<u8>> {
             }
         }
     }
-    Some(out)
+    out
 }
 
 /// Joins slashes and resolves dots.
