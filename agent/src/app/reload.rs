@@ -7,13 +7,15 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::config::{self, PolicyDoc, PolicyErrors};
+use crate::config::{self, AgentConfig, PolicyDoc, PolicyErrors};
 use crate::control::ReloadReport;
 use crate::engine::Live;
 use crate::kernel::ProcessStanding;
 use crate::policy::PolicySet;
+use crate::tls::LocalCa;
 
 use super::accept::Reception;
+use super::authorities;
 use super::catalogue::Catalogue;
 use super::demands;
 use super::identities;
@@ -49,15 +51,35 @@ fn merged(
 
 /// What a reload works with.
 pub(super) struct Reloader {
-    pub(super) policy_dir: PathBuf,
-    pub(super) kept: Kept,
+    policy_dir: PathBuf,
+    kept: Kept,
+    run_dir: PathBuf,
+    authority: Arc<LocalCa>,
     pub(super) reception: Arc<Reception>,
     pub(super) protection: Arc<Protection>,
     /// One reload at a time.
-    pub(super) running: tokio::sync::Mutex<()>,
+    running: tokio::sync::Mutex<()>,
 }
 
 impl Reloader {
+    /// `kept` and `authority` are the host's.
+    pub(super) fn new(
+        config: &AgentConfig,
+        (kept, authority): (Kept, Arc<LocalCa>),
+        reception: &Arc<Reception>,
+        protection: &Arc<Protection>,
+    ) -> Self {
+        Self {
+            policy_dir: config.policy_dir.clone(),
+            kept,
+            run_dir: config.run_dir.clone(),
+            authority,
+            reception: Arc::clone(reception),
+            protection: Arc::clone(protection),
+            running: tokio::sync::Mutex::default(),
+        }
+    }
+
     /// Reads the policy files again. What it says is also in the log, and its faults are in `tollgate status` until the
     /// next one.
     pub(super) async fn reload(&self) -> ReloadReport {
@@ -96,6 +118,7 @@ impl Reloader {
         })
         .await;
         faults.extend(unusable);
+        faults.extend(authorities::follow(&self.authority, &self.run_dir, &next.set).err());
         self.resolve_new_names(&next).await;
         if let Err(error) = self.protection.foresee_containers(&next).await {
             faults.push(format!("{error}; the policies from before still count"));

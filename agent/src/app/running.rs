@@ -24,7 +24,6 @@ use crate::policy::{PolicySet, Resolved};
 use crate::protocol::Adapters;
 use crate::record::{self, Recorder, RecorderOptions};
 use crate::ship::{ShipOptions, Shipper};
-use crate::tls::LocalCa;
 
 use super::accept::Reception;
 use super::catalogue::Catalogue;
@@ -44,7 +43,9 @@ use super::start::{StartError, demands_met, host};
 use super::state::StateDir;
 use super::unix::{self, UnixSockets};
 use super::upgrade::{Left, Program, Upgrader};
-use super::{demands, existing, findings, identities, kernel_side, last_good, leases, residents, shipping};
+use super::{
+    authorities, demands, existing, findings, identities, kernel_side, last_good, leases, residents, shipping,
+};
 
 /// Group whose members may use the control socket. Who may decide on a command, its rule says.
 const OPERATORS: &str = "tollgate";
@@ -148,7 +149,7 @@ impl Running {
         let revoked = Revoked::open(&state.revoked())?;
         revoked.set_denied(identities::denied(&set));
         let findings = findings::open(&state)?;
-        let authority = Arc::new(LocalCa::open_or_create(&state.authority())?);
+        let authority = Arc::new(authorities::open(&state, &config.run_dir, &set)?);
         let recorder = recorder(config)?;
 
         let names = set.names().into_iter().map(str::to_owned).collect();
@@ -228,20 +229,14 @@ impl Running {
                 holds: Arc::clone(&holds),
                 leases: leases::open(&state)?,
                 findings: findings.clone(),
-                adapters: Adapters::new(authority),
+                adapters: Adapters::new(Arc::clone(&authority)),
                 name: host_name(),
                 stop,
                 live: parking_lot::Mutex::default(),
                 total: AtomicU64::new(0),
             },
         });
-        let reloader = Arc::new(Reloader {
-            policy_dir: config.policy_dir.clone(),
-            kept,
-            reception: Arc::clone(&reception),
-            protection: Arc::clone(&protection),
-            running: tokio::sync::Mutex::default(),
-        });
+        let reloader = Arc::new(Reloader::new(config, (kept, authority), &reception, &protection));
         let (upgrader, handing_over) = Upgrader::new(start.program);
         let upgrader = Arc::new(upgrader);
         let egress = Arc::new(Egress::default());

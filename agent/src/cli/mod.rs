@@ -4,9 +4,11 @@ mod agent;
 pub mod approvals;
 pub mod approve;
 mod ask;
+mod ca;
 pub mod deny;
 mod doctor;
 pub mod egress;
+pub mod export;
 pub mod findings;
 pub mod identity;
 pub mod leases;
@@ -14,6 +16,7 @@ mod oci_hook;
 pub mod policy;
 pub mod reload;
 pub mod replay;
+mod run;
 pub mod sessions;
 pub mod status;
 mod text;
@@ -34,7 +37,7 @@ use crate::config::{AgentConfig, PolicyErrors};
 /// stands in one file for each in /etc/tollgate/policies.d: write one, check it with `tollgate policy check`, and see what
 /// happened with `tollgate sessions` and `tollgate replay`.
 ///
-/// status, egress, findings, identity, leases, approvals, approve, deny, reload and upgrade ask the running agent. sessions, replay and
+/// status, egress, findings, identity, leases, approvals, approve, deny, reload and upgrade ask the running agent. sessions, replay, export and
 /// verify read its records, and policy check reads files: they need no agent, and work on another host too. doctor examines
 /// the host itself.
 #[derive(Debug, Parser)]
@@ -62,12 +65,17 @@ enum Verb {
     Leases(leases::Args),
     Sessions(sessions::SessionsArgs),
     Replay(replay::ReplayArgs),
+    Export(export::ExportArgs),
     Verify(verify::VerifyArgs),
+    Ca(ca::Args),
+    Run(run::Args),
     Policy(policy::PolicyArgs),
     Reload(reload::Args),
     Upgrade(upgrade::Args),
     OciHook(oci_hook::Args),
     Uninstall(agent::UninstallArgs),
+    #[command(name = run::INSIDE, hide = true)]
+    RunInside(run::InsideArgs),
     #[command(name = doctor::VERB, hide = true)]
     DoctorWorkload(doctor::WorkloadArgs),
 }
@@ -113,7 +121,11 @@ fn run(arguments: Arguments) -> Result<ExitCode, PolicyErrors> {
         Verb::Leases(args) => wait(leases::run(args, &config()?.control_socket)),
         Verb::Sessions(args) => sessions::run(&args, &config()?.records_dir()),
         Verb::Replay(args) => replay::run(&args, &config()?.records_dir()),
+        Verb::Export(args) => export::run(&args, &config()?.records_dir()),
         Verb::Verify(args) => verify::run(&args, &config()?.records_dir()),
+        Verb::Ca(args) => ca::run(args, &config()?),
+        Verb::Run(args) => wait(run::run(args, config()?)),
+        Verb::RunInside(args) => run::inside(&args),
         Verb::Policy(args) => policy::run(&args),
         Verb::Reload(args) => wait(reload::run(args, &config()?.control_socket)),
         Verb::Upgrade(args) => wait(upgrade::run(args, &config()?.control_socket)),

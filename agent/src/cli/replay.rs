@@ -62,7 +62,7 @@ pub struct ReplayArgs {
 
 /// Why a session cannot be shown.
 #[derive(Debug, thiserror::Error)]
-enum ReplayError {
+pub(super) enum ReplayError {
     #[error("cannot read {}: {source}", .directory.display())]
     Directory {
         directory: PathBuf,
@@ -191,7 +191,7 @@ fn is_open(directory: &Path, session: SessionId) -> Result<bool, ReplayError> {
 }
 
 /// The session whose id begins with `prefix`, with or without hyphens.
-fn find(directory: &Path, prefix: &str) -> Result<SessionId, ReplayError> {
+pub(super) fn find(directory: &Path, prefix: &str) -> Result<SessionId, ReplayError> {
     if let Ok(whole) = uuid::Uuid::try_parse(prefix) {
         return Ok(SessionId(whole));
     }

@@ -95,6 +95,30 @@ impl Selector {
         }
     }
 
+    /// A cgroup under it that nobody has yet, made with `word`: one that it selects, else one below that. `None`: its pattern
+    /// is one of which no example can be told.
+    pub fn example(&self, word: &str) -> Option<String> {
+        let text = self.text.replace("**", "*");
+        let filled = text.replace('*', word).replace('?', "x");
+        let path = match self.kind {
+            SelectorKind::Cgroup => filled,
+            SelectorKind::Unit => format!("/system.slice/{filled}"),
+            SelectorKind::Slice => {
+                // `a-b.slice` is in `a.slice`.
+                let name = filled.strip_suffix(".slice")?;
+                let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
+                let levels = ends.filter_map(|end| name.get(..end));
+                levels.fold(String::new(), |path, level| path + "/" + level + ".slice")
+            }
+            SelectorKind::UserUnit => return None,
+        };
+        if !self.matches(&path) {
+            return None;
+        }
+        let own = self.kind != SelectorKind::Slice && text.contains('*');
+        Some(if own { path } else { format!("{path}/{word}") })
+    }
+
     /// Whether a unit or slice of this name is one of those that it names.
     pub fn matches_name(&self, name: &str) -> bool {
         self.glob.matches(name)

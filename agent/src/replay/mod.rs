@@ -2,9 +2,10 @@
 //!
 //! [`Player`] takes frames and gives [`Step`]s; [`Screen`] writes steps for people, [`json_line`] for programs. Reads
 //! records only: it judges nothing and verifies nothing (`tollgate verify` does). Known limits: the bytes of protocols
-//! other than PostgreSQL are shown as bytes; of a message longer than 1 MiB the beginning is shown.
+//! other than PostgreSQL and HTTP are shown as bytes; of a message longer than 1 MiB the beginning is shown.
 
 mod clean;
+pub mod http;
 mod pace;
 mod player;
 mod postgres;

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::de::DeserializeOwned;
 
 use super::clean;
+use super::http::{self, At, Exchanges};
 use super::postgres::Conversation;
 use super::step::{Event, Step};
 use crate::model::{Direction, FrameKind};
@@ -13,6 +14,8 @@ use crate::record::Frame;
 
 /// How much of bytes that are not understood is shown.
 const BEGINNING: usize = 64;
+/// How much of a body of HTTP is shown.
+const BODY: usize = 64 * 1024;
 
 /// How much of a session's data is kept for showing.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +37,7 @@ pub struct Player {
 #[derive(Debug)]
 enum Protocol {
     Postgres(Box<Conversation>),
+    Http(Box<Exchanges>),
     Unknown,
 }
 
@@ -58,9 +62,7 @@ impl Player {
     /// Ends the record: appends what was left incomplete.
     pub fn finish(&mut self, steps: &mut Vec<Step>) {
         let mut events = Vec::new();
-        if let Protocol::Postgres(conversation) = &mut self.protocol {
-            conversation.finish(&mut events);
-        }
+        self.protocol.finish(&mut events);
         self.stamp(events, steps);
     }
 
@@ -80,10 +82,8 @@ impl Player {
                 kind: frame.kind,
                 reason: error.to_string(),
             });
-        if matches!(event, Event::Close(_))
-            && let Protocol::Postgres(conversation) = &mut self.protocol
-        {
-            conversation.finish(events);
+        if matches!(event, Event::Close(_)) {
+            self.protocol.finish(events);
         }
         events.push(event);
     }
@@ -95,6 +95,11 @@ impl Player {
             }
             (Protocol::Postgres(conversation), Direction::ToClient) => {
                 conversation.server(&frame.bytes, events);
+            }
+            (Protocol::Http(exchanges), direction) => {
+                let (elapsed, time) = self.clock;
+                let frame = (frame.bytes.as_ref(), frame.continued);
+                http::events(exchanges, At { elapsed, time }, direction, frame, events);
             }
             (Protocol::Unknown, direction) => events.push(Event::Bytes {
                 direction,
@@ -108,8 +113,12 @@ impl Player {
         Ok(match kind {
             FrameKind::Open => {
                 let open: Box<crate::record::meta::OpenMeta> = read(json)?;
-                if open.protocol == "postgres" {
-                    self.protocol = Protocol::Postgres(Box::new(Conversation::new(self.limits)));
+                match open.protocol.as_str() {
+                    "postgres" => {
+                        self.protocol = Protocol::Postgres(Box::new(Conversation::new(self.limits)));
+                    }
+                    "http" => self.protocol = Protocol::Http(Box::new(Exchanges::new(BODY))),
+                    _ => {}
                 }
                 Event::Open(open)
             }
@@ -134,6 +143,19 @@ impl Player {
                 reason: "these are bytes".into(),
             },
         })
+    }
+}
+
+impl Protocol {
+    fn finish(&mut self, events: &mut Vec<Event>) {
+        match self {
+            Self::Postgres(conversation) => conversation.finish(events),
+            Self::Http(exchanges) => {
+                let left = exchanges.finish().into_iter();
+                events.extend(left.map(|exchange| Event::Exchange(Box::new(exchange))));
+            }
+            Self::Unknown => {}
+        }
     }
 }
 

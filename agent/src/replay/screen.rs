@@ -6,6 +6,7 @@ use std::time::Duration;
 use anstyle::{AnsiColor, Color, Effects, Style};
 
 use super::clean;
+use super::http;
 use super::step::{CopyData, End, Event, QueryResult, ServerMessage, Step};
 use super::table;
 use crate::model::{Action, Direction, FrameKind};
@@ -58,6 +59,7 @@ impl Screen {
             Event::Verdict(verdict) => self.verdict(out, verdict),
             Event::Approval(approval) => approved(out, &at, approval),
             Event::Result(result) => self.result(out, result),
+            Event::Exchange(exchange) => http::show(out, &at, exchange),
             Event::Failure(message) => self.message(out, RED, message),
             Event::Notice(message) => self.message(out, YELLOW, message),
             Event::Notification { channel, payload } => note(

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 
 use super::clean::is_hidden;
+use super::http::Exchange;
 use crate::model::{Direction, FrameKind};
 use crate::record::meta::{
     ApprovalMeta, CloseMeta, CommandMeta, ErrorMeta, FindingMeta, GapMeta, IdentityMeta, LeaseMeta, MaskMeta,
@@ -40,6 +41,8 @@ pub enum Event {
     Approval(ApprovalMeta),
     /// The server answered.
     Result(QueryResult),
+    /// A request was answered, or broken off.
+    Exchange(Box<Exchange>),
     /// The server, or Tollgate in its place, reported a failure.
     Failure(ServerMessage),
     /// The server, or Tollgate in its place, made a remark.
@@ -176,6 +179,6 @@ pub fn json_line(step: &Step) -> serde_json::Result<String> {
     Ok(line)
 }
 
-fn milliseconds<S: serde::Serializer>(at: &Duration, to: S) -> Result<S::Ok, S::Error> {
+pub(super) fn milliseconds<S: serde::Serializer>(at: &Duration, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_f64(at.as_secs_f64() * 1000.0)
 }

@@ -11,7 +11,9 @@ use rcgen::{
     PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls::ServerConfig;
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{NoServerSessionStorage, ProducesTickets};
 
 use super::{TlsError, provider};
 
@@ -30,6 +32,11 @@ pub struct LeafNames {
 }
 
 impl LeafNames {
+    /// The names among them.
+    pub(super) fn dns(&self) -> &[String] {
+        &self.dns
+    }
+
     /// The name asked for with SNI; without SNI, the names that the service is known by, and the address that the
     /// client dialled.
     pub fn asked(sni: Option<&str>, known: &[String], address: IpAddr) -> Self {
@@ -47,31 +54,64 @@ impl LeafNames {
 }
 
 /// Leaves that were made today.
-#[derive(Default)]
 pub(super) struct Leaves {
-    made: Mutex<HashMap<LeafNames, (NaiveDate, Arc<ServerConfig>)>>,
+    made: Mutex<HashMap<LeafNames, Made>>,
+    /// Of all leaves, so that what is kept for resumption does not grow with their number: the client keeps it.
+    tickets: Arc<dyn ProducesTickets>,
+}
+
+struct Made {
+    day: NaiveDate,
+    authority: u32,
+    config: Arc<ServerConfig>,
+}
+
+/// Who signs.
+#[derive(Clone, Copy)]
+pub(super) struct ServerSide<'a> {
+    pub(super) issuer: &'a Issuer<'static, KeyPair>,
+    /// Its number among this host's.
+    pub(super) authority: u32,
 }
 
 impl Leaves {
+    pub(super) fn new() -> Result<Self, TlsError> {
+        Ok(Self {
+            made: Mutex::default(),
+            tickets: Ticketer::new().map_err(TlsError::Configure)?,
+        })
+    }
+
     /// The configuration with a leaf for `names`, made on `today`.
     pub(super) fn get(
         &self,
-        issuer: &Issuer<'static, KeyPair>,
+        side: ServerSide<'_>,
         names: &LeafNames,
         today: NaiveDate,
     ) -> Result<Arc<ServerConfig>, TlsError> {
-        if let Some((day, config)) = self.made.lock().get(names)
-            && *day == today
+        if let Some(made) = self.made.lock().get(names)
+            && made.day == today
+            && made.authority == side.authority
         {
-            return Ok(Arc::clone(config));
+            return Ok(Arc::clone(&made.config));
         }
         // Made outside the lock: two sessions that ask at once make two, and both are good.
-        let config = Arc::new(configure(issuer, names, today)?);
+        let mut config = configure(side.issuer, names, today)?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = Arc::clone(&self.tickets);
+        let config = Arc::new(config);
         let mut made = self.made.lock();
         if made.len() >= MOST_LEAVES {
             made.clear();
         }
-        made.insert(names.clone(), (today, Arc::clone(&config)));
+        made.insert(
+            names.clone(),
+            Made {
+                day: today,
+                authority: side.authority,
+                config: Arc::clone(&config),
+            },
+        );
         Ok(config)
     }
 

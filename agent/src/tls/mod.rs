@@ -4,7 +4,7 @@
 //! One cryptographic provider, aws-lc-rs, named in each configuration, so that no process-wide default decides.
 //!
 //! Known limits: certificates of targets are not checked for revocation (no CRL, no OCSP); clients' certificates are
-//! not asked for; the authority is valid for ten years and is not renewed by itself.
+//! not asked for; an authority is valid for ten years and is not renewed by itself.
 
 mod alert;
 mod authority;
@@ -15,6 +15,7 @@ mod leaf;
 mod opening;
 mod prefixed;
 mod stream;
+pub mod trust;
 mod unverified;
 mod upstream;
 
@@ -23,7 +24,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 pub use alert::Alert;
-pub use authority::LocalCa;
+pub use authority::{AuthorityView, GRACE, LocalCa, Permitted, pem, replace};
 pub use client_identity::ClientIdentity;
 pub use hello::{ClientHello, HelloError, HelloReader};
 pub use intercept::{Intercepted, NotIntercepted, Terms, Why, intercept};

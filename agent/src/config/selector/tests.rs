@@ -418,3 +418,41 @@ proptest! {
         container_in(&path);
     }
 }
+
+#[test]
+fn an_example_of_a_selector_is_under_it() {
+    let policy = |lines: &str| {
+        let text = format!(
+            "[workload]\nname = \"w\"\n{lines}\n[[service]]\nname = \"s\"\nprotocol = \"opaque\"\naddress = [\"192.0.2.1:1\"]\n"
+        );
+        crate::config::parse_policy(std::path::Path::new("w.toml"), &text).unwrap()
+    };
+    for (lines, example) in [
+        (
+            r#"cgroup = ["/ci.slice/job-*.service"]"#,
+            Some("/ci.slice/job-run-1.service"),
+        ),
+        (r#"cgroup = ["/ci.slice/**"]"#, Some("/ci.slice/run-1")),
+        (r#"cgroup = ["/jobs/backup"]"#, Some("/jobs/backup/run-1")),
+        (
+            r#"unit = ["backup@*.service"]"#,
+            Some("/system.slice/backup@run-1.service"),
+        ),
+        (
+            r#"unit = ["backup.service"]"#,
+            Some("/system.slice/backup.service/run-1"),
+        ),
+        (
+            r#"slice = ["ci-jobs.slice"]"#,
+            Some("/ci.slice/ci-jobs.slice/run-1"),
+        ),
+        (r#"cgroup = ["/jobs/[ab]"]"#, None),
+        (r#"user_unit = ["backup.service"]"#, None),
+    ] {
+        let policy = policy(lines);
+        let [selector] = policy.workload.selectors.as_slice() else {
+            panic!("{lines}");
+        };
+        assert_eq!(selector.example("run-1").as_deref(), example, "{lines}");
+    }
+}

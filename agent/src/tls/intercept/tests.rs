@@ -150,7 +150,7 @@ fn serve(config: ServerConfig) -> (DuplexStream, tokio::task::JoinHandle<io::Res
 /// A workload that trusts the agent's authority and offers `alpn`: what it got.
 fn ask(ca: &LocalCa, alpn: &[&str]) -> (DuplexStream, tokio::task::JoinHandle<io::Result<Option<Vec<u8>>>>) {
     let mut roots = RootCertStore::empty();
-    roots.add(ca.certificate().clone()).unwrap();
+    roots.add(ca.certificate()).unwrap();
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .unwrap()

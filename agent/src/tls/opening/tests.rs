@@ -19,7 +19,7 @@ fn client(
 ) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     if let Some(authority) = authority {
-        roots.add(authority.certificate().clone()).unwrap();
+        roots.add(authority.certificate()).unwrap();
     }
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
