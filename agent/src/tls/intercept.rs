@@ -70,8 +70,8 @@ pub enum Why<E> {
     Target(TlsError),
     /// The client speaks nothing that is spoken here.
     #[error(
-        "the client offers only protocols that are not understood ({offered}): set tls.client = \"pass\" of the service, so that \
-         its bytes are passed without being understood"
+        "the client offers only protocols that are not understood ({offered}): make the service protocol = \
+         \"opaque\", so that its bytes are recorded and passed without being understood"
     )]
     NoProtocol {
         /// What it offers, for people.

@@ -151,8 +151,8 @@ pub enum TlsError {
     NotAnIdentity,
     /// The target insists on a certificate of its clients.
     #[error(
-        "{name} asks its clients for a certificate{}: give the service a credential with inject = \"tls\", or set tls.client = \
-         \"pass\", so that the client shows its own",
+        "{name} asks its clients for a certificate{}: give the service a credential with inject = \"tls\", or make it protocol = \
+         \"opaque\", so that the client shows its own",
         if *.shown { ", and does not accept the one that it was shown" } else { "" }
     )]
     ClientCertificate {

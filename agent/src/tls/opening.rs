@@ -77,15 +77,16 @@ pub enum ClientFault {
     Ambiguous,
     /// Only versions that are not secure any more.
     #[error(
-        "the client speaks only versions of TLS before 1.2: have it updated, or set tls.client = \"pass\" of the service, \
-         so that its bytes are passed without being understood"
+        "the client speaks only versions of TLS before 1.2: have it updated, or make the service protocol = \
+         \"opaque\", so that its bytes are recorded and passed without being understood"
     )]
     OldVersion,
     /// It does not accept the certificate.
     #[error(
         "the client does not accept the certificate that it was shown ({what}): start it with `tollgate run`, or let it trust \
          this host's authority (`tollgate ca install`, `tollgate ca bundle`); a client that is pinned to a certificate, or \
-         verifies it against its own list, needs tls.client = \"pass\" of the service"
+         verifies it against its own list, needs a service with protocol = \"opaque\", \
+         whose bytes are recorded and passed without being understood"
     )]
     Distrust {
         /// What it said.
@@ -94,7 +95,7 @@ pub enum ClientFault {
     /// It offered an encrypted `ClientHello` and insists on it.
     #[error(
         "the client insists on an encrypted ClientHello (ECH), with which nobody could tell what it asks for: switch ECH off \
-         in it, or set tls.client = \"pass\" of the service"
+         in it, or make the service protocol = \"opaque\""
     )]
     Encrypted,
     /// No version, cipher or signature in common, or the connection failed.

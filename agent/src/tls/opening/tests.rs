@@ -89,7 +89,7 @@ async fn a_client_that_does_not_trust_the_authority_is_told_apart_and_the_senten
         );
         let said = error.to_string();
         assert!(
-            said.contains("tollgate run") && said.contains("tls.client = \"pass\""),
+            said.contains("tollgate run") && said.contains("protocol = \"opaque\""),
             "{said}"
         );
         client.await.unwrap().unwrap_err();
