@@ -133,7 +133,8 @@ pub(super) fn trusted(config: &AgentConfig) -> Vec<CertificateDer<'static>> {
     let kept = config.state_dir.join("ca");
     if let Ok(entries) = std::fs::read_dir(&kept) {
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-        paths.sort();
+        // In the order in which they were made: ca.pem, ca-2.pem, … ca-10.pem.
+        paths.sort_by_key(|path| (path.as_os_str().len(), path.clone()));
         let pems = paths
             .iter()
             .filter(|path| path.extension().is_some_and(|end| end == "pem"));
