@@ -219,7 +219,6 @@ async fn prepare(
             findings: policy.doc.findings.clone(),
             limits: doc.limits,
             upstream: Arc::new(upstream),
-            client_tls: doc.client_tls,
             term,
         };
         ready.push((key, Arc::new(service)));

@@ -11,7 +11,7 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use crate::approval::{Holds, Requester};
-use crate::config::{ClientTls, EndpointHost, FindingsSpec, Limits, Mode, Protocol, Share};
+use crate::config::{EndpointHost, FindingsSpec, Limits, Mode, Protocol, Share};
 use crate::credential::{Credentials, Leases, Owner};
 use crate::finding::{Findings, Sighting, Witness};
 use crate::flow::Stream;
@@ -81,8 +81,6 @@ pub struct Service {
     pub limits: Limits,
     /// How it is spoken to.
     pub upstream: Arc<Upstream>,
-    /// How the workload speaks to the agent.
-    pub client_tls: ClientTls,
     /// For how long its sessions may go on.
     pub term: Term,
 }
@@ -197,7 +195,7 @@ pub async fn run(host: &Host, service: &Service, flow: Flow, life: Life, refused
             let session = host
                 .adapters
                 .http
-                .run(flow.stream, service.client_tls, &target, shared.clone());
+                .run(flow.stream, &service.rules.doc, &target, shared.clone());
             let end = contained(Box::pin(session)).await;
             let Some(back) = shared.take_back() else {
                 // It is sealed as it stands, without an end.
@@ -257,7 +255,7 @@ async fn refuse(host: &Host, service: &Service, stream: Stream, target: &Target,
         },
         Protocol::Http => tokio::select! {
             _ = stop.wait_for(|stop| *stop) => {}
-            () = host.adapters.http.refuse(stream, service.client_tls, target, why) => {}
+            () = host.adapters.http.refuse(stream, &service.rules.doc, target, why) => {}
         },
         // A protocol that is not understood has no words for a refusal: the connection is closed.
         Protocol::Opaque => drop(stream),

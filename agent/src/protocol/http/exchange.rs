@@ -1,5 +1,6 @@
 //! One request and its answer.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,12 +9,11 @@ use http::header::{CONNECTION, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use crate::flow::Stream;
 use crate::model::{Command, Direction};
 use crate::policy::{Authorized, Ruling};
 use crate::protocol::{HoldOutcome, HoldRequest, Occasion, SessionEnd, Stages};
@@ -21,13 +21,18 @@ use crate::protocol::{HoldOutcome, HoldRequest, Occasion, SessionEnd, Stages};
 use super::answer::Own;
 use super::body::{Answer, Broken, Recorded};
 use super::facts;
+use super::guard::Misfit;
+use super::guarded::{Guarded, Heads};
 use super::headers::{self, Hop};
 use super::hold;
 use super::inject::{InjectError, MOST_HASHED, Read};
+use super::open::{Client, Spoken};
 use super::record::{self, Part};
 use super::refusal::{Asker, Problem};
-use super::session::Link;
+use super::session::{Link, first_version, second_version};
+use super::tasks::{Driver, Tasks};
 use super::upstream::Unanswered;
+use super::wire::Fault;
 
 /// How long a client that is not let in is given to ask, and to be told.
 const REFUSAL: Duration = Duration::from_secs(5);
@@ -60,6 +65,7 @@ impl From<SessionEnd> for Ended {
 /// Answers one request.
 pub(super) async fn exchange<S: Stages + 'static>(
     link: Arc<Link<S>>,
+    heads: Option<Heads>,
     request: Request<Incoming>,
 ) -> Result<Response<Answer<S>>, Aborted> {
     let number = link.next();
@@ -68,7 +74,7 @@ pub(super) async fn exchange<S: Stages + 'static>(
     let answered = tokio::select! {
         biased;
         end = link.ended() => Err(Ended::Session(end)),
-        answered = forward(&link, number, request) => answered,
+        answered = passing(&link, number, heads.as_ref(), request) => answered,
     };
     let instance = link.instance(number);
     let own = match answered {
@@ -98,12 +104,28 @@ pub(super) async fn exchange<S: Stages + 'static>(
     Ok(Response::from_parts(parts, Answer::Own(body)))
 }
 
+/// Forwards a request, or what stands for one that could be read in two ways: that ends the connection by itself.
+async fn passing<S: Stages + 'static>(
+    link: &Arc<Link<S>>,
+    number: u64,
+    heads: Option<&Heads>,
+    request: Request<Incoming>,
+) -> Result<Response<Answer<S>>, Ended> {
+    match heads.map_or(Ok(()), Heads::take) {
+        Ok(()) => forward(link, number, heads, request).await,
+        Err(Fault::Long) => Err(told(Problem::head_too_large())),
+        Err(Fault::Ambiguous(why)) => Err(told(Problem::malformed(why))),
+    }
+}
+
 async fn forward<S: Stages + 'static>(
     link: &Arc<Link<S>>,
     number: u64,
-    request: Request<Incoming>,
+    heads: Option<&Heads>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<Answer<S>>, Ended> {
     let version = request.version();
+    let upgrade = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
     link.stages.ready().await?;
     let stripped = link.strip(&mut parts)?;
@@ -112,6 +134,12 @@ async fn forward<S: Stages + 'static>(
     let host = parts.uri.authority().map(http::uri::Authority::as_str).or(host);
     let head = record::request_head(&parts, &link.origin(host));
     link.record(Direction::ToServer, (number, Part::Head, empty), &head)?;
+    if let Err(misfit) = link.names.fits(&parts) {
+        return Err(told(match misfit {
+            Misfit::Malformed(why) => Problem::malformed(why),
+            Misfit::Misdirected(why) => Problem::misdirected(&why),
+        }));
+    }
     let asks = link.stages.with(|stages| stages.asks());
     let length = http_body::Body::size_hint(&body).exact();
     let mut up = Recorded::new(body, Arc::clone(link), number, Direction::ToServer);
@@ -151,6 +179,15 @@ async fn forward<S: Stages + 'static>(
     let up = up.worked(work);
 
     let hop = headers::take(&mut parts.headers);
+    let asked_to_upgrade = hop.upgrade;
+    if asked_to_upgrade && !link.stages.with(|stages| stages.masks()).is_empty() {
+        return Err(told(Problem::new(
+            StatusCode::NOT_IMPLEMENTED,
+            "upgrade",
+            "the answers of this service are masked, and what the connection would be upgraded to could not be",
+            "ask without an upgrade, or have a service without masks for it",
+        )));
+    }
     let request = Request::from_parts(towards_target(parts, hop), up);
     let answer = match link.line.ask(link, request).await {
         Ok(answer) => answer,
@@ -161,6 +198,9 @@ async fn forward<S: Stages + 'static>(
         Err(Unanswered::Stale(why)) => return Err(Ended::Aborted(Aborted(why))),
         Err(Unanswered::Broken(why)) => return Err(told(Problem::ended(&SessionEnd::Target(why)))),
     };
+    let switched = answer.status() == StatusCode::SWITCHING_PROTOCOLS;
+    let mut answer = answer;
+    let upgraded = switched.then(|| hyper::upgrade::on(&mut answer));
     let (mut parts, body) = answer.into_parts();
     let spoken = parts.version;
     if parts.status == StatusCode::UNAUTHORIZED {
@@ -174,6 +214,17 @@ async fn forward<S: Stages + 'static>(
     let head = record::response_head(&parts, spoken);
     link.record(Direction::ToClient, (number, Part::Head, ends), &head)?;
     parts.version = version;
+    if let Some(upgraded) = upgraded {
+        let Some(heads) = heads.filter(|_| asked_to_upgrade) else {
+            let why = "it switched to another protocol unasked".to_owned();
+            return Err(told(Problem::ended(&SessionEnd::Target(why))));
+        };
+        heads.upgraded();
+        parts
+            .headers
+            .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        link.upgrade(number, upgrade, upgraded);
+    }
     if version < Version::HTTP_2 && (hop.close || (spoken == Version::HTTP_10 && !hop.keep_alive)) {
         parts
             .headers
@@ -266,6 +317,11 @@ fn towards_target(mut parts: request::Parts, hop: Hop) -> request::Parts {
                 HeaderValue::from_static("chunked"),
             );
         }
+        if hop.upgrade {
+            parts
+                .headers
+                .insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
         // Whatever the client speaks: its connection is not the target's.
         parts.version = Version::HTTP_11;
         if parts.method != Method::CONNECT
@@ -279,23 +335,51 @@ fn towards_target(mut parts: request::Parts, hop: Hop) -> request::Parts {
 }
 
 /// Tells a client that it is not let in, whatever it asks for.
-pub(super) async fn refuse(stream: Stream, why: &SessionEnd) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let Own { parts, body } = Own::of(
-            &Problem::ended(why),
-            &Asker::of(request.method(), request.headers()),
-            "about:blank",
-        );
+pub(super) async fn refuse(client: Client, spoken: Spoken, why: &SessionEnd) {
+    let telling = async {
+        match client {
+            Client::Plain(client) => refuse_on(client, spoken, why).await,
+            Client::Tls(client) => refuse_on(*client, spoken, why).await,
+        }
+    };
+    // The client may be gone: then there is nobody left to tell.
+    timeout(REFUSAL, telling).await.ok();
+}
+
+async fn refuse_on<I>(client: I, spoken: Spoken, why: &SessionEnd)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let problem = Problem::ended(why);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let asker = Asker::of(request.method(), request.headers());
+        let Own { parts, body } = Own::of(&problem, &asker, "about:blank");
         let mut response = Response::from_parts(parts, Full::<Bytes>::new(body));
-        response
-            .headers_mut()
-            .insert(CONNECTION, HeaderValue::from_static("close"));
+        if request.version() < Version::HTTP_2 {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         std::future::ready(Ok::<_, std::convert::Infallible>(response))
     });
-    let connection = http1::Builder::new()
-        .keep_alive(false)
-        .header_read_timeout(None)
-        .serve_connection(TokioIo::new(stream), service);
-    // The client may be gone: then there is nobody left to tell.
-    timeout(REFUSAL, connection).await.ok();
+    match spoken {
+        Spoken::Http1 => {
+            let (client, _) = Guarded::new(client);
+            let mut builder = first_version();
+            let connection = builder
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(client), service);
+            connection.await.ok();
+        }
+        Spoken::Http2 => {
+            let tasks = Tasks::default();
+            let mut driver = pin!(Driver::new(tasks.clone()));
+            let mut connection = pin!(second_version(&tasks).serve_connection(TokioIo::new(client), service));
+            tokio::select! {
+                biased;
+                () = &mut driver => {}
+                _ = &mut connection => {}
+            }
+        }
+    }
 }

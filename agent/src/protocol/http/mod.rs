@@ -13,14 +13,19 @@ mod body;
 mod credential;
 mod exchange;
 pub mod facts;
+mod guard;
+mod guarded;
 mod headers;
 pub mod hold;
 pub mod inject;
+mod open;
 pub mod record;
 pub mod refusal;
 mod session;
 mod tasks;
+mod tunnel;
 mod upstream;
+mod wire;
 
 pub use session::Adapter;
 

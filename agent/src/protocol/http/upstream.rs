@@ -5,42 +5,38 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{self, SendRequest};
+use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::sync::{Mutex, Notify};
-use tokio_rustls::client::TlsStream;
 
 use crate::config::TlsMode;
 use crate::flow::Stream;
 use crate::protocol::{SessionEnd, Stages, Target};
-use crate::tls::MaybeTls;
+use crate::tls::{MaybeTls, Offer, TargetTls};
 
 use super::body::Recorded;
-use super::session::Link;
+use super::open::{Spoken, ours};
+use super::session::{CONNECTION_WINDOW, HEADER_LIST, Link, SEND_BUFFER, STREAM_WINDOW};
 
 /// The target's end of a session.
-type ServerStream = MaybeTls<TlsStream<Stream>>;
+pub(super) type TargetStream = MaybeTls<TargetTls<Stream>>;
 
 /// What is sent as the body of a request.
 pub(super) type Sent<S> = Recorded<S>;
 
 /// The connection to the target, made when it is first needed and made anew where the target has closed it.
 pub(super) struct Line<S: Stages> {
-    sender: Mutex<Option<SendRequest<Sent<S>>>>,
+    spoken: Spoken,
+    sender: Mutex<Option<Sender<Sent<S>>>>,
     /// It has been closed, and the session has not been told yet.
     closed: Arc<Notify>,
     /// An answer has come over the connection that there is now.
     answered: AtomicBool,
 }
 
-impl<S: Stages> Default for Line<S> {
-    fn default() -> Self {
-        Self {
-            sender: Mutex::default(),
-            closed: Arc::default(),
-            answered: AtomicBool::new(false),
-        }
-    }
+enum Sender<B> {
+    Http1(http1::SendRequest<B>),
+    Http2(http2::SendRequest<B>),
 }
 
 /// Why there is no answer.
@@ -56,6 +52,26 @@ pub(super) enum Unanswered {
 }
 
 impl<S: Stages + 'static> Line<S> {
+    pub(super) fn new(spoken: Spoken) -> Self {
+        Self {
+            spoken,
+            sender: Mutex::new(None),
+            closed: Arc::default(),
+            answered: AtomicBool::new(false),
+        }
+    }
+
+    /// Which HTTP is spoken to the target, as with the client.
+    pub(super) fn spoken(&self) -> Spoken {
+        self.spoken
+    }
+
+    /// Goes on with a connection that there is already.
+    pub(super) async fn begin(&self, link: &Link<S>, stream: TargetStream) -> Result<(), SessionEnd> {
+        *self.sender.lock().await = Some(self.hands(link, stream).await?);
+        Ok(())
+    }
+
     /// Resolves when the target has closed its connection.
     pub(super) async fn closed(&self) {
         self.closed.notified().await;
@@ -70,18 +86,21 @@ impl<S: Stages + 'static> Line<S> {
         loop {
             let mut sender = self.sender.lock().await;
             let usable = match sender.as_mut() {
-                Some(sender) => sender.ready().await.is_ok(),
+                Some(Sender::Http1(sender)) => sender.ready().await.is_ok(),
+                Some(Sender::Http2(sender)) => sender.ready().await.is_ok(),
                 None => false,
             };
             if !usable {
                 *sender = Some(self.connect(link).await.map_err(Unanswered::Unreachable)?);
                 self.answered.store(false, Ordering::Relaxed);
             }
-            let Some(asking) = sender.as_mut().map(|sender| sender.try_send_request(request)) else {
-                return Err(Unanswered::Broken("the connection is gone".to_owned()));
+            let asking = match sender.as_mut() {
+                Some(Sender::Http1(sender)) => Asking::Http1(sender.try_send_request(request)),
+                Some(Sender::Http2(sender)) => Asking::Http2(sender.try_send_request(request)),
+                None => return Err(Unanswered::Broken("the connection is gone".to_owned())),
             };
             drop(sender);
-            match asking.await {
+            match asking.answer().await {
                 Ok(answer) => {
                     self.answered.store(true, Ordering::Relaxed);
                     return Ok(answer);
@@ -98,38 +117,86 @@ impl<S: Stages + 'static> Line<S> {
         }
     }
 
-    async fn connect(&self, link: &Arc<Link<S>>) -> Result<SendRequest<Sent<S>>, SessionEnd> {
+    async fn connect(&self, link: &Arc<Link<S>>) -> Result<Sender<Sent<S>>, SessionEnd> {
         let stream = link.stages.with(Stages::dial).await?;
-        let stream = secure(stream, &link.target).await?;
-        let (sender, connection) = http1::Builder::new()
-            .preserve_header_case(true)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| SessionEnd::Target(error.to_string()))?;
+        let stream = secure(stream, &link.target, self.spoken).await?;
+        self.hands(link, stream).await
+    }
+
+    async fn hands(&self, link: &Link<S>, stream: TargetStream) -> Result<Sender<Sent<S>>, SessionEnd> {
+        let failed = |error: hyper::Error| SessionEnd::Target(error.to_string());
         let closed = Arc::clone(&self.closed);
-        link.tasks.spawn(async move {
-            // What went wrong is the exchange's to tell.
-            let _ended = connection.with_upgrades().await;
-            closed.notify_one();
-        });
-        Ok(sender)
+        let stream = TokioIo::new(stream);
+        // What went wrong with a connection is its exchanges' to tell.
+        match self.spoken {
+            Spoken::Http1 => {
+                let mut builder = http1::Builder::new();
+                builder.preserve_header_case(true);
+                let (sender, connection) = builder.handshake(stream).await.map_err(failed)?;
+                link.tasks.spawn(async move {
+                    let _ended = connection.with_upgrades().await;
+                    closed.notify_one();
+                });
+                Ok(Sender::Http1(sender))
+            }
+            Spoken::Http2 => {
+                let mut builder = http2::Builder::new(link.tasks.clone());
+                builder
+                    .initial_stream_window_size(STREAM_WINDOW)
+                    .initial_connection_window_size(CONNECTION_WINDOW)
+                    .max_send_buf_size(SEND_BUFFER)
+                    .max_header_list_size(HEADER_LIST);
+                let (sender, connection) = builder.handshake(stream).await.map_err(failed)?;
+                link.tasks.spawn(async move {
+                    let _ended = connection.await;
+                    closed.notify_one();
+                });
+                Ok(Sender::Http2(sender))
+            }
+        }
     }
 }
 
-async fn secure(stream: Stream, target: &Target) -> Result<ServerStream, SessionEnd> {
+/// A request that was sent.
+enum Asking<A, B> {
+    Http1(A),
+    Http2(B),
+}
+
+impl<A, B, T> Asking<A, B>
+where
+    A: Future<Output = Result<Response<Incoming>, TrySendError<T>>>,
+    B: Future<Output = Result<Response<Incoming>, TrySendError<T>>>,
+{
+    async fn answer(self) -> Result<Response<Incoming>, TrySendError<T>> {
+        match self {
+            Self::Http1(answer) => answer.await,
+            Self::Http2(answer) => answer.await,
+        }
+    }
+}
+
+async fn secure(stream: Stream, target: &Target, spoken: Spoken) -> Result<TargetStream, SessionEnd> {
     // Without it the session works all the same.
     let _ = stream.set_nodelay();
     if target.tls.mode() == TlsMode::Disable || stream.is_unix() {
-        return Ok(ServerStream::Plain(stream));
+        return Ok(TargetStream::Plain(stream));
     }
-    let failed = |error: crate::tls::TlsError| {
-        if error.is_ours() {
-            SessionEnd::Agent(error.to_string())
-        } else {
-            SessionEnd::Target(error.to_string())
-        }
+    let name = target.tls.name(&target.host, target.ip()).map_err(ours)?;
+    let offer = Offer {
+        alpn: spoken.offered(),
+        identity: None,
     };
-    let name = target.tls.name(&target.host, target.ip()).map_err(failed)?;
-    let stream = target.tls.connect(name, stream).await.map_err(failed)?;
-    Ok(ServerStream::Tls(Box::new(stream)))
+    let secured = target
+        .tls
+        .connect_offering(name, offer, stream)
+        .await
+        .map_err(ours)?;
+    let chosen = secured.stream.get_ref().1.alpn_protocol();
+    if spoken == Spoken::Http2 && chosen != Some(b"h2") {
+        return Err(SessionEnd::Target(
+            "it does not speak HTTP/2, which its client began with".to_owned(),
+        ));
+    }
+    Ok(TargetStream::Tls(Box::new(secured.stream)))
 }

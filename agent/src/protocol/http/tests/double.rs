@@ -17,7 +17,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::{ClientTls, EndpointHost, TlsSpec, parse_policy};
+use crate::config::{EndpointHost, TlsSpec, parse_policy};
 use crate::finding::{Question, Sighting};
 use crate::flow::Stream;
 use crate::mask::Masks;
@@ -197,7 +197,10 @@ impl Stages for Double {
 }
 
 pub(super) async fn connected(address: SocketAddr) -> std::io::Result<TcpStream> {
-    TcpSocket::new_v4()?.connect(address).await
+    let socket = TcpSocket::new_v4()?;
+    // The kernel would take a hundred megabytes for a reader that does not read.
+    socket.set_recv_buffer_size(64 * 1024)?;
+    socket.connect(address).await
 }
 
 /// A session that a client can be connected to.
@@ -262,10 +265,11 @@ pub(super) async fn session(target: SocketAddr) -> Session {
         address: Place::Network(target),
         tls: Arc::new(Upstream::from_spec(&spec).unwrap()),
     };
+    let service = Arc::clone(&double.rules);
     let running = tokio::spawn(async move {
         let shared = Shared::new(double);
         let end = adapter
-            .run(Stream::from(accepted), ClientTls::Plain, &target, shared.clone())
+            .run(Stream::from(accepted), &service.doc, &target, shared.clone())
             .await;
         assert!(shared.take_back().is_some(), "something outlived its session");
         end

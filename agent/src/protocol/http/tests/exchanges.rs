@@ -34,12 +34,12 @@ async fn exchanges_follow_one_another_on_one_connection_and_are_recorded() {
     let mut session = session(target(echo).await).await;
     let first = ask(
         &mut session.client,
-        "GET /one HTTP/1.1\r\nHost: api\r\n\r\n",
+        "GET /one HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         "GET /one ",
     )
     .await;
     assert!(first.starts_with("HTTP/1.1 200 OK\r\n"), "{first}");
-    let second = "POST /two HTTP/1.1\r\nHost: api\r\nContent-Length: 4\r\n\r\nbody";
+    let second = "POST /two HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4\r\n\r\nbody";
     ask(&mut session.client, second, "POST /two body").await;
     drop(session.client);
     session.running.await.unwrap().unwrap();
@@ -47,8 +47,8 @@ async fn exchanges_follow_one_another_on_one_connection_and_are_recorded() {
     assert_eq!(
         ledger.parts(Direction::ToServer),
         [
-            "1 Head last GET http://api/one HTTP/1.1",
-            "2 Head POST http://api/two HTTP/1.1",
+            "1 Head last GET http://127.0.0.1/one HTTP/1.1",
+            "2 Head POST http://127.0.0.1/two HTTP/1.1",
             "2 Body last body",
         ]
     );
@@ -62,20 +62,20 @@ async fn exchanges_follow_one_another_on_one_connection_and_are_recorded() {
         ]
     );
     assert_eq!(ledger.commands.len(), 2);
-    assert_eq!(ledger.commands[1], (2, "POST http://api/two".to_owned()));
+    assert_eq!(ledger.commands[1], (2, "POST http://127.0.0.1/two".to_owned()));
     assert_eq!(*session.dialled.lock(), 1);
 }
 
 #[tokio::test]
 async fn a_refused_request_does_not_reach_the_target_and_the_connection_goes_on() {
     let mut session = session(target(echo).await).await;
-    let request = "DELETE /one HTTP/1.1\r\nHost: api\r\n\r\n";
+    let request = "DELETE /one HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
     let refused = ask(&mut session.client, request, "}").await;
     assert!(refused.starts_with("HTTP/1.1 403 Forbidden\r\n"), "{refused}");
     assert_eq!(*session.dialled.lock(), 0);
     ask(
         &mut session.client,
-        "GET /one HTTP/1.1\r\nHost: api\r\n\r\n",
+        "GET /one HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
         "GET /one ",
     )
     .await;
@@ -85,7 +85,7 @@ async fn a_refused_request_does_not_reach_the_target_and_the_connection_goes_on(
 #[tokio::test]
 async fn a_held_request_waits_unsent_until_it_is_approved() {
     let mut session = session(target(echo).await).await;
-    let request = b"PATCH /one HTTP/1.1\r\nHost: api\r\nContent-Length: 4\r\n\r\nbody";
+    let request = b"PATCH /one HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 4\r\n\r\nbody";
     session.client.write_all(request).await.unwrap();
     while session.ledger.lock().commands.is_empty() {
         tokio::task::yield_now().await;
@@ -109,7 +109,7 @@ async fn a_held_request_waits_unsent_until_it_is_approved() {
 #[tokio::test]
 async fn a_session_that_ends_tells_the_client_whose_request_waits() {
     let mut session = session(target(echo).await).await;
-    let request = b"PATCH /one HTTP/1.1\r\nHost: api\r\n\r\n";
+    let request = b"PATCH /one HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
     session.client.write_all(request).await.unwrap();
     while session.ledger.lock().commands.is_empty() {
         tokio::task::yield_now().await;
