@@ -268,6 +268,7 @@ fn service<S: Stages + 'static>(
 }
 
 /// HTTP/1.1 as a server. Names of fields keep their case, as some clients look at it.
+/// `pipeline_flush` is left off: with it hyper takes chunks of a body without a bound.
 pub(super) fn first_version() -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
@@ -275,8 +276,7 @@ pub(super) fn first_version() -> http1::Builder {
         .auto_date_header(false)
         .header_read_timeout(None)
         .max_headers(MOST_FIELDS)
-        .max_header_size(LONGEST_HEAD)
-        .pipeline_flush(true);
+        .max_header_size(LONGEST_HEAD);
     builder
 }
 

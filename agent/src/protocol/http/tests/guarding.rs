@@ -97,6 +97,35 @@ async fn a_connection_that_is_upgraded_passes_and_records_bytes_both_ways() {
 }
 
 #[tokio::test]
+async fn a_client_that_does_not_read_holds_the_target_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut session = session(listener.local_addr().unwrap()).await;
+    session
+        .client
+        .write_all(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        .await
+        .unwrap();
+    let (mut upstream, _) = listener.accept().await.unwrap();
+    let mut head = [0; 1024];
+    assert!(upstream.read(&mut head).await.unwrap() > 0);
+    upstream
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n")
+        .await
+        .unwrap();
+    // As much as sockets and buffers take; then nothing more.
+    let chunk = vec![b'x'; 1 << 20];
+    let mut sent: usize = 0;
+    while let Ok(done) =
+        tokio::time::timeout(std::time::Duration::from_millis(500), upstream.write(&chunk)).await
+    {
+        sent += done.unwrap();
+        assert!(sent < 100 << 20, "nothing holds the target back");
+    }
+    let recorded = session.ledger.lock().body(Direction::ToClient).len();
+    assert!(recorded <= sent, "{recorded} of {sent}");
+}
+
+#[tokio::test]
 async fn a_target_that_is_not_there_is_told_in_http() {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], crate::testing::free_port()));
     assert!(connected(address).await.is_err());
