@@ -214,7 +214,7 @@ async fn prepare(
             mode: policy.doc.workload.mode,
             policy_hash: policy.doc.hash.clone(),
             rules: Arc::clone(service),
-            masks: Arc::new(Masks::compile(&doc.masks, kept.mask_key)),
+            masks: Arc::new(Masks::compile(&doc.masks, kept.mask_key).passing(&doc.unmasked)),
             credentials: credentials.map(Arc::new),
             findings: policy.doc.findings.clone(),
             limits: doc.limits,

@@ -29,6 +29,11 @@ impl Keys {
         out.extend(hex.bytes().take(HEX_LENGTH));
     }
 
+    /// As [`Keys::hash_text`], for a value that comes in pieces.
+    pub(super) fn hasher(&self) -> ValueHash {
+        ValueHash(Box::new(blake3::Hasher::new_keyed(&self.text)))
+    }
+
     /// A number from 0 to `max` that stands for `value`; `max` is one less than a power of two.
     pub(super) fn hash_integer(&self, value: &[u8], max: i64) -> i64 {
         let hash = blake3::keyed_hash(&self.integer, value);
@@ -37,6 +42,28 @@ impl Keys {
             .first_chunk::<8>()
             .map_or(0, |bytes| i64::from_be_bytes(*bytes));
         bits & max
+    }
+}
+
+/// The hash of a value that comes in pieces.
+pub struct ValueHash(Box<blake3::Hasher>);
+
+impl ValueHash {
+    /// Takes the next piece.
+    pub fn update(&mut self, piece: &[u8]) {
+        self.0.update(piece);
+    }
+
+    /// 32 hexadecimal digits that stand for the value.
+    pub fn finish(&self) -> String {
+        let hex = self.0.finalize().to_hex();
+        hex.chars().take(HEX_LENGTH).collect()
+    }
+}
+
+impl fmt::Debug for ValueHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ValueHash")
     }
 }
 

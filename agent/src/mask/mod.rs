@@ -1,13 +1,15 @@
-//! Masks: what is found or named, replaced by what may be seen. Knows columns and bytes, no wire format.
+//! Masks: what is found or named, replaced by what may be seen. Knows columns, paths and bytes, no wire format.
 //!
-//! Two kinds of rule: *columns*, by the origin of a value (the strong one), and *detectors*, by what a value looks
-//! like (a net below it, for values whose place nobody knew). Known limits: a detector sees one value at a time and
+//! Two kinds of rule: by the origin of a value, which is a *column*, or a *path*, a *key* or a *header field* (the strong one),
+//! and *detectors*, by what a value looks like (a net below it, for values whose place nobody knew). Known limits: a detector sees one value at a time and
 //! knows no encoding but plain text and backslash escapes (base64 of a key is not found); masks protect values,
 //! not what can be inferred by asking about them.
 
 mod columns;
 mod detect;
+mod json;
 mod keys;
+mod names;
 mod operator;
 mod partial;
 mod stream;
@@ -15,14 +17,17 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-use crate::config::{Detector, MaskOperator, MaskRule, MaskTarget};
+use crate::config::{Detector, MaskOperator, MaskRule, MaskTarget, MediaPattern};
 use crate::model::{ColumnName, ValueFormat, ValueType};
 
 use columns::ColumnRules;
 use detect::Detectors;
 use keys::Keys;
 
-pub use stream::DetectStream;
+pub use json::{JsonValue, put_string};
+pub use keys::ValueHash;
+pub use names::{Names, Step, earlier};
+pub use stream::{DetectStream, Stars, TextStream};
 
 /// The masks of one service, compiled. Shared by its sessions.
 #[derive(Debug)]
@@ -30,7 +35,13 @@ pub struct Masks {
     operators: Vec<MaskOperator>,
     columns: ColumnRules,
     detectors: Detectors,
+    names: Names,
+    /// What each of `operators` is for, as the policy has it; empty for those that every `Masks` has, and for columns.
+    labels: Vec<String>,
     keys: Keys,
+    fingerprint: [u8; 8],
+    /// Kinds of bodies that pass unread.
+    unmasked: Vec<MediaPattern>,
 }
 
 /// Which column mask of a [`Masks`].
@@ -57,15 +68,19 @@ impl Masks {
         let mut operators = vec![MaskOperator::Redact, MaskOperator::Null];
         let mut columns = ColumnRules::default();
         let mut detectors = Detectors::default();
+        let mut names = Names::default();
+        let mut labels = vec![String::new(); operators.len()];
+        let mut named = |label: String, operator: &MaskOperator, operators: &mut Vec<MaskOperator>| {
+            // More masks than ids: the stricter one for the rest.
+            let id = u16::try_from(operators.len()).map_or(REDACT, MaskId);
+            operators.push(operator.clone());
+            labels.push(label);
+            id
+        };
         for rule in rules {
             match &rule.target {
                 MaskTarget::Columns(patterns) => {
-                    let id = match u16::try_from(operators.len()) {
-                        Ok(id) => MaskId(id),
-                        // More rules than ids: the stricter mask for the rest.
-                        Err(_) => REDACT,
-                    };
-                    operators.push(rule.operator.clone());
+                    let id = named(String::new(), &rule.operator, &mut operators);
                     columns.add(patterns, id, derived(&rule.operator, id));
                 }
                 MaskTarget::Detect(kinds) => {
@@ -73,21 +88,70 @@ impl Masks {
                         detectors.add(*kind, &rule.operator);
                     }
                 }
-                MaskTarget::Json(_) | MaskTarget::Keys(_) | MaskTarget::Headers(_) => {}
+                MaskTarget::Json(paths) => {
+                    for path in paths {
+                        let id = named(path.to_string(), &rule.operator, &mut operators);
+                        names.add_path(path, id);
+                    }
+                }
+                MaskTarget::Keys(keys) => {
+                    for key in keys {
+                        let id = named(key.to_string(), &rule.operator, &mut operators);
+                        names.add_key(key, id);
+                    }
+                }
+                MaskTarget::Headers(headers) => {
+                    for header in headers {
+                        let id = named(header.to_string(), &rule.operator, &mut operators);
+                        names.add_header(header, id);
+                    }
+                }
             }
         }
         columns.protect_statistics();
+        let hash = blake3::keyed_hash(&key, format!("{rules:?}").as_bytes());
         Self {
             operators,
             columns,
             detectors,
+            names,
+            labels,
+            fingerprint: hash.as_bytes().first_chunk().copied().unwrap_or_default(),
             keys: Keys::new(key),
+            unmasked: Vec::new(),
         }
+    }
+
+    /// The same, but bodies of these kinds pass unread.
+    #[must_use]
+    pub fn passing(mut self, unmasked: &[MediaPattern]) -> Self {
+        self.unmasked = unmasked.to_vec();
+        self
+    }
+
+    /// Whether bodies of the media type `essence`, in lower case and without parameters, pass unread.
+    pub fn passes(&self, essence: &str) -> bool {
+        self.unmasked.iter().any(|pattern| pattern.matches(essence))
     }
 
     /// Whether there is no mask at all: rows may pass unread.
     pub fn is_empty(&self) -> bool {
-        !self.has_columns() && !self.has_detectors()
+        !self.has_columns() && !self.has_detectors() && !self.names.has_bodies() && !self.names.has_headers()
+    }
+
+    /// The masks that are named by paths, keys and header fields.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The path, key or header field that the mask `id` is for, as the policy has it.
+    pub fn label(&self, id: MaskId) -> &str {
+        self.labels.get(usize::from(id.0)).map_or("", String::as_str)
+    }
+
+    /// Says which masks these are: others have another one, and so have the same under another key.
+    pub fn fingerprint(&self) -> [u8; 8] {
+        self.fingerprint
     }
 
     /// Whether any mask names columns.
@@ -146,6 +210,19 @@ impl Masks {
             // An id of other masks: nothing is certain but NULL.
             None => Masked::Null,
         }
+    }
+
+    /// Appends the masked form of a JSON value to `out`, as JSON.
+    pub fn mask_json(&self, id: MaskId, value: JsonValue<'_>, out: &mut Vec<u8>) {
+        match self.operators.get(usize::from(id.0)) {
+            Some(operator) => json::apply(operator, &self.keys, value, out),
+            None => out.extend_from_slice(b"null"),
+        }
+    }
+
+    /// Takes the bytes of a value that is too large to be had whole, for [`JsonValue::Whole`].
+    pub fn hasher(&self) -> ValueHash {
+        self.keys.hasher()
     }
 
     /// Runs the detectors over a whole textual value. Appends the masked value to `out` and gives the number of

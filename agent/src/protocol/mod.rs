@@ -168,6 +168,8 @@ pub enum MaskedBy {
     Column,
     /// A detector knew them by their looks.
     Detector,
+    /// The policy names the path, the key or the header field that they stood under.
+    Name,
 }
 
 /// A command to be put before an approver.

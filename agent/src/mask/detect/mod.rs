@@ -268,6 +268,17 @@ fn put(detector: Detector, operator: &MaskOperator, keys: &Keys, value: &[u8], o
     }
 }
 
+/// What stands for a hit in a text that is forgotten as it passes. A hit that is taken away would join what stands around
+/// it, and nobody would look at that again: it leaves the marker.
+pub(super) fn put_streamed(detectors: &Detectors, keys: &Keys, hit: Hit, value: &[u8], out: &mut Vec<u8>) {
+    let operator = detectors.operator(hit.detector);
+    if hit.open || *operator == MaskOperator::Null {
+        out.extend_from_slice(marker(hit.detector));
+    } else {
+        put(hit.detector, operator, keys, value, out);
+    }
+}
+
 fn marker(detector: Detector) -> &'static [u8] {
     match detector {
         Detector::Card => b"[redacted:card]",

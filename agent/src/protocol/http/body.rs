@@ -12,15 +12,16 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
 use crate::model::{Direction, FrameKind};
 use crate::protocol::{SessionEnd, Stages, Wait};
 
 use super::credential::Unechoed;
 use super::inject::{BodyWork, InjectError};
+use super::mask::Unmaskable;
 use super::record::{self, Part};
 use super::session::Link;
+use super::source::Source;
 
 /// Recorded as one frame.
 const MOST: usize = 64 * 1024 - record::HEADER;
@@ -31,6 +32,9 @@ pub(super) enum Broken {
     /// Its sender broke it off, or the connection failed.
     #[error("the message was broken off: {0}")]
     Sender(#[from] hyper::Error),
+    /// It is not what it was said to be, so that masks cannot read it.
+    #[error("the answer cannot be masked: {0}")]
+    Mask(#[from] Unmaskable),
     /// The session ends.
     #[error("the session ends")]
     Session,
@@ -41,7 +45,7 @@ pub(super) enum Broken {
 
 /// A body, recorded as it passes.
 pub(super) struct Recorded<S: Stages> {
-    inner: Incoming,
+    inner: Source,
     /// Read and recorded before it was asked for.
     ahead: VecDeque<Frame<Bytes>>,
     /// Received and not passed on yet.
@@ -65,7 +69,7 @@ pub(super) struct Recorded<S: Stages> {
 
 impl<S: Stages> Recorded<S> {
     /// `inner` goes the way that `direction` says, as the body of `exchange`.
-    pub(super) fn new(inner: Incoming, link: Arc<Link<S>>, exchange: u64, direction: Direction) -> Self {
+    pub(super) fn new(inner: Source, link: Arc<Link<S>>, exchange: u64, direction: Direction) -> Self {
         let ended = inner.is_end_stream();
         Self {
             inner,
@@ -130,8 +134,24 @@ impl<S: Stages> Recorded<S> {
         }
     }
 
+    /// Records what was masked.
+    fn report(&mut self) -> Result<(), Broken> {
+        let Some((command, masked)) = self.inner.report() else {
+            return Ok(());
+        };
+        let recorded = self.link.stages.with(|stages| {
+            masked
+                .iter()
+                .try_for_each(|line| stages.masked(command, &line.what, line.by, line.values))
+        });
+        self.link.check(recorded).map_err(|_| Broken::Session)
+    }
+
     fn record(&mut self, part: Part, last: bool, bytes: &[u8]) -> Result<(), Broken> {
         self.ended |= last;
+        if last {
+            self.report()?;
+        }
         let recorded = self
             .link
             .record(self.direction, (self.exchange, part, last), bytes);
@@ -164,7 +184,7 @@ impl<S: Stages> Recorded<S> {
                 }
                 Some(Err(error)) => {
                     self.record(Part::Cut, true, b"")?;
-                    return Poll::Ready(Some(Err(error.into())));
+                    return Poll::Ready(Some(Err(error)));
                 }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {

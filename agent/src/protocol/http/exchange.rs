@@ -16,7 +16,7 @@ use tokio::time::timeout;
 
 use crate::model::{Command, Direction};
 use crate::policy::{Authorized, Ruling};
-use crate::protocol::{HoldOutcome, HoldRequest, Occasion, SessionEnd, Stages};
+use crate::protocol::{CommandNumber, HoldOutcome, HoldRequest, Occasion, SessionEnd, Stages};
 
 use super::answer::Own;
 use super::body::{Answer, Broken, Recorded};
@@ -26,10 +26,12 @@ use super::guarded::{Guarded, Heads};
 use super::headers::{self, Hop};
 use super::hold;
 use super::inject::{InjectError, MOST_HASHED, Read};
+use super::mask::Masking;
 use super::open::{Client, Spoken};
 use super::record::{self, Part};
 use super::refusal::{Asker, Problem};
 use super::session::{Link, first_version, second_version};
+use super::source::Source;
 use super::tasks::{Driver, Tasks};
 use super::upstream::Unanswered;
 use super::wire::Fault;
@@ -142,7 +144,7 @@ async fn forward<S: Stages + 'static>(
     }
     let asks = link.stages.with(|stages| stages.asks());
     let length = http_body::Body::size_hint(&body).exact();
-    let mut up = Recorded::new(body, Arc::clone(link), number, Direction::ToServer);
+    let mut up = Recorded::new(Source::plain(body), Arc::clone(link), number, Direction::ToServer);
     let mut whole = if empty || !facts::wants_body(&parts, asks) {
         None
     } else {
@@ -163,7 +165,7 @@ async fn forward<S: Stages + 'static>(
         binding: hold::binding(&parts, link.scheme, read),
         body: read,
     };
-    let authorized = judged(link, number, &asked).await?;
+    let (authorized, command) = judged(link, number, &asked).await?;
     let held = link.held(&authorized).await?;
     if whole.is_none() && !empty && link.wants_body(&parts, &stripped) {
         whole = read_whole(link, &mut up, MOST_HASHED).await?;
@@ -173,6 +175,8 @@ async fn forward<S: Stages + 'static>(
         None if empty => Read::Whole(b""),
         None => Read::Not,
     };
+    // Before the credential: a signature is over what is asked for.
+    let unmasked = link.masks.request(&mut parts);
     let work = link
         .inject(&mut parts, &stripped, &held, read)
         .map_err(|error| told(uninjected(&error)))?;
@@ -208,6 +212,11 @@ async fn forward<S: Stages + 'static>(
     }
     let hop = headers::take(&mut parts.headers);
     held.unecho(&mut parts.headers);
+    let Masking { body: mask, masked } = match link.masks.response(&unmasked, &mut parts) {
+        Ok(masking) => masking,
+        Err(why) => return Err(told(Problem::unmaskable(&why.to_string()))),
+    };
+    let body = Source::masked(body, link.masks.clone(), mask, command, masked);
     let down = Recorded::new(body, Arc::clone(link), number, Direction::ToClient).unechoed(held.unechoed());
     let ends = http_body::Body::is_end_stream(&down);
     link.stages.ready().await?;
@@ -241,7 +250,9 @@ async fn read_whole<S: Stages + 'static>(
 ) -> Result<Option<Bytes>, Ended> {
     body.read_ahead(most).await.map_err(|broken| match broken {
         Broken::Session => Ended::Session(link.why()),
-        Broken::Sender(_) | Broken::Work(_) => told(Problem::malformed(&broken.to_string())),
+        Broken::Sender(_) | Broken::Work(_) | Broken::Mask(_) => {
+            told(Problem::malformed(&broken.to_string()))
+        }
     })
 }
 
@@ -264,17 +275,22 @@ struct Asked<'a> {
 }
 
 /// Has a request judged, and waits where it is held.
-async fn judged<S: Stages>(link: &Arc<Link<S>>, number: u64, asked: &Asked<'_>) -> Result<Authorized, Ended> {
+async fn judged<S: Stages>(
+    link: &Arc<Link<S>>,
+    number: u64,
+    asked: &Asked<'_>,
+) -> Result<(Authorized, CommandNumber), Ended> {
     let parameters = asked
         .command
         .http
         .as_ref()
         .map(|facts| hold::shown(facts, asked.body))
         .unwrap_or_default();
-    let held = link.stages.with(|stages| {
+    let (held, command) = link.stages.with(|stages| {
         let ruling = stages.judge(&asked.command, Occasion::Exchange(number, &parameters))?;
+        let command = stages.judged();
         match (ruling, asked.binding) {
-            (Ruling::Allow(authorized), _) => Ok(Ok(authorized)),
+            (Ruling::Allow(authorized), _) => Ok((Ok(authorized), command)),
             (Ruling::Deny(denied), _) => Err(told(Problem::denied(&denied))),
             (Ruling::Hold(terms), Some(binding)) => {
                 let hold = HoldRequest {
@@ -284,7 +300,7 @@ async fn judged<S: Stages>(link: &Arc<Link<S>>, number: u64, asked: &Asked<'_>) 
                     terms,
                     writing_since: None,
                 };
-                Ok(Err(stages.hold(hold)?))
+                Ok((Err(stages.hold(hold)?), command))
             }
             (Ruling::Hold(_), None) => Err(told(Problem::too_large(
                 "this request needs approval, and its body is too long to be shown to anybody",
@@ -292,14 +308,14 @@ async fn judged<S: Stages>(link: &Arc<Link<S>>, number: u64, asked: &Asked<'_>) 
         }
     })?;
     let mut placed = match held {
-        Ok(authorized) => return Ok(authorized),
+        Ok(authorized) => return Ok((authorized, command)),
         Err(placed) => placed,
     };
     let decision = (&mut placed.decision).await;
     link.stages
         .with(|stages| stages.hold_ended(&placed.id, &decision))?;
     match decision.outcome {
-        HoldOutcome::Approved(authorized, bound) if Some(bound) == asked.binding => Ok(authorized),
+        HoldOutcome::Approved(authorized, bound) if Some(bound) == asked.binding => Ok((authorized, command)),
         HoldOutcome::Approved(..) => Err(Ended::Session(SessionEnd::Agent(
             "an approval is bound to another request".to_owned(),
         ))),

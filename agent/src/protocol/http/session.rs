@@ -25,6 +25,7 @@ use super::credential::Credential;
 use super::exchange::{self, exchange};
 use super::guard::Names;
 use super::guarded::{Guarded, Heads};
+use super::mask::HttpMasks;
 use super::open::{self, Client, Failed, Opened, Spoken, open};
 use super::tasks::{Driver, Tasks};
 use super::tunnel;
@@ -55,6 +56,7 @@ pub(super) struct Link<S: Stages> {
     pub(super) stages: Shared<S>,
     pub(super) tasks: Tasks,
     pub(super) target: Target,
+    pub(super) masks: HttpMasks,
     pub(super) line: Line<S>,
     /// What the workload speaks: `http` or `https`.
     pub(super) scheme: &'static str,
@@ -126,6 +128,7 @@ impl<S: Stages + 'static> Link<S> {
     fn new(stages: Shared<S>, target: Target, client: &Client, spoken: Spoken, names: Names) -> Arc<Self> {
         let credential = Credential::new(stages.with(|stages| stages.injection()));
         Arc::new(Self {
+            masks: HttpMasks::new(stages.with(|stages| stages.masks())),
             stages,
             tasks: Tasks::default(),
             target,

@@ -114,6 +114,16 @@ impl Problem {
         )
     }
 
+    /// An answer of the target that masks cannot read: 502.
+    pub fn unmaskable(why: &str) -> Self {
+        Self::new(
+            StatusCode::BAD_GATEWAY,
+            "unmaskable",
+            &format!("values of this service are masked, and this answer cannot be: {why}"),
+            "ask for another form of it, or have its type named in `unmasked` of the service",
+        )
+    }
+
     /// A name that this connection is not for: 421.
     pub fn misdirected(why: &str) -> Self {
         Self::new(
