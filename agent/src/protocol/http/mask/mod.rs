@@ -51,6 +51,9 @@ pub enum Unmaskable {
     /// 206, or a delta (RFC 3229): a part of a body has no beginning to understand it by.
     #[error("the answer is a part of a body, and masks need all of it")]
     Part,
+    /// 101, or 2xx to CONNECT: what follows is another protocol.
+    #[error("the connection changes to another protocol, and masks cannot read it")]
+    Tunnel,
     /// `Content-Encoding`.
     #[error("the content coding \"{0}\" is not known")]
     Coding(String),

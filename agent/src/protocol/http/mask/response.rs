@@ -42,8 +42,11 @@ impl HttpMasks {
         let passes = |masked| Ok(Masking { body: None, masked });
         let tunnel =
             parts.status == StatusCode::SWITCHING_PROTOCOLS || (asked.connect && parts.status.is_success());
-        if !self.reads_bodies() || tunnel {
+        if !self.reads_bodies() {
             return passes(masked);
+        }
+        if tunnel {
+            return Err(Unmaskable::Tunnel);
         }
         if parts.status == StatusCode::NOT_MODIFIED {
             self.mark_not_modified(asked, &mut parts.headers);

@@ -125,6 +125,7 @@ fn what_cannot_be_read_is_refused_and_what_is_named_passes() {
     let masks = service(RULES);
     let get = Asked::default();
     let refused: &[(u16, &[(&str, &str)], Unmaskable)] = &[
+        (101, &[("upgrade", "websocket")], Unmaskable::Tunnel),
         (
             200,
             &[("content-type", "image/png")],
@@ -160,7 +161,6 @@ fn what_cannot_be_read_is_refused_and_what_is_named_passes() {
     for (status, fields) in [
         (204, &[][..]),
         (304, &[("content-type", "image/png")]),
-        (101, &[("upgrade", "websocket")]),
         (200, &[("content-type", "image/png"), ("content-length", "0")]),
     ] {
         assert!(
