@@ -258,8 +258,8 @@ const CREDENTIALS: &[Example] = &[
         chapter: "Requests of HTTP",
         protocol: "http",
         runs: &[(
-            "agent/src/protocol/http/inject/tests.rs",
-            "the_only_authorization_that_goes_on_is_the_agents",
+            "tests/tests/http_credentials.rs",
+            "a_bearer_token_is_the_agents_and_the_jobs_own_is_a_finding",
         )],
         ..PLAIN
     },

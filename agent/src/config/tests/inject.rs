@@ -3,6 +3,7 @@
 use super::parse;
 use super::sources::with_credential;
 use super::strict::errors;
+use crate::config::{CredentialSource, Inject};
 
 const TOKEN: &str = "source = \"file\"\ntoken = \"/etc/tollgate/secrets/api\"\n";
 const LOGIN: &str = "source = \"systemd\"\nuser = \"report\"\npassword = \"api\"\n";
@@ -13,38 +14,87 @@ fn http(lines: &str) -> String {
     with_credential(lines).replace("protocol = \"postgres\"", "protocol = \"http\"")
 }
 
-/// What is said of a credential.
+/// What is said of a credential, and not of the rest of a policy that is another protocol's.
 fn told(lines: &str) -> Vec<String> {
-    match parse(&http(lines)) {
-        Ok(_) => Vec::new(),
-        Err(told) => told.to_string().lines().map(str::to_owned).collect(),
-    }
+    let mut told = errors(&http(lines));
+    told.retain(|line| !line.contains("protocol \"http\" is not supported"));
+    told
+}
+
+fn good(lines: &str) -> CredentialSource {
+    parse(&http(lines)).unwrap().services[0]
+        .credential
+        .clone()
+        .unwrap()
 }
 
 #[test]
 fn a_credential_goes_where_the_policy_says_or_where_it_is_for() {
-    for (source, inject) in [
-        (TOKEN, ""),
-        (TOKEN, "\"bearer\""),
-        (TOKEN, "{ header = \"X-Api-Key\" }"),
-        (TOKEN, "{ header = \"Authorization\", scheme = \"token\" }"),
-        (TOKEN, "{ query = \"key\" }"),
-        (TOKEN, "{ cookie = \"session\" }"),
-        (TOKEN, "{ basic = \"x-access-token\" }"),
-        (LOGIN, ""),
-        (LOGIN, "\"basic\""),
-        (LOGIN, "{ sigv4 = \"s3\", region = \"eu-central-1\" }"),
-        (KEY, ""),
-        (EXEC, "\"tls\""),
-        (EXEC, "\"sigv4\""),
+    let header = |name: &str, scheme: Option<&str>| Inject::Header {
+        name: name.to_owned(),
+        scheme: scheme.map(str::to_owned),
+    };
+    let sigv4 = |service: Option<&str>, region: Option<&str>| Inject::SigV4 {
+        service: service.map(str::to_owned),
+        region: region.map(str::to_owned),
+    };
+    for (source, inject, meant) in [
+        (TOKEN, "", header("authorization", Some("Bearer"))),
+        (TOKEN, "\"bearer\"", header("authorization", Some("Bearer"))),
+        (TOKEN, "{ header = \"X-Api-Key\" }", header("x-api-key", None)),
+        (
+            TOKEN,
+            "{ header = \"Authorization\", scheme = \"token\" }",
+            header("authorization", Some("token")),
+        ),
+        (TOKEN, "{ query = \"key\" }", Inject::Query { name: "key".into() }),
+        (
+            TOKEN,
+            "{ cookie = \"session\" }",
+            Inject::Cookie {
+                name: "session".into(),
+            },
+        ),
+        (
+            TOKEN,
+            "{ basic = \"x-access-token\" }",
+            Inject::Basic {
+                user: Some("x-access-token".into()),
+            },
+        ),
+        (LOGIN, "", Inject::Basic { user: None }),
+        (LOGIN, "\"basic\"", Inject::Basic { user: None }),
+        (
+            LOGIN,
+            "{ sigv4 = \"s3\", region = \"eu-central-1\" }",
+            sigv4(Some("s3"), Some("eu-central-1")),
+        ),
+        (KEY, "", Inject::Tls),
+        (EXEC, "\"tls\"", Inject::Tls),
+        (EXEC, "\"sigv4\"", sigv4(None, None)),
     ] {
         let line = if inject.is_empty() {
             String::new()
         } else {
             format!("inject = {inject}\n")
         };
-        assert_eq!(told(&format!("{source}{line}")), [""; 0], "{source}{line}");
+        let credential = good(&format!("{source}{line}"));
+        assert_eq!(credential.http.unwrap().inject, meant, "{source}{line}");
     }
+}
+
+#[test]
+fn a_placeholder_is_replaced_in_the_bodies_that_the_policy_names_and_in_no_other() {
+    let spec = good(&format!(
+        "{TOKEN}inject = \"placeholder\"\nplaceholder = {{ text = \"tollgate-placeholder\", bodies = [\"/oauth/*\"] }}"
+    ));
+    let spec = spec.http.unwrap();
+    assert!(spec.replaces_in_body("/oauth/token"));
+    assert!(!spec.replaces_in_body("/oauth/a/b") && !spec.replaces_in_body("/v1/notes"));
+    let spec = good(&format!("{TOKEN}placeholder = \"tollgate-placeholder\""))
+        .http
+        .unwrap();
+    assert!(!spec.replaces_in_body("/"));
 }
 
 #[test]

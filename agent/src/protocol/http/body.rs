@@ -190,7 +190,7 @@ impl<S: Stages> Recorded<S> {
                     Ok(data) => {
                         let last = self.inner.is_end_stream();
                         self.rest = match &mut self.unechoed {
-                            Some(unechoed) => unechoed.push(&data, last),
+                            Some(unechoed) => unechoed.push(data, last),
                             None => data,
                         };
                         if last {
@@ -232,7 +232,7 @@ impl<S: Stages> Recorded<S> {
     /// What was held back and is not the beginning of anything any more.
     fn held_back(&mut self) -> Bytes {
         match &mut self.unechoed {
-            Some(unechoed) => unechoed.push(b"", true),
+            Some(unechoed) => unechoed.push(Bytes::new(), true),
             None => Bytes::new(),
         }
     }
@@ -334,7 +334,7 @@ impl<S: Stages> Drop for Recorded<S> {
 )]
 pub(super) enum Answer<S: Stages> {
     /// The target's.
-    Target(Recorded<S>),
+    Target(Box<Recorded<S>>),
     /// The agent's own.
     Own(Bytes),
 }

@@ -78,12 +78,12 @@ impl Held {
 
 impl Unechoed {
     /// What can be passed on after `data` came; `last`: nothing follows.
-    pub(super) fn push(&mut self, data: &[u8], last: bool) -> Bytes {
-        let mut out = self.echo.push(&mut self.kept, data);
-        if last {
-            out.extend(self.echo.finish(&mut self.kept));
+    pub(super) fn push(&mut self, data: Bytes, last: bool) -> Bytes {
+        let out = self.echo.pass(&mut self.kept, data);
+        if !last || self.kept.is_empty() {
+            return out;
         }
-        out.into()
+        [out, self.echo.finish(&mut self.kept).into()].concat().into()
     }
 
     /// Bytes that are held back.

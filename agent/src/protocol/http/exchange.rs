@@ -239,7 +239,7 @@ async fn forward<S: Stages + 'static>(
             .headers
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(Response::from_parts(parts, Answer::Target(down)))
+    Ok(Response::from_parts(parts, Answer::Target(Box::new(down))))
 }
 
 /// Reads a body that has to be known; `None`: it is longer than `most` bytes.

@@ -195,7 +195,7 @@ tls      = {{ upstream = "verify-full", ca = "{ca}" }}
 
 [service.credential]
 source = "file"
-path   = "{secret}"
+token  = "{secret}"
 inject = {{ header = "Authorization", scheme = "Bearer" }}
 
 [[service.rule]]

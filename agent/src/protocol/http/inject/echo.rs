@@ -3,9 +3,12 @@
 //! Known are the credential as it is, and percent-encoded, in JSON, in markup, in hexadecimal, and in base64 wherever it stands in
 //! what was encoded. What is compressed has to be asked about when it is not any more.
 
+use std::fmt::Write as _;
+
 use aho_corasick::{AhoCorasick, MatchKind};
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD};
+use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{HeaderValue, SET_COOKIE};
 use zeroize::Zeroizing;
@@ -23,6 +26,8 @@ const MASK: u8 = b'*';
 pub struct Echo {
     forms: Vec<Zeroizing<Vec<u8>>>,
     search: Option<AhoCorasick>,
+    /// The same, quicker to say that there is none of them.
+    quick: Option<AhoCorasick>,
     /// A cookie that is the agent's own: what the target sets under its name the workload does not get.
     cookie: Option<String>,
 }
@@ -66,6 +71,10 @@ impl Echo {
             .match_kind(MatchKind::Standard)
             .build(forms.iter().map(|form| form.as_slice()))
             .ok();
+        let quick = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostFirst)
+            .build(forms.iter().map(|form| form.as_slice()))
+            .ok();
         let cookie = match &spec.inject {
             Inject::Cookie { name } => Some(name.clone()),
             _ => None,
@@ -73,6 +82,7 @@ impl Echo {
         Self {
             forms,
             search,
+            quick,
             cookie,
         }
     }
@@ -134,8 +144,12 @@ impl Echo {
         masked
     }
 
-    /// Which bytes are of the credential.
+    /// Which bytes are of the credential; empty: none.
     fn marks(&self, text: &[u8]) -> Vec<bool> {
+        let none = self.quick.as_ref().is_some_and(|quick| !quick.is_match(text));
+        if none {
+            return Vec::new();
+        }
         let mut marks = vec![false; text.len()];
         if let Some(search) = &self.search {
             // Overlapping: what one form leaves of another would be a part of the secret.
@@ -155,6 +169,7 @@ impl Echo {
         let held = std::mem::take(&mut kept.marks);
         text.extend_from_slice(bytes);
         let mut marks = self.marks(&text);
+        marks.resize(text.len(), false);
         for (mark, held) in marks.iter_mut().zip(held) {
             *mark |= held;
         }
@@ -168,6 +183,17 @@ impl Echo {
             }
         }
         text
+    }
+
+    /// As [`Self::push`], of bytes that go on as they are in most cases.
+    pub fn pass(&self, kept: &mut Kept, bytes: Bytes) -> Bytes {
+        let plain = kept.is_empty()
+            && self.quick.as_ref().is_some_and(|quick| !quick.is_match(&bytes))
+            && begun(&bytes, self.forms.iter().map(|form| form.as_slice())) == 0;
+        if plain {
+            return bytes;
+        }
+        self.push(kept, &bytes).into()
     }
 
     /// What is left of a body.
@@ -218,6 +244,9 @@ pub(super) fn begun<'f>(text: &[u8], forms: impl IntoIterator<Item = &'f [u8]>) 
 fn login(forms: &mut Vec<Zeroizing<Vec<u8>>>, user: &[u8], password: &Secret) {
     let login = Zeroizing::new([user, b":", password.expose()].concat());
     base64(forms, &login);
+    // The header itself, as a page that shows what it was sent writes it.
+    let sent = Zeroizing::new(STANDARD.encode(&*login));
+    add(forms, sent.as_bytes());
 }
 
 /// Every form of `secret`.
@@ -277,7 +306,8 @@ fn unicode_escapes(bare: &str, all: bool) -> String {
         if matches!(c, '<' | '>' | '&' | '\'' | '=' | '+') || (all && !c.is_ascii()) {
             let mut units = [0; 2];
             for unit in c.encode_utf16(&mut units) {
-                out.push_str(&format!("\\u{unit:04x}"));
+                // Writing to a text cannot fail.
+                let _ = write!(out, "\\u{unit:04x}");
             }
         } else {
             out.push(c);

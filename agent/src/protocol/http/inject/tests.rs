@@ -380,7 +380,7 @@ fn forms(secret: &str) -> Vec<String> {
     super::query::encode(&mut encoded, secret.as_bytes());
     let mut forms = vec![
         secret.to_owned(),
-        encoded.to_ascii_lowercase().replace("injected", "injected"),
+        encoded.to_ascii_lowercase(),
         encoded,
         hex::encode(secret),
         hex::encode_upper(secret),

@@ -37,13 +37,14 @@ pub struct ChunkSigner {
     state: State,
 }
 
+/// What is awaited.
 enum State {
     /// The line before a chunk.
-    ExpectLine,
+    Line,
     /// The chunk, of this length, and the line break behind it; the line is kept.
-    ExpectChunk { line: Vec<u8>, length: usize },
+    Chunk { line: Vec<u8>, length: usize },
     /// What is behind the last chunk.
-    ExpectEnd,
+    End,
 }
 
 impl ChunkSigner {
@@ -62,7 +63,7 @@ impl ChunkSigner {
             before: seed,
             trailer,
             kept: BytesMut::new(),
-            state: State::ExpectLine,
+            state: State::Line,
         })
     }
 
@@ -71,8 +72,8 @@ impl ChunkSigner {
         self.kept.extend_from_slice(bytes);
         let mut out = Vec::new();
         loop {
-            match std::mem::replace(&mut self.state, State::ExpectLine) {
-                State::ExpectLine => {
+            match std::mem::replace(&mut self.state, State::Line) {
+                State::Line => {
                     let Some(end) = memchr::memmem::find(&self.kept, b"\r\n") else {
                         if self.kept.len() > LONGEST_LINE {
                             return Err(wrong("a line before a chunk has no end"));
@@ -82,22 +83,22 @@ impl ChunkSigner {
                     let line = self.kept.split_to(end).to_vec();
                     self.kept.advance(2);
                     let length = length(&line)?;
-                    self.state = State::ExpectChunk { line, length };
+                    self.state = State::Chunk { line, length };
                     if length == 0 {
                         self.chunk(&mut out)?;
-                        self.state = State::ExpectEnd;
+                        self.state = State::End;
                     }
                 }
-                State::ExpectChunk { line, length } => {
+                State::Chunk { line, length } => {
                     let whole = self.kept.len() >= length + 2;
-                    self.state = State::ExpectChunk { line, length };
+                    self.state = State::Chunk { line, length };
                     if !whole {
                         return Ok(out);
                     }
                     self.chunk(&mut out)?;
                 }
-                State::ExpectEnd => {
-                    self.state = State::ExpectEnd;
+                State::End => {
+                    self.state = State::End;
                     if self.kept.len() > LONGEST_LINE {
                         return Err(wrong("what is behind the last chunk has no end"));
                     }
@@ -109,7 +110,7 @@ impl ChunkSigner {
 
     /// What is left to be sent.
     pub(in crate::protocol::http) fn finish(&mut self) -> Result<Vec<u8>, InjectError> {
-        if !matches!(self.state, State::ExpectEnd) {
+        if !matches!(self.state, State::End) {
             return Err(wrong("it ends before its last chunk"));
         }
         let mut end = self.kept.split().to_vec();
@@ -142,8 +143,7 @@ impl ChunkSigner {
 
     /// Signs the chunk that the state says, which is whole.
     fn chunk(&mut self, out: &mut Vec<u8>) -> Result<(), InjectError> {
-        let State::ExpectChunk { mut line, length } = std::mem::replace(&mut self.state, State::ExpectLine)
-        else {
+        let State::Chunk { mut line, length } = std::mem::replace(&mut self.state, State::Line) else {
             return Ok(());
         };
         let data = self.kept.split_to(length);

@@ -6,7 +6,7 @@
 //! S3 over TLS left unsigned (`UNSIGNED-PAYLOAD`), as AWS' own tools do.
 //!
 //! Known limits: a presigned URL is signed in headers when it passes here; what the client made of it works nowhere else.
-//! Signatures over elliptic curves (SigV4A) are made for one region, which has to be known. A signature of version 2 is taken out,
+//! Signatures over elliptic curves (`SigV4A`) are made for one region, which has to be known. A signature of version 2 is taken out,
 //! and the request is signed with version 4.
 
 mod chunks;
@@ -172,7 +172,8 @@ pub(super) fn wants_body(
     way: Way<'_>,
 ) -> bool {
     let (service, _) = scope(authority(parts, way), sent, asked);
-    !parts.headers.contains_key(CONTENT_HASH) && !(is_s3(service.as_deref()) && way.encrypted)
+    let unsigned = is_s3(service.as_deref()) && way.encrypted;
+    !parts.headers.contains_key(CONTENT_HASH) && !unsigned
 }
 
 /// Services that take an unsigned body over TLS, and paths as they are.

@@ -10,7 +10,7 @@ use crate::config::{HttpCredential, Inject, Placeholder};
 use crate::model::{AwsKeys, Material, Secret};
 
 /// 2013-05-24T00:00:00Z.
-const THEN: Duration = Duration::from_secs(1_369_353_600);
+const THEN: Duration = Duration::from_hours(380_376);
 const WORTHLESS: &str = "Credential=AKIDWORTHLESS/20130524/us-east-1/s3/aws4_request, SignedHeaders=";
 
 fn keys() -> Material {
