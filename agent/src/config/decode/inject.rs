@@ -232,6 +232,13 @@ pub(super) fn fitting(
     }
     let placeholder = placeholder?;
     placeholder_fits(table, &inject, placeholder.as_ref())?;
+    if inject == Inject::Tls {
+        table.error(
+            "certificates of clients are not shown to targets of HTTP yet",
+            "name a source of a token or a login, which the target has to take in place of a certificate",
+        );
+        return None;
+    }
     Some(HttpCredential { inject, placeholder })
 }
 

@@ -69,8 +69,6 @@ fn a_credential_goes_where_the_policy_says_or_where_it_is_for() {
             "{ sigv4 = \"s3\", region = \"eu-central-1\" }",
             sigv4(Some("s3"), Some("eu-central-1")),
         ),
-        (KEY, "", Inject::Tls),
-        (EXEC, "\"tls\"", Inject::Tls),
         (EXEC, "\"sigv4\"", sigv4(None, None)),
     ] {
         let line = if inject.is_empty() {
@@ -103,6 +101,8 @@ fn what_no_request_can_have_is_refused_with_its_line_and_what_to_do() {
         (format!("{TOKEN}inject = \"basic\""), "cannot put that into a request"),
         (format!("{TOKEN}inject = \"sigv4\""), "cannot put that into a request"),
         (format!("{TOKEN}inject = \"tls\""), "cannot put that into a request"),
+        (KEY.to_owned(), "not shown to targets of HTTP yet"),
+        (format!("{EXEC}inject = \"tls\""), "not shown to targets of HTTP yet"),
         (format!("{LOGIN}inject = \"bearer\""), "\"systemd\" gives a user and a password"),
         (format!("{LOGIN}inject = {{ basic = \"me\" }}"), "cannot put that into a request"),
         (format!("{KEY}inject = \"bearer\""), "\"file\" gives a key and a certificate"),
@@ -135,7 +135,7 @@ fn what_no_request_can_have_is_refused_with_its_line_and_what_to_do() {
             "sends no secret",
         ),
         (format!("{TOKEN}user = \"x\""), "\"token\" is given"),
-        (format!("{KEY}password = \"/p\""), "\"key\" is given"),
+        (format!("{TOKEN}password = \"/p\""), "\"token\" is given"),
         ("source = \"file\"\nkey = \"/k\"".to_owned(), "has no \"certificate\""),
         ("source = \"file\"\ntoken = \"ghp_0123456789\"".to_owned(), "is not an absolute path"),
         (format!("{TOKEN}database = \"x\""), "a request of HTTP has none of"),

@@ -328,10 +328,6 @@ impl<S: Stages> Drop for Recorded<S> {
 }
 
 /// The body of an answer.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are the target's: a box would be an allocation for each exchange"
-)]
 pub(super) enum Answer<S: Stages> {
     /// The target's.
     Target(Box<Recorded<S>>),

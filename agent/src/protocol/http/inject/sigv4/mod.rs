@@ -60,6 +60,8 @@ const UNSIGNED_AND_TRAILER: &str = "STREAMING-UNSIGNED-PAYLOAD-TRAILER";
 
 /// Headers that are never signed: they belong to a connection, or to whoever passes the request on.
 const UNSIGNABLE: &[&str] = &[
+    // Narrowed after signing to what the agent can look into.
+    "accept-encoding",
     "authorization",
     "connection",
     "expect",
