@@ -300,9 +300,7 @@ impl Shared {
         };
         let mut all: Vec<OwnedFd> = datagrams.iter().map(kept).collect::<Result<_, _>>()?;
         let others = query::serve(self, &netns, datagrams)?;
-        for socket in &all {
-            store::keep_datagrams(socket, netns.cookie());
-        }
+        store::keep_datagrams(&all, netns.cookie());
         let left = watch::Sender::new(false);
         let mut accepting = Vec::new();
         for socket in sockets {

@@ -12,9 +12,12 @@ pub(super) fn keep(socket: &OwnedFd, netns: NetnsCookie) {
     keep_as(socket, &name(netns));
 }
 
-/// As [`keep`], for a socket for DNS: questions wait in it, which whoever asks would ask again after seconds alone.
-pub(super) fn keep_datagrams(socket: &OwnedFd, netns: NetnsCookie) {
-    keep_as(socket, &datagrams_name(netns));
+/// As [`keep`], for the sockets for DNS: questions wait in them, which whoever asks would ask again after seconds alone. All in one
+/// message: a manager that is slow to read has room for ten.
+pub(super) fn keep_datagrams(sockets: &[OwnedFd], netns: NetnsCookie) {
+    if !sockets.is_empty() {
+        keep_all(sockets, &datagrams_name(netns));
+    }
 }
 
 /// As [`keep`], for the listener of a unix socket.
@@ -23,8 +26,13 @@ pub(super) fn keep_unix(socket: &OwnedFd, path: &SocketPath) {
 }
 
 fn keep_as(socket: &OwnedFd, name: &str) {
+    keep_all(std::slice::from_ref(socket), name);
+}
+
+fn keep_all(sockets: &[OwnedFd], name: &str) {
     let state = [NotifyState::FdStore, NotifyState::FdName(name)];
-    if let Err(error) = sd_notify::notify_with_fds(&state, &[socket.as_fd()]) {
+    let sockets: Vec<_> = sockets.iter().map(OwnedFd::as_fd).collect();
+    if let Err(error) = sd_notify::notify_with_fds(&state, &sockets) {
         tracing::warn!(%error, "the service manager does not keep a listener: connections are refused during a restart");
     }
 }
