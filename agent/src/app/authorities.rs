@@ -1,5 +1,6 @@
 //! The host's authority: for the names of the policies, and where workloads find it.
 
+use std::io;
 use std::path::Path;
 
 use crate::policy::PolicySet;
@@ -30,6 +31,14 @@ pub(super) fn follow(authority: &LocalCa, run_dir: &Path, set: &PolicySet) -> Re
         authority.publish(&run_dir.join(TRUSTED))
     });
     done.map_err(|error| format!("{error}; clients that verify refuse names that are new in the policies"))
+}
+
+/// Takes away what [`open`] put where workloads find it. The authority itself stays with the records.
+pub(super) fn withdraw(run_dir: &Path) -> io::Result<()> {
+    match std::fs::remove_file(run_dir.join(TRUSTED)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The names of all services of all policies.

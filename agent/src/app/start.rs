@@ -179,6 +179,8 @@ pub fn uninstall(config: &AgentConfig) -> Result<(), StartError> {
         .map_err(host("what workloads were told cannot be forgotten"))?;
     super::known_containers::forget(&config.run_dir)
         .map_err(host("what containers are cannot be forgotten"))?;
+    super::authorities::withdraw(&config.run_dir)
+        .map_err(host("the authority's certificate cannot be removed"))?;
     lock.remove(&config.run_dir)?;
     // Unless somebody else has something there; systemd's own directories go with the unit.
     let _not_empty = std::fs::remove_dir(&config.run_dir);
