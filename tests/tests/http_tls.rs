@@ -59,7 +59,10 @@ http {{
         ssl_certificate_key {dir}/server.key;
         default_type application/json;
         if ($http_authorization != "Bearer {TOKEN}") {{ return 401 "no token\n"; }}
-        location / {{ return 200 '{{"id": 7, "email": "{EMAIL}", "path": "$uri"}}'; }}
+        location / {{
+            if ($http_x_coded) {{ add_header Content-Encoding br always; return 200 'what nobody can search'; }}
+            return 200 '{{"id": 7, "email": "{EMAIL}", "path": "$uri"}}';
+        }}
     }}
 }}
 "#
@@ -231,6 +234,15 @@ fn a_server_that_the_policy_does_not_trust_gets_nothing_and_the_job_is_told_why(
     let told = web.curl("localhost", &["--write-out", " %{http_code}"]);
     assert!(told.stdout.ends_with(" 502"), "{told:?}\n{}", web.agent.log());
     assert!(web.seen().is_empty());
+}
+
+#[test]
+fn an_answer_that_cannot_be_searched_for_the_credential_does_not_pass() {
+    let web = Web::start("tls-coded", "server");
+    let told = web.curl("localhost", &["-H", "X-Coded: 1", "--write-out", " %{http_code}"]);
+    assert!(told.stdout.ends_with(" 502"), "{told:?}");
+    assert!(told.stdout.contains("Accept-Encoding: identity"), "{told:?}");
+    assert!(!told.stdout.contains("what nobody"), "{told:?}");
 }
 
 #[test]

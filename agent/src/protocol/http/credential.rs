@@ -60,6 +60,11 @@ impl Credential {
 }
 
 impl Held {
+    /// Whether answers are searched for it.
+    pub(super) fn is_echoed(&self) -> bool {
+        self.echo.is_some()
+    }
+
     /// Takes the credential out of fields of an answer.
     pub(super) fn unecho(&self, fields: &mut HeaderMap) {
         if let Some(echo) = &self.echo {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST};
+use http::header::{CONNECTION, CONTENT_ENCODING, HOST};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -211,6 +211,14 @@ async fn forward<S: Stages + 'static>(
         link.refused(&held).await;
     }
     let hop = headers::take(&mut parts.headers);
+    if held.is_echoed() && !http_body::Body::is_end_stream(&body) && is_coded(&parts.headers) {
+        return Err(told(Problem::new(
+            StatusCode::BAD_GATEWAY,
+            "coding",
+            "the server compressed its answer though it was asked not to, so it cannot be searched for the credential",
+            "have the server heed `Accept-Encoding: identity`",
+        )));
+    }
     held.unecho(&mut parts.headers);
     let Masking { body: mask, masked } = match link.masks.response(&unmasked, &mut parts) {
         Ok(masking) => masking,
@@ -240,6 +248,14 @@ async fn forward<S: Stages + 'static>(
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(Response::from_parts(parts, Answer::Target(Box::new(down))))
+}
+
+/// Whether a body is something else than its bytes (RFC 9110 §8.4).
+fn is_coded(headers: &http::HeaderMap) -> bool {
+    headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .any(|coding| !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"identity"))
 }
 
 /// Reads a body that has to be known; `None`: it is longer than `most` bytes.
