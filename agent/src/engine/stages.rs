@@ -549,6 +549,10 @@ impl Stages for SessionStages {
         })
     }
 
+    fn unjudged(&mut self) {
+        self.judged = false;
+    }
+
     fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>> {
         let mut stop = self.stop.clone();
         let time_left = self.account.time_left();

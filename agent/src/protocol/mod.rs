@@ -141,6 +141,10 @@ pub trait Stages: Send {
     /// A connection to the target, dialled outside every managed cgroup. Not bound to `self`.
     fn dial(&mut self) -> Wait<Stream>;
 
+    /// What follows is not judged command by command, so that the session ends with its identity. [`Self::ending`] has to be asked
+    /// anew afterwards.
+    fn unjudged(&mut self);
+
     /// Resolves when the session has to end for a reason of its own: its identity expired, the agent stops.
     /// Not bound to `self`, so that it can be waited for beside everything else.
     fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>>;

@@ -129,7 +129,7 @@ impl<S: Stages + 'static> Link<S> {
         });
         *current = Some(Arc::clone(&held));
         drop(current);
-        self.credentialed.notify_one();
+        self.ends_otherwise.notify_one();
         Ok(held)
     }
 

@@ -67,8 +67,8 @@ pub(super) struct Link<S: Stages> {
     /// Exchanges so far.
     exchanges: AtomicU64,
     pub(super) credential: Credential,
-    /// There is a credential now, which may end.
-    pub(super) credentialed: Notify,
+    /// What the session may end for is something else now: it has a credential, which may be void, or is judged no more.
+    pub(super) ends_otherwise: Notify,
     /// Whether the connection was upgraded, and what it was upgraded to goes on.
     tunnel: watch::Sender<bool>,
 }
@@ -141,7 +141,7 @@ impl<S: Stages + 'static> Link<S> {
             over: watch::Sender::new(None),
             exchanges: AtomicU64::new(0),
             credential,
-            credentialed: Notify::new(),
+            ends_otherwise: Notify::new(),
             tunnel: watch::Sender::new(false),
         })
     }
@@ -171,6 +171,8 @@ impl<S: Stages> Link<S> {
         S: 'static,
     {
         self.tunnel.send_replace(true);
+        self.stages.with(Stages::unjudged);
+        self.ends_otherwise.notify_one();
         let link = Arc::clone(self);
         self.tasks.spawn(async move {
             tunnel::run(&link, number, client, target).await;
@@ -315,7 +317,7 @@ where
             end = &mut ending => break end,
             end = link.ended() => break end,
             () = &mut driver => {}
-            () = link.credentialed.notified() => ending = link.stages.with(|stages| stages.ending()),
+            () = link.ends_otherwise.notified() => ending = link.stages.with(|stages| stages.ending()),
             () = link.line.closed() => wind_up(connection.as_mut()),
             done = &mut connection, if served.is_none() => match done {
                 Ok(()) => served = Some(()),

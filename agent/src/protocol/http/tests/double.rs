@@ -80,6 +80,8 @@ pub(super) struct Double {
     decide: watch::Receiver<Option<HoldDecision>>,
     number: u64,
     dialled: Arc<Mutex<u32>>,
+    judged: bool,
+    lapsed: watch::Receiver<bool>,
 }
 
 impl Stages for Double {
@@ -190,9 +192,18 @@ impl Stages for Double {
         })
     }
 
+    fn unjudged(&mut self) {
+        self.judged = false;
+    }
+
     fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>> {
-        let mut over = self.over.clone();
-        Box::pin(async move { over.wait_for(Option::is_some).await.unwrap().clone().unwrap() })
+        let (mut over, mut lapsed, judged) = (self.over.clone(), self.lapsed.clone(), self.judged);
+        Box::pin(async move {
+            tokio::select! {
+                over = over.wait_for(Option::is_some) => over.unwrap().clone().unwrap(),
+                Ok(_) = lapsed.wait_for(|lapsed| *lapsed), if !judged => SessionEnd::Changed,
+            }
+        })
     }
 }
 
@@ -210,6 +221,8 @@ pub(super) struct Session {
     pub(super) over: watch::Sender<Option<SessionEnd>>,
     pub(super) decide: watch::Sender<Option<HoldDecision>>,
     pub(super) dialled: Arc<Mutex<u32>>,
+    /// Whether the identity of the job counts no more.
+    pub(super) lapsed: watch::Sender<bool>,
     pub(super) running: JoinHandle<Result<(), SessionEnd>>,
     _dir: TempDir,
 }
@@ -244,6 +257,7 @@ pub(super) async fn session(target: SocketAddr) -> Session {
     let (accepted, _) = listener.accept().await.unwrap();
     let (over, ends) = watch::channel(None);
     let (decide, decided) = watch::channel(None);
+    let (lapsed, lapses) = watch::channel(false);
     let ledger = Arc::new(Mutex::new(Ledger::default()));
     let dialled = Arc::new(Mutex::new(0));
     let double = Double {
@@ -254,6 +268,8 @@ pub(super) async fn session(target: SocketAddr) -> Session {
         decide: decided,
         number: 0,
         dialled: Arc::clone(&dialled),
+        judged: true,
+        lapsed: lapses,
     };
     let spec = TlsSpec {
         upstream: crate::config::TlsMode::Disable,
@@ -280,6 +296,7 @@ pub(super) async fn session(target: SocketAddr) -> Session {
         over,
         decide,
         dialled,
+        lapsed,
         running,
         _dir: dir,
     }

@@ -2,10 +2,11 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Request, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 
-use super::double::{connected, session, target};
+use super::double::{Session, connected, session, target};
 use crate::model::Direction;
+use crate::protocol::SessionEnd;
 
 async fn echo(request: Request<hyper::body::Incoming>) -> Response<Full<Bytes>> {
     let body = request.into_body().collect().await.unwrap().to_bytes();
@@ -58,8 +59,8 @@ async fn a_head_that_is_too_long_is_told_so() {
     assert!(commands.is_empty());
 }
 
-#[tokio::test]
-async fn a_connection_that_is_upgraded_passes_and_records_bytes_both_ways() {
+/// A session whose connection is upgraded, and the target's end of it, which has said `hello`.
+async fn upgraded() -> (Session, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut session = session(listener.local_addr().unwrap()).await;
     let request =
@@ -84,6 +85,12 @@ async fn a_connection_that_is_upgraded_passes_and_records_bytes_both_ways() {
         assert!(session.client.read_buf(&mut got).await.unwrap() > 0);
     }
     assert!(got.starts_with(b"HTTP/1.1 101 "));
+    (session, upstream)
+}
+
+#[tokio::test]
+async fn a_connection_that_is_upgraded_passes_and_records_bytes_both_ways() {
+    let (mut session, mut upstream) = upgraded().await;
     session.client.write_all(b"\x81\x02hi").await.unwrap();
     let mut heard = [0; 4];
     upstream.read_exact(&mut heard).await.unwrap();
@@ -94,6 +101,15 @@ async fn a_connection_that_is_upgraded_passes_and_records_bytes_both_ways() {
     session.running.await.unwrap().unwrap();
     let parts = session.ledger.lock().parts(Direction::ToClient);
     assert_eq!(parts[1..], ["1 Tunnel hello", "1 Tunnel last"]);
+}
+
+#[tokio::test]
+async fn a_connection_that_is_upgraded_ends_with_the_identity_since_nothing_of_it_is_judged() {
+    let (mut session, _upstream) = upgraded().await;
+    session.lapsed.send_replace(true);
+    let end = session.running.await.unwrap().unwrap_err();
+    assert!(matches!(end, SessionEnd::Changed), "{end}");
+    assert_eq!(session.client.read(&mut [0]).await.unwrap(), 0);
 }
 
 #[tokio::test]

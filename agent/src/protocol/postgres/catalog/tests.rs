@@ -91,6 +91,10 @@ impl Stages for Asker<'_> {
         Ok(())
     }
 
+    fn unjudged(&mut self) {
+        unreachable!("every command of PostgreSQL is judged")
+    }
+
     fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>> {
         Box::pin(std::future::pending())
     }

@@ -182,6 +182,10 @@ impl Stages for Recording {
         Box::pin(std::future::ready(Err(nobody)))
     }
 
+    fn unjudged(&mut self) {
+        unreachable!("every command of PostgreSQL is judged")
+    }
+
     fn ending(&self) -> Pin<Box<dyn Future<Output = SessionEnd> + Send>> {
         Box::pin(std::future::pending())
     }
