@@ -16,6 +16,7 @@ pub mod mariadb;
 pub mod memory;
 pub mod nameserver;
 pub mod netns;
+pub mod nginx;
 pub mod oidc;
 pub mod policy;
 pub mod postgres;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use tollgate_tests::agent::Agent;
 use tollgate_tests::cgroup::Cgroup;
 use tollgate_tests::job::{self, Ended, NOBODY};
+use tollgate_tests::nginx::Nginx;
 use tollgate_tests::policy::Policy;
-use tollgate_tests::process::{Service, eventually, free_port};
-use tollgate_tests::scratch::Scratch;
+use tollgate_tests::process::eventually;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -47,52 +47,25 @@ verdict = "deny"
 hint    = "ask the console"
 "#;
 
+const SITE: &str = r#"
+server {
+    listen 127.0.0.1:{port};
+    location /v1/secret { return 200 "the secret\n"; }
+    location / { return 200 "$request_method $request_uri\n"; }
+}
+"#;
+
 /// nginx, an agent in front of it, and a job. Fields are dropped in this order.
 struct Web {
     agent: Agent,
     job: Cgroup,
-    _server: Service,
-    scratch: Scratch,
-    port: u16,
+    server: Nginx,
 }
 
 impl Web {
     fn start(name: &str) -> Self {
-        let scratch = Scratch::new("web").unwrap();
-        let port = free_port().unwrap();
-        let dir = scratch.path().display();
-        let config = format!(
-            r#"
-daemon off;
-master_process off;
-pid {dir}/pid;
-error_log {dir}/error.log;
-events {{}}
-http {{
-    log_format seen '$request_method $uri';
-    access_log {dir}/access.log seen;
-    client_body_temp_path {dir}/body;
-    proxy_temp_path {dir}/proxy;
-    fastcgi_temp_path {dir}/fastcgi;
-    uwsgi_temp_path {dir}/uwsgi;
-    scgi_temp_path {dir}/scgi;
-    server {{
-        listen 127.0.0.1:{port};
-        location /v1/secret {{ return 200 "the secret\n"; }}
-        location / {{ return 200 "$request_method $request_uri\n"; }}
-    }}
-}}
-"#
-        );
-        let path = scratch.path().join("nginx.conf");
-        std::fs::write(&path, config).unwrap();
-        let mut command = Command::new("nginx");
-        command.arg("-c").arg(&path);
-        let server = Service::start("nginx", &mut command, &scratch.path().join("nginx.log")).unwrap();
-        eventually("nginx to listen", LIMIT, || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
-        })
-        .unwrap();
+        let server = Nginx::start(SITE, |_| Ok(())).unwrap();
+        let port = server.port();
         let slice = format!("/tollgate-test-{name}-{}", std::process::id());
         let policy = format!(
             r#"
@@ -111,17 +84,11 @@ tls      = {{ upstream = "disable", client = "plain" }}
         );
         let agent = Agent::start(&[("web-job", Policy::from_text(&policy))]).unwrap();
         let job = Cgroup::create(&format!("{slice}/job")).unwrap();
-        Self {
-            agent,
-            job,
-            _server: server,
-            scratch,
-            port,
-        }
+        Self { agent, job, server }
     }
 
     fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("http://127.0.0.1:{}{path}", self.server.port())
     }
 
     /// curl in the job, told to leave paths as they are.
@@ -139,8 +106,9 @@ tls      = {{ upstream = "disable", client = "plain" }}
 
     /// What nginx has answered: method and path, as it read it.
     fn seen(&self) -> Vec<String> {
-        let log = std::fs::read_to_string(self.scratch.path().join("access.log")).unwrap_or_default();
-        log.lines().map(str::to_owned).collect()
+        let seen = self.server.seen().into_iter();
+        seen.map(|line| line.rsplit_once(' ').unwrap().0.to_owned())
+            .collect()
     }
 
     fn start_curl(&self, args: &[&str]) -> Child {
