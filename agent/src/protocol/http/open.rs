@@ -3,6 +3,7 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::config::{ClientTls, EndpointHost, ServiceDoc};
@@ -56,6 +57,8 @@ pub(super) struct Opened {
     pub(super) names: Names,
     /// The target, where it is connected already.
     pub(super) target: Option<TargetStream>,
+    /// As whom the target is verified; `None`: as what the service says by itself.
+    pub(super) server: Option<ServerName<'static>>,
 }
 
 /// A connection that does not come to be.
@@ -132,6 +135,7 @@ async fn plain(mut stream: Stream, names: Names) -> Result<Opened, Failed> {
         spoken,
         names,
         target: None,
+        server: None,
     })
 }
 
@@ -181,7 +185,7 @@ async fn tls(
     let terms = Terms {
         authority,
         upstream: &target.tls,
-        server,
+        server: server.clone(),
         names: LeafNames::asked(asked.as_deref(), names.known(), target.ip()),
         spoken: &SPOKEN,
         identity: None,
@@ -201,6 +205,7 @@ async fn tls(
             },
             names,
             target: Some(TargetStream::Tls(Box::new(target))),
+            server: Some(server),
         }),
         Err(NotIntercepted { why, hello }) => {
             let alert = why.alert();
@@ -239,6 +244,7 @@ async fn in_clear_beyond(
             spoken,
             names,
             target: None,
+            server: None,
         }),
         None => Err(SessionEnd::Client("no TLS connection could be agreed on with it".to_owned()).into()),
     }

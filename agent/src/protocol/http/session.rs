@@ -100,8 +100,10 @@ impl Adapter {
                 spoken,
                 names,
                 target: connected,
+                server,
             }) => {
-                let link = Link::new(stages, target.clone(), &client, spoken, names);
+                let line = Line::new(spoken, server);
+                let link = Link::new(stages, target.clone(), &client, line, names);
                 match client {
                     Client::Plain(client) => serve(client, link, connected).await,
                     Client::Tls(client) => serve(*client, link, connected).await,
@@ -125,14 +127,14 @@ impl Adapter {
 }
 
 impl<S: Stages + 'static> Link<S> {
-    fn new(stages: Shared<S>, target: Target, client: &Client, spoken: Spoken, names: Names) -> Arc<Self> {
+    fn new(stages: Shared<S>, target: Target, client: &Client, line: Line<S>, names: Names) -> Arc<Self> {
         let credential = Credential::new(stages.with(|stages| stages.injection()));
         Arc::new(Self {
             masks: HttpMasks::new(stages.with(|stages| stages.masks())),
             stages,
             tasks: Tasks::default(),
             target,
-            line: Line::new(spoken),
+            line,
             scheme: match client {
                 Client::Plain(_) => "http",
                 Client::Tls(_) => "https",

@@ -7,6 +7,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{TrySendError, http1, http2};
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
 use tokio::sync::{Mutex, Notify};
 
 use crate::config::TlsMode;
@@ -27,6 +28,8 @@ pub(super) type Sent<S> = Recorded<S>;
 /// The connection to the target, made when it is first needed and made anew where the target has closed it.
 pub(super) struct Line<S: Stages> {
     spoken: Spoken,
+    /// As whom the target is verified; `None`: as what the service says by itself.
+    server: Option<ServerName<'static>>,
     sender: Mutex<Option<Sender<Sent<S>>>>,
     /// It has been closed, and the session has not been told yet.
     closed: Arc<Notify>,
@@ -52,9 +55,10 @@ pub(super) enum Unanswered {
 }
 
 impl<S: Stages + 'static> Line<S> {
-    pub(super) fn new(spoken: Spoken) -> Self {
+    pub(super) fn new(spoken: Spoken, server: Option<ServerName<'static>>) -> Self {
         Self {
             spoken,
+            server,
             sender: Mutex::new(None),
             closed: Arc::default(),
             answered: AtomicBool::new(false),
@@ -119,8 +123,36 @@ impl<S: Stages + 'static> Line<S> {
 
     async fn connect(&self, link: &Arc<Link<S>>) -> Result<Sender<Sent<S>>, SessionEnd> {
         let stream = link.stages.with(Stages::dial).await?;
-        let stream = secure(stream, &link.target, self.spoken).await?;
+        let stream = self.secure(stream, &link.target).await?;
         self.hands(link, stream).await
+    }
+
+    async fn secure(&self, stream: Stream, target: &Target) -> Result<TargetStream, SessionEnd> {
+        // Without it the session works all the same.
+        let _ = stream.set_nodelay();
+        if target.tls.mode() == TlsMode::Disable || stream.is_unix() {
+            return Ok(TargetStream::Plain(stream));
+        }
+        let name = match &self.server {
+            Some(server) => server.clone(),
+            None => target.tls.name(&target.host, target.ip()).map_err(ours)?,
+        };
+        let offer = Offer {
+            alpn: self.spoken.offered(),
+            identity: None,
+        };
+        let secured = target
+            .tls
+            .connect_offering(name, offer, stream)
+            .await
+            .map_err(ours)?;
+        let chosen = secured.stream.get_ref().1.alpn_protocol();
+        if self.spoken == Spoken::Http2 && chosen != Some(b"h2") {
+            return Err(SessionEnd::Target(
+                "it does not speak HTTP/2, which its client began with".to_owned(),
+            ));
+        }
+        Ok(TargetStream::Tls(Box::new(secured.stream)))
     }
 
     async fn hands(&self, link: &Link<S>, stream: TargetStream) -> Result<Sender<Sent<S>>, SessionEnd> {
@@ -174,29 +206,4 @@ where
             Self::Http2(answer) => answer.await,
         }
     }
-}
-
-async fn secure(stream: Stream, target: &Target, spoken: Spoken) -> Result<TargetStream, SessionEnd> {
-    // Without it the session works all the same.
-    let _ = stream.set_nodelay();
-    if target.tls.mode() == TlsMode::Disable || stream.is_unix() {
-        return Ok(TargetStream::Plain(stream));
-    }
-    let name = target.tls.name(&target.host, target.ip()).map_err(ours)?;
-    let offer = Offer {
-        alpn: spoken.offered(),
-        identity: None,
-    };
-    let secured = target
-        .tls
-        .connect_offering(name, offer, stream)
-        .await
-        .map_err(ours)?;
-    let chosen = secured.stream.get_ref().1.alpn_protocol();
-    if spoken == Spoken::Http2 && chosen != Some(b"h2") {
-        return Err(SessionEnd::Target(
-            "it does not speak HTTP/2, which its client began with".to_owned(),
-        ));
-    }
-    Ok(TargetStream::Tls(Box::new(secured.stream)))
 }
