@@ -45,6 +45,3 @@ pub mod doctor;
 pub mod app;
 
 pub mod cli;
-
-#[cfg(test)]
-mod testing;

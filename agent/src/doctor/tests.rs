@@ -82,7 +82,7 @@ async fn a_program_that_does_nothing_is_found_out_and_named() {
     }
     let pins = Pins::new();
     let (kernel, _events) = Kernel::load(&pins.options()).unwrap();
-    let port = crate::testing::free_port();
+    let port = tollgate_tests::process::free_port().unwrap();
     kernel
         .set_proxy(ProxyAddresses {
             v4: port,

@@ -256,16 +256,9 @@ async fn an_exchange_shows_the_workloads_own_token_and_fails_without_one() {
     assert_eq!(double.asked().len(), before);
 }
 
-/// Each answer has a token in it that nobody gets.
-#[tokio::test]
-async fn a_token_that_is_refused_after_it_was_issued_is_voided() {
-    let place = Place::new();
-    let double = Double::start(Reply::Closes);
-    let mut spec = spec(
-        double.spec("/token"),
-        ClientAuth::None,
-        Oauth2Grant::ClientCredentials,
-    );
+/// Logins of a client whose tokens can be voided.
+fn voidable(place: &Place, double: &Double, client: ClientAuth) -> Credentials {
+    let mut spec = spec(double.spec("/token"), client, Oauth2Grant::ClientCredentials);
     spec.revocation = Some(double.url("/revoke"));
     spec.user = Some(SourceSpec::Literal("report".into()));
     let source = CredentialSource {
@@ -273,7 +266,15 @@ async fn a_token_that_is_refused_after_it_was_issued_is_voided() {
         database: None,
         http: None,
     };
-    let credentials = Credentials::open(&source, &super::super::tests::PLAIN, &place.tokens()).unwrap();
+    Credentials::open(&source, &super::super::tests::PLAIN, &place.tokens()).unwrap()
+}
+
+/// Each answer has a token in it that nobody gets.
+#[tokio::test]
+async fn a_token_that_is_refused_after_it_was_issued_is_voided() {
+    let place = Place::new();
+    let double = Double::start(Reply::Closes);
+    let credentials = voidable(&place, &double, ClientAuth::None);
     let journal = tempfile::tempdir().unwrap();
     let leases = Leases::open(&journal.path().join("leases")).unwrap();
     for (reply, said) in [
@@ -461,19 +462,7 @@ async fn sessions_that_start_at_once_show_a_rotating_token_one_after_another() {
 async fn a_token_is_voided_when_its_session_ends_and_is_in_no_journal() {
     let place = Place::new();
     let double = Double::start(Reply::Is("200 OK", GRANTED.into()));
-    let mut spec = spec(
-        double.spec("/token"),
-        ClientAuth::Post(place.secret("secret", "s")),
-        Oauth2Grant::ClientCredentials,
-    );
-    spec.revocation = Some(double.url("/revoke"));
-    spec.user = Some(SourceSpec::Literal("report".into()));
-    let source = CredentialSource {
-        kind: CredentialKind::Oauth2(Box::new(spec)),
-        database: None,
-        http: None,
-    };
-    let credentials = Credentials::open(&source, &super::super::tests::PLAIN, &place.tokens()).unwrap();
+    let credentials = voidable(&place, &double, ClientAuth::Post(place.secret("secret", "s")));
     let journal = tempfile::tempdir().unwrap();
     let journal_dir = journal.path().join("leases");
     let leases = Leases::open(&journal_dir).unwrap();

@@ -112,7 +112,7 @@ impl Sshd {
             ),
         )
         .unwrap();
-        let port = crate::testing::free_port();
+        let port = tollgate_tests::process::free_port().unwrap();
         let mut process = Command::new("/usr/sbin/sshd")
             .args(["-D", "-e", "-p", &port.to_string(), "-f"])
             .arg(&config)

@@ -69,7 +69,7 @@ impl MariaDb {
         let (certificate, key) = authority.issue(&["db.acme.test"], Some(Ipv4Addr::LOCALHOST.into()), 2100);
         fs::write(dir.path().join("server.crt"), certificate).unwrap();
         fs::write(dir.path().join("server.key"), key).unwrap();
-        let port = crate::testing::free_port();
+        let port = tollgate_tests::process::free_port().unwrap();
         let mut server = Self {
             dir,
             process: None,

@@ -21,15 +21,7 @@ const LOGIN_COOKIES: &[&str] = &[
 
 /// Takes out of `parts` what is in the credential's place. Without `spec` nothing goes, and what is found is said all the same.
 pub(super) fn strip(parts: &mut Parts, spec: Option<&HttpCredential>, cookies: bool) -> Stripped {
-    let placeholder = spec
-        .and_then(|spec| spec.placeholder.as_ref())
-        .map(|placeholder| placeholder.text.as_bytes());
-    let mut stripper = Stripper {
-        spec,
-        placeholder,
-        found: Vec::new(),
-        sent: Sent::default(),
-    };
+    let mut stripper = Stripper::new(spec);
     stripper.userinfo(parts);
     if matches!(
         spec,
@@ -51,15 +43,7 @@ pub(super) fn strip(parts: &mut Parts, spec: Option<&HttpCredential>, cookies: b
 
 /// The same of the fields behind a body.
 pub(super) fn trailers(trailers: &mut HeaderMap, spec: Option<&HttpCredential>) -> Vec<Sighting> {
-    let placeholder = spec
-        .and_then(|spec| spec.placeholder.as_ref())
-        .map(|placeholder| placeholder.text.as_bytes());
-    let mut stripper = Stripper {
-        spec,
-        placeholder,
-        found: Vec::new(),
-        sent: Sent::default(),
-    };
+    let mut stripper = Stripper::new(spec);
     stripper.headers(trailers);
     stripper.found
 }
@@ -69,6 +53,18 @@ struct Stripper<'a> {
     placeholder: Option<&'a [u8]>,
     found: Vec<Sighting>,
     sent: Sent,
+}
+
+impl<'a> Stripper<'a> {
+    fn new(spec: Option<&'a HttpCredential>) -> Self {
+        let placeholder = spec.and_then(|spec| spec.placeholder.as_ref());
+        Self {
+            spec,
+            placeholder: placeholder.map(|placeholder| placeholder.text.as_bytes()),
+            found: Vec::new(),
+            sent: Sent::default(),
+        }
+    }
 }
 
 impl Stripper<'_> {

@@ -143,7 +143,7 @@ async fn a_client_that_does_not_read_holds_the_target_back() {
 
 #[tokio::test]
 async fn a_target_that_is_not_there_is_told_in_http() {
-    let address = std::net::SocketAddr::from(([127, 0, 0, 1], crate::testing::free_port()));
+    let address = std::net::SocketAddr::from(([127, 0, 0, 1], tollgate_tests::process::free_port().unwrap()));
     assert!(connected(address).await.is_err());
     let mut session = session(address).await;
     session

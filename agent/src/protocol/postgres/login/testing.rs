@@ -73,7 +73,7 @@ impl Server {
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
             give(&path);
         }
-        let port = crate::testing::free_port();
+        let port = tollgate_tests::process::free_port().unwrap();
         let mut process = as_postgres(&program("postgres"))
             .arg("-D")
             .arg(&data)
